@@ -1,0 +1,1 @@
+//! The wall: everything that storage keeps is sealed here.

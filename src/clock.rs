@@ -1,0 +1,1 @@
+//! Time: timestamps, durations and the clock.

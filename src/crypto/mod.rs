@@ -1,0 +1,1 @@
+//! Primitives without state or I/O; the only home of cipher crates.

@@ -1,0 +1,1 @@
+//! The HTTPS edge; the only home of axum and the TLS server.

@@ -1,0 +1,1 @@
+//! A scanner for JSON documents.

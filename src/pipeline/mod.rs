@@ -1,0 +1,1 @@
+//! One way in: from a request to a released answer.

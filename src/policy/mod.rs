@@ -1,0 +1,1 @@
+//! Policies, from text to compiled rules.

@@ -1,0 +1,1 @@
+//! Key slots and the seal file.

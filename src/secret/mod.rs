@@ -1,0 +1,17 @@
+//! What may not leak: bytes, text and keys that are wiped on drop and never print themselves.
+//!
+//! These types have no `Clone`, `Display`, `Serialize`, `Deref` or `==`. The plain value is reached
+//! through [`expose`](SecretBytes::expose), whose closure is the whole of its reach. This folder
+//! computes nothing; comparing and deriving are `crypto/`'s.
+//!
+//! - `bytes.rs`: [`SecretBytes`]
+//! - `text.rs`: [`SecretString`]
+//! - `key.rs`: [`Key`] and [`Algorithm`]
+
+mod bytes;
+mod key;
+mod text;
+
+pub use bytes::SecretBytes;
+pub use key::{Algorithm, Key, WrongLength};
+pub use text::SecretString;

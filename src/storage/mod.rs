@@ -1,0 +1,1 @@
+//! Untrusted bytes: the journal, its index, and the contract of both.

@@ -1,0 +1,1 @@
+//! Tokens: create, look up by digest, revoke with children.

@@ -1,0 +1,1 @@
+//! Uninitialised, sealed or unsealed.
