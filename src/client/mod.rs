@@ -1,1 +1,53 @@
-//! The HTTPS client.
+//! The HTTPS client: how Rust programs and the command line talk to a Kista, Vault or OpenBao server.
+//!
+//! It knows the wire and nothing of the server. Certificates are always verified, plain HTTP is
+//! spoken to loopback addresses only, redirects and proxies are not followed, so the token goes to
+//! the address that was given and nowhere else.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use kista::client::Client;
+//!
+//! #[derive(serde::Deserialize)]
+//! struct Login { url: String, password: String }
+//!
+//! let client = Client::from_env()?;
+//! let secret = client.kv2("secret").read("app/db").await?;
+//! let login: Login = secret.deserialize()?;
+//! # let _ = (login.url, login.password);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - `builder.rs`: [`Builder`], what a client is made from
+//! - `environment.rs`: [`Environment`], the variables it may come from
+//! - `tls.rs`: whom it trusts
+//! - `transport.rs`: one call: URL, headers, retries, body
+//! - `retry.rs`: which calls may be sent again, and when
+//! - `error.rs`: [`Error`]
+//! - `value.rs`: [`Fields`] and [`JsonValue`], JSON whose text is kept
+//! - `kv2.rs`: [`Kv2`], secrets with versions
+//! - `sys.rs`: [`Sys`], the state of the server
+
+mod builder;
+mod environment;
+mod error;
+mod kv2;
+mod retry;
+mod sys;
+mod tls;
+mod transport;
+mod value;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
+
+pub use builder::{BuildError, Builder};
+pub use environment::{Environment, Setting};
+pub use error::{Capability, Error};
+pub use kv2::{CheckAndSet, Kv2, Secret, VersionMetadata};
+pub use sys::{Health, Initialised, MountInfo, SealStatus, Sys, UnsealKey};
+pub use transport::Client;
+pub use value::{Fields, JsonValue, NotJson};

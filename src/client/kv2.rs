@@ -1,0 +1,158 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{
+    Capability, Client, Error, Fields,
+    transport::{Call, encode},
+};
+use crate::secret::SecretBytes;
+
+/// The secrets of one KV version 2 mount.
+#[derive(Debug, Clone, Copy)]
+pub struct Kv2<'a> {
+    client: &'a Client,
+    mount: &'a str,
+}
+
+/// One version of a secret.
+#[derive(Debug)]
+pub struct Secret {
+    /// Keys and values; `None` when this version is deleted or destroyed.
+    pub fields: Option<Fields>,
+    /// What is known of the version.
+    pub metadata: VersionMetadata,
+}
+
+/// What is known of one version of a secret; `metadata` of `GET data/:path`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct VersionMetadata {
+    /// Number of the version, from 1.
+    pub version: u64,
+    /// RFC 3339.
+    pub created_time: String,
+    /// RFC 3339; empty when it is not deleted.
+    pub deletion_time: String,
+    /// Whether its data are gone for good.
+    pub destroyed: bool,
+    /// What the owner says about the secret.
+    pub custom_metadata: Option<BTreeMap<String, String>>,
+}
+
+/// What a write expects to find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckAndSet {
+    /// No secret.
+    New,
+    /// This current version.
+    Version(u64),
+}
+
+impl Secret {
+    /// The fields as a type of the caller's; those of a deleted version read as `null`.
+    ///
+    /// # Errors
+    /// serde_json's, when they do not fit the type. Its text may quote a value: do not log it.
+    pub fn deserialize<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        match &self.fields {
+            Some(fields) => fields.deserialize(),
+            None => serde_json::from_str("null"),
+        }
+    }
+}
+
+impl<'a> Kv2<'a> {
+    pub(super) fn new(client: &'a Client, mount: &'a str) -> Self {
+        Self { client, mount }
+    }
+
+    /// Reads the current version of the secret at `path`, a path inside the mount.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none, and what any call may answer.
+    pub async fn read(&self, path: &str) -> Result<Secret, Error> {
+        self.read_target(self.target("data", path)?).await
+    }
+
+    /// Reads one version.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none of this number, and what any call may answer.
+    pub async fn read_version(&self, path: &str, version: u64) -> Result<Secret, Error> {
+        let target = self.target("data", path)?;
+        self.read_target(format!("{target}?version={version}")).await
+    }
+
+    /// Writes a new version of these fields alone.
+    ///
+    /// # Errors
+    /// [`Error::CasConflict`] when the current version is not the one expected, and what any call
+    /// may answer. After [`Error::Unreachable`] it may or may not have been written.
+    pub async fn write(
+        &self,
+        path: &str,
+        fields: &Fields,
+        expected: Option<CheckAndSet>,
+    ) -> Result<VersionMetadata, Error> {
+        let body = write_body(fields, expected);
+        let call = Call::write(self.target("data", path)?, Capability::Write, body);
+        self.client.send(&call).await?.data()
+    }
+
+    /// Deletes the current version; it can be brought back until it is destroyed.
+    ///
+    /// # Errors
+    /// What any call may answer. Nothing to delete is not an error.
+    pub async fn delete(&self, path: &str) -> Result<(), Error> {
+        self.client.send(&Call::delete(self.target("data", path)?)).await?;
+        Ok(())
+    }
+
+    /// Lists the names in a folder, those of folders ending in `/`; an empty path is the mount.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when it is empty, and what any call may answer.
+    pub async fn list(&self, folder: &str) -> Result<Vec<String>, Error> {
+        #[derive(Deserialize)]
+        struct Keys {
+            keys: Vec<String>,
+        }
+        let target = if folder.is_empty() {
+            format!("{}/metadata", encode(self.mount)?)
+        } else {
+            self.target("metadata", folder)?
+        };
+        Ok(self.client.send(&Call::list(&target)).await?.data::<Keys>()?.keys)
+    }
+
+    async fn read_target(&self, target: String) -> Result<Secret, Error> {
+        #[derive(Deserialize)]
+        struct Data {
+            data: Option<Fields>,
+            metadata: VersionMetadata,
+        }
+        let answer = self.client.send(&Call::read(target)).await?;
+        let Data { data, metadata } = answer.data()?;
+        Ok(Secret { fields: data, metadata })
+    }
+
+    fn target(&self, part: &str, path: &str) -> Result<String, Error> {
+        Ok(format!("{}/{part}/{}", encode(self.mount)?, encode(path)?))
+    }
+}
+
+fn write_body(fields: &Fields, expected: Option<CheckAndSet>) -> SecretBytes {
+    let options = match expected {
+        Some(CheckAndSet::New) => r#""options":{"cas":0},"#.to_owned(),
+        Some(CheckAndSet::Version(version)) => format!(r#""options":{{"cas":{version}}},"#),
+        None => String::new(),
+    };
+    let (start, end) = (format!(r#"{{{options}"data":"#), "}");
+    fields.to_json().expose(|data| {
+        let mut body = Vec::with_capacity(start.len() + data.len() + end.len());
+        body.extend_from_slice(start.as_bytes());
+        body.extend_from_slice(data);
+        body.extend_from_slice(end.as_bytes());
+        SecretBytes::from_vec(body)
+    })
+}

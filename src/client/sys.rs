@@ -1,0 +1,197 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{
+    Capability, Client, Error, Fields, JsonValue,
+    transport::{Call, encode},
+};
+use crate::secret::{SecretBytes, SecretString};
+
+/// The state of the server: `sys/…`.
+#[derive(Debug, Clone, Copy)]
+pub struct Sys<'a> {
+    client: &'a Client,
+}
+
+/// `GET sys/seal-status`, and the answer to an unseal.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct SealStatus {
+    /// How it is unsealed, such as `shamir`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Whether there is a store.
+    pub initialized: bool,
+    /// Whether it is sealed; so is one that is not initialised.
+    pub sealed: bool,
+    /// Shares needed; 0 without a slot of shares.
+    #[serde(rename = "t")]
+    pub threshold: u32,
+    /// Shares made; 0 without a slot of shares.
+    #[serde(rename = "n")]
+    pub shares: u32,
+    /// Shares given so far.
+    pub progress: u32,
+    /// Version of the server, for clients that compare versions.
+    pub version: String,
+    /// Name of the cluster, when unsealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_name: Option<String>,
+    /// Where the store is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_type: Option<String>,
+    /// What an operator should know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// `GET sys/health`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct Health {
+    /// Whether there is a store.
+    pub initialized: bool,
+    /// Whether it is sealed.
+    pub sealed: bool,
+    /// Whether another node of the cluster serves.
+    pub standby: bool,
+    /// The server's clock, in seconds since 1970.
+    pub server_time_utc: u64,
+    /// Version of the server.
+    pub version: String,
+}
+
+/// The answer to `POST sys/init`, given once.
+#[derive(Debug)]
+pub struct Initialised {
+    /// The shares in hexadecimal.
+    pub keys: Vec<SecretString>,
+    /// The same shares in base64.
+    pub keys_base64: Vec<SecretString>,
+    /// A token that may do anything.
+    pub root_token: SecretString,
+}
+
+/// What a vault is unsealed with.
+#[derive(Debug)]
+pub enum UnsealKey {
+    /// One share, in hexadecimal or base64.
+    Share(SecretString),
+    /// The passphrase of a slot.
+    Passphrase(SecretString),
+}
+
+/// A mount, as `GET sys/internal/ui/mounts/:path` shows it.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct MountInfo {
+    /// Where it is mounted, with a slash at the end.
+    pub path: String,
+    /// Its engine, such as `kv`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The engine's options, such as the `version` of `kv`.
+    pub options: Option<BTreeMap<String, String>>,
+}
+
+impl MountInfo {
+    /// Whether it is KV version 2.
+    pub fn is_kv2(&self) -> bool {
+        let version = self.options.as_ref().and_then(|options| options.get("version"));
+        self.kind == "kv" && version.is_some_and(|version| version == "2")
+    }
+}
+
+impl<'a> Sys<'a> {
+    pub(super) fn new(client: &'a Client) -> Self {
+        Self { client }
+    }
+
+    /// Whether the vault is initialised and sealed. Needs no token.
+    ///
+    /// # Errors
+    /// What any call may answer.
+    pub async fn seal_status(&self) -> Result<SealStatus, Error> {
+        self.client.send(&Call::read("sys/seal-status".to_owned())).await?.bare()
+    }
+
+    /// How the server is. Needs no token; a sealed server answers too.
+    ///
+    /// # Errors
+    /// What any call may answer.
+    pub async fn health(&self) -> Result<Health, Error> {
+        let target = "sys/health?standbyok=true&sealedcode=200&uninitcode=200".to_owned();
+        self.client.send(&Call::read(target)).await?.bare()
+    }
+
+    /// Makes the store, with `threshold` of `shares` shares to open it. Needs no token, works once.
+    ///
+    /// # Errors
+    /// [`Error::Other`] with status 400 when there is a store or the numbers do not fit, and what
+    /// any call may answer.
+    pub async fn init(&self, shares: u8, threshold: u8) -> Result<Initialised, Error> {
+        #[derive(Deserialize)]
+        struct Answered {
+            keys: Vec<Wiped>,
+            keys_base64: Vec<Wiped>,
+            root_token: Wiped,
+        }
+        let body = format!(r#"{{"secret_shares":{shares},"secret_threshold":{threshold}}}"#);
+        let body = SecretBytes::from_vec(body.into_bytes());
+        let call = Call::write("sys/init".to_owned(), Capability::Write, body);
+        let answer: Answered = self.client.send(&call).await?.bare()?;
+        let plain = |texts: Vec<Wiped>| texts.into_iter().map(|text| text.0).collect();
+        Ok(Initialised {
+            keys: plain(answer.keys),
+            keys_base64: plain(answer.keys_base64),
+            root_token: answer.root_token.0,
+        })
+    }
+
+    /// Gives one share, or the passphrase. Needs no token.
+    ///
+    /// # Errors
+    /// [`Error::Other`] with status 400 when it does not open, and what any call may answer.
+    pub async fn unseal(&self, key: UnsealKey) -> Result<SealStatus, Error> {
+        let (name, text) = match key {
+            UnsealKey::Share(share) => ("key", share),
+            UnsealKey::Passphrase(passphrase) => ("passphrase", passphrase),
+        };
+        let mut fields = Fields::new();
+        fields.set(name, JsonValue::string(&text));
+        let call = Call::write("sys/unseal".to_owned(), Capability::Write, fields.to_json());
+        self.client.send(&call).await?.bare()
+    }
+
+    /// Seals the vault: its keys leave the server's memory.
+    ///
+    /// # Errors
+    /// What any call may answer.
+    pub async fn seal(&self) -> Result<(), Error> {
+        let body = Fields::new().to_json();
+        let call = Call::write("sys/seal".to_owned(), Capability::Sudo, body);
+        self.client.send(&call).await?;
+        Ok(())
+    }
+
+    /// The mount that `path` lies in, as every client asks before it reads KV.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] when nothing is mounted there that the token may see, and what any call
+    /// may answer.
+    pub async fn mount_of(&self, path: &str) -> Result<MountInfo, Error> {
+        let target = format!("sys/internal/ui/mounts/{}", encode(path.trim_end_matches('/'))?);
+        self.client.send(&Call::read(target)).await?.data()
+    }
+}
+
+/// Text that goes from the answer's buffer into one that is wiped.
+struct Wiped(SecretString);
+
+impl<'de> Deserialize<'de> for Wiped {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(SecretString::from_string(text)))
+    }
+}
+
+fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}

@@ -1,0 +1,323 @@
+use std::{error, fmt, io, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, header};
+use reqwest::{Response, Url};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+use super::{
+    BuildError, Builder, Capability, Environment, Error, Kv2, Sys,
+    retry::{self, Effect, Outcome},
+};
+use crate::secret::SecretBytes;
+
+/// A client of one server, with or without a token. Clones share the connections.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+    token: Option<HeaderValue>,
+    namespace: Option<HeaderValue>,
+    retries: u32,
+}
+
+impl Client {
+    /// Begins a client of the server at `address`, such as `https://127.0.0.1:8200`.
+    pub fn builder(address: impl Into<String>) -> Builder {
+        Builder::new(address)
+    }
+
+    /// The client that the environment describes; see [`Environment`]. Without an address it is
+    /// `https://127.0.0.1:8200`.
+    ///
+    /// # Errors
+    /// [`BuildError`], when a variable cannot be used or asks not to verify certificates.
+    pub fn from_env() -> Result<Self, BuildError> {
+        let environment = Environment::read()?;
+        let address = environment.address.map_or_else(|| DEFAULT_ADDRESS.to_owned(), |a| a.value);
+        let mut builder = Builder::new(address);
+        if let Some(token) = environment.token {
+            builder = builder.token(token.value);
+        }
+        if let Some(ca_file) = environment.ca_file {
+            builder = builder.ca_file(ca_file.value);
+        }
+        if let Some(namespace) = environment.namespace {
+            builder = builder.namespace(namespace.value);
+        }
+        builder.build()
+    }
+
+    /// The secrets of a KV version 2 mount, such as `secret`.
+    pub fn kv2<'a>(&'a self, mount: &'a str) -> Kv2<'a> {
+        Kv2::new(self, mount)
+    }
+
+    /// The state of the server.
+    pub fn sys(&self) -> Sys<'_> {
+        Sys::new(self)
+    }
+
+    /// The address that calls go to.
+    pub fn address(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
+    pub(super) fn new(
+        http: reqwest::Client,
+        base: Url,
+        token: Option<HeaderValue>,
+        namespace: Option<HeaderValue>,
+        retries: u32,
+    ) -> Self {
+        Self { http, base, token, namespace, retries }
+    }
+
+    /// Sends a call, again where that is safe, and reads the answer.
+    ///
+    /// A 404 that carries data or warnings is an answer: that of a deleted version.
+    pub(super) async fn send(&self, call: &Call) -> Result<Answer, Error> {
+        let url = self.base.join(&format!("v1/{}", call.target)).map_err(|_| {
+            // INVARIANT: the target is percent-encoded, so that it joins to any base.
+            Error::BadPath(call.target.clone())
+        })?;
+        let mut attempt = 0;
+        loop {
+            let ended = self.attempt(call, &url).await;
+            let Some(outcome) = ended.outcome else { return ended.result };
+            match retry::wait(call.effect, outcome, attempt, self.retries) {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return ended.result,
+            }
+            attempt += 1;
+        }
+    }
+
+    async fn attempt(&self, call: &Call, url: &Url) -> Attempt {
+        let mut request =
+            self.http.request(call.method.clone(), url.clone()).header("X-Vault-Request", "true");
+        if let Some(token) = &self.token {
+            request = request.header("X-Vault-Token", token);
+        }
+        if let Some(namespace) = &self.namespace {
+            request = request.header("X-Vault-Namespace", namespace);
+        }
+        if let Some(body) = &call.body {
+            request = request.header(header::CONTENT_TYPE, "application/json").body(body.clone());
+        }
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(cause) => return self.broken(cause),
+        };
+        let status = response.status().as_u16();
+        let retry_after = retry_after(&response);
+        match read_body(response).await {
+            Ok(Some(body)) => judge(call, status, retry_after, body),
+            Ok(None) => Attempt { outcome: None, result: Err(Error::Unexpected("it is too long")) },
+            Err(cause) => self.broken(cause),
+        }
+    }
+
+    /// What a connection that was not made, or broke, means.
+    fn broken(&self, cause: reqwest::Error) -> Attempt {
+        let address = self.address().to_owned();
+        if let Some(reason) = distrust(&cause) {
+            return Attempt { outcome: None, result: Err(Error::Untrusted { address, reason }) };
+        }
+        let outcome = if cause.is_connect() { Outcome::NotSent } else { Outcome::Lost };
+        let result = Err(Error::Unreachable { address, cause: cause.without_url() });
+        Attempt { outcome: Some(outcome), result }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("address", &self.address()).finish_non_exhaustive()
+    }
+}
+
+/// One request.
+#[derive(Debug)]
+pub(super) struct Call {
+    method: Method,
+    /// Percent-encoded path after `/v1/`, with the query.
+    target: String,
+    effect: Effect,
+    needed: Capability,
+    body: Option<Bytes>,
+}
+
+impl Call {
+    /// Reads; `target` is a percent-encoded path, with a query perhaps.
+    pub(super) fn read(target: String) -> Self {
+        Self::new(Method::GET, target, Effect::Read, Capability::Read, None)
+    }
+
+    /// Lists. `GET` with a query, which passes every proxy, unlike the verb `LIST`.
+    pub(super) fn list(path: &str) -> Self {
+        let target = format!("{path}?list=true");
+        Self::new(Method::GET, target, Effect::Read, Capability::List, None)
+    }
+
+    /// Writes a JSON object.
+    pub(super) fn write(target: String, needed: Capability, body: SecretBytes) -> Self {
+        let body = Bytes::from_owner(body.into_zeroizing());
+        Self::new(Method::PUT, target, Effect::Write, needed, Some(body))
+    }
+
+    /// Deletes.
+    pub(super) fn delete(target: String) -> Self {
+        Self::new(Method::DELETE, target, Effect::Write, Capability::Delete, None)
+    }
+
+    fn new(
+        method: Method,
+        target: String,
+        effect: Effect,
+        needed: Capability,
+        body: Option<Bytes>,
+    ) -> Self {
+        Self { method, target, effect, needed, body }
+    }
+}
+
+/// An answer that is not an error. Its body is wiped when dropped.
+pub(super) struct Answer {
+    body: Zeroizing<Vec<u8>>,
+}
+
+impl Answer {
+    /// Reads the whole body.
+    pub(super) fn bare<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Error> {
+        serde_json::from_slice(&self.body)
+            .map_err(|_| Error::Unexpected("its body is not what the path answers with"))
+    }
+
+    /// Reads what the envelope's `data` holds.
+    pub(super) fn data<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Error> {
+        #[derive(Deserialize)]
+        struct Envelope<T> {
+            data: T,
+        }
+        self.bare::<Envelope<T>>().map(|envelope| envelope.data)
+    }
+}
+
+/// How an attempt ended. Without an outcome, sending again is of no use.
+struct Attempt {
+    outcome: Option<Outcome>,
+    result: Result<Answer, Error>,
+}
+
+fn judge(
+    call: &Call,
+    status: u16,
+    retry_after: Option<Duration>,
+    body: Zeroizing<Vec<u8>>,
+) -> Attempt {
+    if (200..300).contains(&status) || (status == 404 && carries_data(&body)) {
+        return Attempt { outcome: None, result: Ok(Answer { body }) };
+    }
+    let path = call.target.split('?').next().unwrap_or_default();
+    let error = Error::of_answer(status, &body, path, call.needed);
+    let sealed = matches!(error, Error::Sealed);
+    let outcome = Outcome::Answered { status, sealed, retry_after };
+    Attempt { outcome: Some(outcome), result: Err(error) }
+}
+
+fn carries_data(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Carried<'a> {
+        #[serde(borrow)]
+        data: Option<&'a RawValue>,
+    }
+    serde_json::from_slice::<Carried<'_>>(body).is_ok_and(|carried| carried.data.is_some())
+}
+
+fn retry_after(response: &Response) -> Option<Duration> {
+    let value = response.headers().get(header::RETRY_AFTER)?;
+    Some(Duration::from_secs(value.to_str().ok()?.trim().parse().ok()?))
+}
+
+/// The body, or `None` when it is longer than any answer.
+async fn read_body(mut response: Response) -> Result<Option<Zeroizing<Vec<u8>>>, reqwest::Error> {
+    // Room for all of it at once where its length is told: a buffer that grows leaves copies.
+    let told = response.content_length().and_then(|length| usize::try_from(length).ok());
+    let mut body = Zeroizing::new(Vec::with_capacity(told.unwrap_or(0).min(LONGEST_BODY)));
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > LONGEST_BODY {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body))
+}
+
+/// What is wrong with the server's certificate, if that is why there is no connection.
+fn distrust(error: &(dyn error::Error + 'static)) -> Option<String> {
+    if let Some(rustls::Error::InvalidCertificate(reason)) = error.downcast_ref() {
+        return Some(reason.to_string());
+    }
+    // An io::Error does not name the error that it carries as its source, but that one's source.
+    let carried = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    carried.and_then(|inner| distrust(inner)).or_else(|| distrust(error.source()?))
+}
+
+/// Percent-encodes a path for the request line (RFC 3986 §2.3: the unreserved characters stay).
+///
+/// Segments that a URL parser would fold away are refused here, else they would name another path.
+pub(super) fn encode(path: &str) -> Result<String, Error> {
+    let mut encoded = String::with_capacity(path.len());
+    for (n, segment) in path.split('/').enumerate() {
+        if matches!(segment, "" | "." | "..") {
+            return Err(Error::BadPath(path.to_owned()));
+        }
+        if n > 0 {
+            encoded.push('/');
+        }
+        for byte in segment.bytes() {
+            match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                    encoded.push(char::from(byte));
+                }
+                other => encoded.push_str(&format!("%{other:02X}")),
+            }
+        }
+    }
+    Ok(encoded)
+}
+
+/// Where Vault's own clients look when nothing is said.
+const DEFAULT_ADDRESS: &str = "https://127.0.0.1:8200";
+
+/// Longest answer read, in bytes: twice the longest body that servers take.
+const LONGEST_BODY: usize = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_encoded_once_and_whole() {
+        assert_eq!(encode("app/db").unwrap(), "app/db");
+        assert_eq!(encode("a b/50%/å+?#").unwrap(), "a%20b/50%25/%C3%A5%2B%3F%23");
+    }
+
+    #[test]
+    fn segments_that_a_url_folds_away_are_refused() {
+        for path in ["", "/a", "a/", "a//b", "a/./b", "../a", "a/.."] {
+            assert!(matches!(encode(path), Err(Error::BadPath(_))), "{path:?}");
+        }
+        assert!(encode("a../.b/...").is_ok());
+    }
+
+    #[test]
+    fn a_404_with_data_is_told_from_one_without() {
+        assert!(carries_data(br#"{"data":{"data":null,"metadata":{}}}"#));
+        assert!(!carries_data(br#"{"errors":[]}"#));
+        assert!(!carries_data(br#"{"data":null,"warnings":["x"]}"#));
+        assert!(!carries_data(b"not json"));
+    }
+}
