@@ -1,0 +1,228 @@
+//! Imports run downward only, and each foreign crate has one home.
+//!
+//! The floors are read from `docs/ARCHITECTURE.md`, so that what is drawn there is what holds.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::source::{Mention, mentions};
+
+/// Which crates only some folders may name. A path ending in `/` is a folder, else one file.
+const HOMES: &[(&[&str], &[&str])] = &[
+    (
+        &[
+            "aead",
+            "aes",
+            "aes_gcm",
+            "aes_siv",
+            "argon2",
+            "chacha20poly1305",
+            "getrandom",
+            "hkdf",
+            "hmac",
+            "subtle",
+            "xaes_256_gcm",
+        ],
+        &["src/crypto/"],
+    ),
+    (&["sha2"], &["src/crypto/", "src/storage/"]),
+    (&["aws_lc_rs"], &["src/crypto/", "src/http/", "src/client/"]),
+    (&["sled"], &["src/storage/sled.rs"]),
+    (&["axum", "hyper", "hyper_util", "rcgen", "tower"], &["src/http/"]),
+    (&["rustls", "tokio_rustls"], &["src/http/", "src/client/", "src/outbound/"]),
+    (&["reqwest"], &["src/client/", "src/outbound/"]),
+    (&["clap", "rpassword"], &["cli/src/"]),
+];
+
+/// Below `client`, which stands beside the floors.
+const UNDER_CLIENT: &[&str] = &["clock", "json", "config", "secret"];
+
+#[test]
+fn imports_run_downward_only() {
+    let floors = floors();
+    let faults: Vec<String> = library_sources()
+        .iter()
+        .flat_map(|file| upward(&floors, &file.path, &mentions(&file.text, &file.module)))
+        .collect();
+    assert!(faults.is_empty(), "upward imports:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn every_folder_has_its_floor() {
+    let floors = floors();
+    let mut found: Vec<String> = fs::read_dir(root().join("src"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .map(|name| name.trim_end_matches(".rs").to_owned())
+        .filter(|name| name != "lib" && name != "client")
+        .collect();
+    found.sort();
+    let drawn: Vec<String> = floors.keys().cloned().collect();
+    assert_eq!(found, drawn, "src/ and docs/ARCHITECTURE.md differ");
+}
+
+#[test]
+fn foreign_crates_stay_in_their_homes() {
+    let faults: Vec<String> = library_sources()
+        .iter()
+        .chain(&sources("cli/src"))
+        .flat_map(|file| homeless(&file.path, &mentions(&file.text, &file.module)))
+        .collect();
+    assert!(faults.is_empty(), "crates named outside their home:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn an_upward_import_is_found_in_every_form() {
+    let floors = floors();
+    for text in [
+        "use crate::gate::Permit;",
+        "use crate::{clock, gate::Permit};",
+        "fn f() { crate::gate::admit(); }",
+        "use super::super::gate;",
+        "mod tests { use super::super::super::gate; }",
+        "pub(in crate::gate) struct S;",
+    ] {
+        let found = upward(&floors, "src/token/store.rs", &mentions(text, "token::store"));
+        assert_eq!(found.len(), 1, "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn what_only_looks_like_an_import_is_none() {
+    let floors = floors();
+    for text in [
+        "// use crate::gate::Permit;",
+        "/* crate::gate /* nested */ crate::gate */",
+        "let s = \"crate::gate\"; let r = r#\"use \"crate::gate\"#; let c = '\"';",
+        "use crate::policy::Acl;",
+        "use super::gate;",
+        "fn f<'a>(x: &'a str) {} // crate::gate",
+        "pub(crate) fn f() {}",
+    ] {
+        let found = upward(&floors, "src/token/store.rs", &mentions(text, "token::store"));
+        assert_eq!(found, Vec::<String>::new(), "{text}");
+    }
+}
+
+#[test]
+fn a_crate_away_from_home_is_found() {
+    for (path, text, faults) in [
+        ("src/barrier/record.rs", "use aes_gcm::Aes256Gcm;", 1),
+        ("src/barrier/record.rs", "use {std::fmt, ::hmac::Mac};", 1),
+        ("src/barrier/record.rs", "let tag = crate::crypto::hmac::tag(hmac);", 0),
+        ("src/crypto/aead.rs", "use aes_gcm::Aes256Gcm;", 0),
+        ("src/storage/mod.rs", "mod sled; use self::sled::Index; fn f() -> sled::Index {}", 0),
+        ("src/storage/index.rs", "fn f(db: sled::Db) {}", 1),
+        ("src/storage/sled.rs", "fn f(db: sled::Db) {}", 0),
+        ("cli/src/main.rs", "use clap::Parser;", 0),
+        ("src/config.rs", "use clap as arguments;", 1),
+    ] {
+        assert_eq!(homeless(path, &mentions(text, "m")).len(), faults, "{path}: {text}");
+    }
+}
+
+/// Name of a folder of `src/` to its floor and its place in the list.
+type Floors = BTreeMap<String, (u32, usize)>;
+
+fn floors() -> Floors {
+    let text = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
+    let drawn = text.split("```floors\n").nth(1).unwrap().split("```").next().unwrap();
+    drawn
+        .lines()
+        .enumerate()
+        .map(|(place, line)| {
+            let mut words = line.split_whitespace();
+            let floor = words.next().unwrap().parse().unwrap();
+            (words.next().unwrap().to_owned(), (floor, place))
+        })
+        .collect()
+}
+
+/// Imports of the library's own folders that do not run downward.
+fn upward(floors: &Floors, path: &str, mentions: &[Mention]) -> Vec<String> {
+    let from = folder(path);
+    let mut faults = Vec::new();
+    for Mention { line, name, .. } in mentions.iter().filter(|mention| mention.is_ours) {
+        let allowed = match (floors.get(from), floors.get(name.as_str())) {
+            _ if name == from => true,
+            (Some(here), Some(there)) => there < here,
+            (None, Some(_)) => from == "client" && UNDER_CLIENT.contains(&name.as_str()),
+            (_, None) => false,
+        };
+        if !allowed {
+            faults.push(format!("{path}:{line}: {from} may not use {name}"));
+        }
+    }
+    faults
+}
+
+/// Foreign crates named outside their homes.
+fn homeless(path: &str, mentions: &[Mention]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for Mention { line, name, .. } in mentions.iter().filter(|mention| !mention.is_ours) {
+        let homes = HOMES.iter().find(|(crates, _)| crates.contains(&name.as_str()));
+        let Some((_, homes)) = homes else { continue };
+        let at_home = homes.iter().any(|home| match home.strip_suffix('/') {
+            Some(_) => path.starts_with(home),
+            None => path == *home,
+        });
+        if !at_home {
+            faults.push(format!("{path}:{line}: {name} belongs in {}", homes.join(", ")));
+        }
+    }
+    faults
+}
+
+/// The folder (or file) directly under `src/` that a path lies in.
+fn folder(path: &str) -> &str {
+    let inside = path.strip_prefix("src/").unwrap_or(path);
+    inside.split('/').next().unwrap_or(inside).trim_end_matches(".rs")
+}
+
+struct Source {
+    path: String,
+    module: String,
+    text: String,
+}
+
+fn library_sources() -> Vec<Source> {
+    let mut found = sources("src");
+    found.retain(|file| file.path != "src/lib.rs");
+    found
+}
+
+fn sources(under: &str) -> Vec<Source> {
+    let mut files = Vec::new();
+    walk(&root().join(under), &mut files);
+    files.sort();
+    files
+        .iter()
+        .map(|file| {
+            let inside = file.strip_prefix(root().join(under)).unwrap().to_str().unwrap();
+            let module = inside.trim_end_matches(".rs").trim_end_matches("/mod");
+            Source {
+                path: format!("{under}/{inside}"),
+                module: module.replace('/', "::"),
+                text: fs::read_to_string(file).unwrap(),
+            }
+        })
+        .collect()
+}
+
+fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            walk(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}

@@ -1,0 +1,193 @@
+//! Just enough of Rust's grammar to see which modules and crates a file names.
+
+/// A path in a file that begins at the root of the library or with a foreign crate.
+#[derive(Debug)]
+pub(super) struct Mention {
+    /// Line in the file, from 1.
+    pub(super) line: usize,
+    /// First name below the root of the library, or name of the crate.
+    pub(super) name: String,
+    /// Whether the path begins at the root of the library.
+    pub(super) is_ours: bool,
+}
+
+/// Every such path in `text`, the source of the module `module` (`token::store`).
+pub(super) fn mentions(text: &str, module: &str) -> Vec<Mention> {
+    let tokens = tokens(text);
+    let local = declared_modules(&tokens);
+    let mut found = Vec::new();
+    let mut depth = module.split("::").count();
+    let mut inline = Vec::new();
+    for at in 0..tokens.len() {
+        match word(&tokens, at) {
+            "{" => {
+                let is_module = at >= 2 && word(&tokens, at - 2) == "mod";
+                inline.push(is_module);
+                depth += usize::from(is_module);
+            }
+            "}" => depth -= usize::from(inline.pop().unwrap_or(false)),
+            "crate" if word(&tokens, at + 1) == "::" => ours(&tokens, at + 2, &mut found),
+            "super" if !is_continued(&tokens, at) => {
+                let mut end = at;
+                let mut climbed = 0;
+                while word(&tokens, end) == "super" && word(&tokens, end + 1) == "::" {
+                    climbed += 1;
+                    end += 2;
+                }
+                if climbed == depth {
+                    ours(&tokens, end, &mut found);
+                }
+            }
+            name if is_foreign(&tokens, at) && !local.contains(&name) => {
+                let line = tokens[at].0;
+                found.push(Mention { line, name: name.to_owned(), is_ours: false });
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+type Token<'a> = (usize, &'a str);
+
+fn word<'a>(tokens: &[Token<'a>], at: usize) -> &'a str {
+    tokens.get(at).map_or("", |token| token.1)
+}
+
+/// Records the names that follow `crate::`, one or a braced list of them.
+fn ours(tokens: &[Token<'_>], mut at: usize, found: &mut Vec<Mention>) {
+    let mut record = |at: usize| {
+        let (line, name) = tokens[at];
+        found.push(Mention { line, name: name.to_owned(), is_ours: true });
+    };
+    if word(tokens, at) != "{" {
+        return record(at);
+    }
+    let mut depth = 0;
+    loop {
+        match word(tokens, at) {
+            "{" => depth += 1,
+            "}" => depth -= 1,
+            _ => {}
+        }
+        let begins = matches!(word(tokens, at), "{" | ",") && depth == 1;
+        at += 1;
+        if depth == 0 || at >= tokens.len() {
+            return;
+        }
+        if begins && is_name(word(tokens, at)) {
+            record(at);
+        }
+    }
+}
+
+/// Whether the path at `at` continues one that began before, as `b` in `a::b`.
+fn is_continued(tokens: &[Token<'_>], at: usize) -> bool {
+    at >= 2 && word(tokens, at - 1) == "::" && {
+        let before = word(tokens, at - 2);
+        is_name(before) && !matches!(before, "use" | "in" | "return") || before == ">"
+    }
+}
+
+/// Whether the name at `at` begins a path or is itself imported.
+fn is_foreign(tokens: &[Token<'_>], at: usize) -> bool {
+    let before = if at == 0 { "" } else { word(tokens, at - 1) };
+    let starts = is_name(word(tokens, at)) && !is_continued(tokens, at) && before != ".";
+    starts && (word(tokens, at + 1) == "::" || matches!(before, "use" | "extern" | "crate"))
+}
+
+/// Names of `mod x;` and `mod x {`: a path that begins with one of them is no foreign crate.
+fn declared_modules<'a>(tokens: &[Token<'a>]) -> Vec<&'a str> {
+    let pairs = tokens.windows(2);
+    pairs.filter(|pair| pair[0].1 == "mod").map(|pair| pair[1].1).collect()
+}
+
+fn is_name(token: &str) -> bool {
+    token.starts_with(|first: char| first.is_alphabetic() || first == '_')
+}
+
+/// Splits source into names, `::` and single signs; drops comments, strings and characters.
+fn tokens(text: &str) -> Vec<Token<'_>> {
+    let mut found = Vec::new();
+    let mut line = 1;
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let length = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if rest.starts_with("/*") {
+            block_comment(rest)
+        } else if let Some(length) = raw_string(rest) {
+            length
+        } else if first == '"' {
+            quoted(rest, '"')
+        } else if first == '\'' {
+            character_or_lifetime(rest)
+        } else if first.is_alphanumeric() || first == '_' {
+            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+            found.push((line, &rest[..end]));
+            end
+        } else if rest.starts_with("::") {
+            found.push((line, "::"));
+            2
+        } else {
+            if !first.is_whitespace() {
+                found.push((line, &rest[..first.len_utf8()]));
+            }
+            first.len_utf8()
+        };
+        line += rest[..length].matches('\n').count();
+        rest = &rest[length..];
+    }
+    found
+}
+
+fn block_comment(rest: &str) -> usize {
+    let mut depth = 0;
+    let mut at = 0;
+    while at < rest.len() {
+        if rest[at..].starts_with("/*") {
+            depth += 1;
+            at += 2;
+        } else if rest[at..].starts_with("*/") {
+            depth -= 1;
+            at += 2;
+        } else {
+            at += rest[at..].chars().next().map_or(1, char::len_utf8);
+        }
+        if depth == 0 {
+            return at;
+        }
+    }
+    at
+}
+
+/// Length of a raw string (`r"`, `r#"`, `br##"`) that begins here.
+fn raw_string(rest: &str) -> Option<usize> {
+    let mark = rest.strip_prefix('b').unwrap_or(rest).strip_prefix('r')?;
+    let hashes = mark.len() - mark.trim_start_matches('#').len();
+    let body = mark[hashes..].strip_prefix('"')?;
+    let end = format!("\"{}", "#".repeat(hashes));
+    let length = body.find(&end)? + end.len();
+    Some(rest.len() - body.len() + length)
+}
+
+fn quoted(rest: &str, mark: char) -> usize {
+    let mut escaped = false;
+    for (at, c) in rest.char_indices().skip(1) {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            _ if c == mark => return at + 1,
+            _ => {}
+        }
+    }
+    rest.len()
+}
+
+fn character_or_lifetime(rest: &str) -> usize {
+    let mut inside = rest.chars().skip(1);
+    match (inside.next(), inside.next()) {
+        (Some('\\'), _) | (Some(_), Some('\'')) => quoted(rest, '\''),
+        _ => 1,
+    }
+}
