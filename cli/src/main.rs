@@ -1,1 +1,72 @@
-fn main() {}
+//! The command line of Kista: server and client in one binary.
+//!
+//! - `arguments.rs`: the command line as it is typed
+//! - `commands/`: what each command does
+//! - `server.rs`: which server a command talks to, and what its refusals mean
+//! - `context.rs`, `folders.rs`, `files.rs`: what is kept on this machine
+//! - `values.rs`, `prompt.rs`: what is asked for
+//! - `output.rs`: the only printer; `failure.rs`: how the program ends
+//! - `hygiene.rs`: what the process does before it holds a secret
+
+mod arguments;
+mod commands;
+mod context;
+mod failure;
+mod files;
+mod folders;
+mod hygiene;
+mod output;
+mod prompt;
+mod server;
+mod values;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{
+    arguments::{Arguments, Command},
+    failure::{Exit, Failure},
+};
+
+fn main() -> ExitCode {
+    hygiene::prepare();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            output::arguments(&error);
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    match run(arguments.command) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            output::failure(&failure);
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::io("start", &error))?;
+    runtime.block_on(async {
+        match command {
+            Command::Put(put) => put.run().await,
+            Command::Get(get) => get.run().await,
+            Command::Ls(ls) => ls.run().await,
+            Command::Delete(delete) => delete.run().await,
+            Command::Status(status) => status.run().await,
+            Command::Operator(operator) => operator.run().await,
+            Command::Context(context) => context.run(),
+        }
+    })
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}

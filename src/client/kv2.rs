@@ -2,10 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{
-    Capability, Client, Error, Fields,
-    transport::{Call, encode},
-};
+use super::{Capability, Client, Error, Fields, transport::Call};
 use crate::secret::SecretBytes;
 
 /// The secrets of one KV version 2 mount.
@@ -71,7 +68,7 @@ impl<'a> Kv2<'a> {
     /// # Errors
     /// [`Error::NotFound`] when there is none, and what any call may answer.
     pub async fn read(&self, path: &str) -> Result<Secret, Error> {
-        self.read_target(self.target("data", path)?).await
+        self.read_with(path, "").await
     }
 
     /// Reads one version.
@@ -79,8 +76,7 @@ impl<'a> Kv2<'a> {
     /// # Errors
     /// [`Error::NotFound`] when there is none of this number, and what any call may answer.
     pub async fn read_version(&self, path: &str, version: u64) -> Result<Secret, Error> {
-        let target = self.target("data", path)?;
-        self.read_target(format!("{target}?version={version}")).await
+        self.read_with(path, &format!("version={version}")).await
     }
 
     /// Writes a new version of these fields alone.
@@ -95,7 +91,7 @@ impl<'a> Kv2<'a> {
         expected: Option<CheckAndSet>,
     ) -> Result<VersionMetadata, Error> {
         let body = write_body(fields, expected);
-        let call = Call::write(self.target("data", path)?, Capability::Write, body);
+        let call = Call::write(self.place("data", path), Capability::Write, body)?;
         self.client.send(&call).await?.data()
     }
 
@@ -104,7 +100,7 @@ impl<'a> Kv2<'a> {
     /// # Errors
     /// What any call may answer. Nothing to delete is not an error.
     pub async fn delete(&self, path: &str) -> Result<(), Error> {
-        self.client.send(&Call::delete(self.target("data", path)?)).await?;
+        self.client.send(&Call::delete(self.place("data", path))?).await?;
         Ok(())
     }
 
@@ -117,27 +113,27 @@ impl<'a> Kv2<'a> {
         struct Keys {
             keys: Vec<String>,
         }
-        let target = if folder.is_empty() {
-            format!("{}/metadata", encode(self.mount)?)
+        let place = if folder.is_empty() {
+            format!("{}/metadata", self.mount)
         } else {
-            self.target("metadata", folder)?
+            self.place("metadata", folder)
         };
-        Ok(self.client.send(&Call::list(&target)).await?.data::<Keys>()?.keys)
+        Ok(self.client.send(&Call::list(place)?).await?.data::<Keys>()?.keys)
     }
 
-    async fn read_target(&self, target: String) -> Result<Secret, Error> {
+    async fn read_with(&self, path: &str, query: &str) -> Result<Secret, Error> {
         #[derive(Deserialize)]
         struct Data {
             data: Option<Fields>,
             metadata: VersionMetadata,
         }
-        let answer = self.client.send(&Call::read(target)).await?;
+        let answer = self.client.send(&Call::read(self.place("data", path), query)?).await?;
         let Data { data, metadata } = answer.data()?;
         Ok(Secret { fields: data, metadata })
     }
 
-    fn target(&self, part: &str, path: &str) -> Result<String, Error> {
-        Ok(format!("{}/{part}/{}", encode(self.mount)?, encode(path)?))
+    fn place(&self, part: &str, path: &str) -> String {
+        format!("{}/{part}/{path}", self.mount)
     }
 }
 

@@ -2,10 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{
-    Capability, Client, Error, Fields, JsonValue,
-    transport::{Call, encode},
-};
+use super::{Capability, Client, Error, Fields, JsonValue, transport::Call};
 use crate::secret::{SecretBytes, SecretString};
 
 /// The state of the server: `sys/…`.
@@ -110,7 +107,7 @@ impl<'a> Sys<'a> {
     /// # Errors
     /// What any call may answer.
     pub async fn seal_status(&self) -> Result<SealStatus, Error> {
-        self.client.send(&Call::read("sys/seal-status".to_owned())).await?.bare()
+        self.client.send(&Call::read("sys/seal-status".to_owned(), "")?).await?.bare()
     }
 
     /// How the server is. Needs no token; a sealed server answers too.
@@ -118,8 +115,8 @@ impl<'a> Sys<'a> {
     /// # Errors
     /// What any call may answer.
     pub async fn health(&self) -> Result<Health, Error> {
-        let target = "sys/health?standbyok=true&sealedcode=200&uninitcode=200".to_owned();
-        self.client.send(&Call::read(target)).await?.bare()
+        let query = "standbyok=true&sealedcode=200&uninitcode=200";
+        self.client.send(&Call::read("sys/health".to_owned(), query)?).await?.bare()
     }
 
     /// Makes the store, with `threshold` of `shares` shares to open it. Needs no token, works once.
@@ -136,7 +133,7 @@ impl<'a> Sys<'a> {
         }
         let body = format!(r#"{{"secret_shares":{shares},"secret_threshold":{threshold}}}"#);
         let body = SecretBytes::from_vec(body.into_bytes());
-        let call = Call::write("sys/init".to_owned(), Capability::Write, body);
+        let call = Call::write("sys/init".to_owned(), Capability::Write, body)?;
         let answer: Answered = self.client.send(&call).await?.bare()?;
         let plain = |texts: Vec<Wiped>| texts.into_iter().map(|text| text.0).collect();
         Ok(Initialised {
@@ -157,7 +154,7 @@ impl<'a> Sys<'a> {
         };
         let mut fields = Fields::new();
         fields.set(name, JsonValue::string(&text));
-        let call = Call::write("sys/unseal".to_owned(), Capability::Write, fields.to_json());
+        let call = Call::write("sys/unseal".to_owned(), Capability::Write, fields.to_json())?;
         self.client.send(&call).await?.bare()
     }
 
@@ -167,7 +164,7 @@ impl<'a> Sys<'a> {
     /// What any call may answer.
     pub async fn seal(&self) -> Result<(), Error> {
         let body = Fields::new().to_json();
-        let call = Call::write("sys/seal".to_owned(), Capability::Sudo, body);
+        let call = Call::write("sys/seal".to_owned(), Capability::Sudo, body)?;
         self.client.send(&call).await?;
         Ok(())
     }
@@ -178,8 +175,8 @@ impl<'a> Sys<'a> {
     /// [`Error::Denied`] when nothing is mounted there that the token may see, and what any call
     /// may answer.
     pub async fn mount_of(&self, path: &str) -> Result<MountInfo, Error> {
-        let target = format!("sys/internal/ui/mounts/{}", encode(path.trim_end_matches('/'))?);
-        self.client.send(&Call::read(target)).await?.data()
+        let path = format!("sys/internal/ui/mounts/{}", path.trim_end_matches('/'));
+        self.client.send(&Call::read(path, "")?).await?.data()
     }
 }
 

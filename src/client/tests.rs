@@ -97,9 +97,9 @@ async fn a_denial_names_the_path_and_the_capability() {
     let denied =
         Scripted::Answer(403, "", r#"{"errors":["1 error occurred:\n\t* permission denied\n\n"]}"#);
     let fake = Fake::start(vec![denied]).await;
-    let error = fake.client().kv2("secret").list("app").await.unwrap_err();
+    let error = fake.client().kv2("secret").list("my app").await.unwrap_err();
     let Error::Denied { path, needed } = error else { panic!("{error:?}") };
-    assert_eq!((path.as_str(), needed), ("secret/metadata/app", Capability::List));
+    assert_eq!((path.as_str(), needed), ("secret/metadata/my app", Capability::List));
 }
 
 #[tokio::test]

@@ -142,7 +142,9 @@ impl fmt::Debug for Client {
 #[derive(Debug)]
 pub(super) struct Call {
     method: Method,
-    /// Percent-encoded path after `/v1/`, with the query.
+    /// Path after `/v1/`, as a policy would name it.
+    path: String,
+    /// The path percent-encoded, and the query.
     target: String,
     effect: Effect,
     needed: Capability,
@@ -150,36 +152,41 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Reads; `target` is a percent-encoded path, with a query perhaps.
-    pub(super) fn read(target: String) -> Self {
-        Self::new(Method::GET, target, Effect::Read, Capability::Read, None)
+    /// Reads `path` with this query, which may be empty.
+    pub(super) fn read(path: String, query: &str) -> Result<Self, Error> {
+        Self::new(Method::GET, path, query, Effect::Read, Capability::Read)
     }
 
-    /// Lists. `GET` with a query, which passes every proxy, unlike the verb `LIST`.
-    pub(super) fn list(path: &str) -> Self {
-        let target = format!("{path}?list=true");
-        Self::new(Method::GET, target, Effect::Read, Capability::List, None)
+    /// Lists a folder. `GET` with a query, which passes every proxy, unlike the verb `LIST`.
+    pub(super) fn list(path: String) -> Result<Self, Error> {
+        Self::new(Method::GET, path, "list=true", Effect::Read, Capability::List)
     }
 
     /// Writes a JSON object.
-    pub(super) fn write(target: String, needed: Capability, body: SecretBytes) -> Self {
-        let body = Bytes::from_owner(body.into_zeroizing());
-        Self::new(Method::PUT, target, Effect::Write, needed, Some(body))
+    pub(super) fn write(
+        path: String,
+        needed: Capability,
+        body: SecretBytes,
+    ) -> Result<Self, Error> {
+        let body = Some(Bytes::from_owner(body.into_zeroizing()));
+        Ok(Self { body, ..Self::new(Method::PUT, path, "", Effect::Write, needed)? })
     }
 
     /// Deletes.
-    pub(super) fn delete(target: String) -> Self {
-        Self::new(Method::DELETE, target, Effect::Write, Capability::Delete, None)
+    pub(super) fn delete(path: String) -> Result<Self, Error> {
+        Self::new(Method::DELETE, path, "", Effect::Write, Capability::Delete)
     }
 
     fn new(
         method: Method,
-        target: String,
+        path: String,
+        query: &str,
         effect: Effect,
         needed: Capability,
-        body: Option<Bytes>,
-    ) -> Self {
-        Self { method, target, effect, needed, body }
+    ) -> Result<Self, Error> {
+        let mark = if query.is_empty() { "" } else { "?" };
+        let target = format!("{}{mark}{query}", encode(&path)?);
+        Ok(Self { method, path, target, effect, needed, body: None })
     }
 }
 
@@ -220,8 +227,7 @@ fn judge(
     if (200..300).contains(&status) || (status == 404 && carries_data(&body)) {
         return Attempt { outcome: None, result: Ok(Answer { body }) };
     }
-    let path = call.target.split('?').next().unwrap_or_default();
-    let error = Error::of_answer(status, &body, path, call.needed);
+    let error = Error::of_answer(status, &body, &call.path, call.needed);
     let sealed = matches!(error, Error::Sealed);
     let outcome = Outcome::Answered { status, sealed, retry_after };
     Attempt { outcome: Some(outcome), result: Err(error) }
@@ -268,7 +274,7 @@ fn distrust(error: &(dyn error::Error + 'static)) -> Option<String> {
 /// Percent-encodes a path for the request line (RFC 3986 §2.3: the unreserved characters stay).
 ///
 /// Segments that a URL parser would fold away are refused here, else they would name another path.
-pub(super) fn encode(path: &str) -> Result<String, Error> {
+fn encode(path: &str) -> Result<String, Error> {
     let mut encoded = String::with_capacity(path.len());
     for (n, segment) in path.split('/').enumerate() {
         if matches!(segment, "" | "." | "..") {

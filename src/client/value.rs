@@ -36,6 +36,21 @@ impl JsonValue {
         }
     }
 
+    /// A JSON array of these values.
+    pub fn list(values: &[Self]) -> Self {
+        let length = 2 + values.iter().map(|value| value.0.len() + 1).sum::<usize>();
+        let mut json = String::with_capacity(length);
+        json.push('[');
+        for (n, value) in values.iter().enumerate() {
+            if n > 0 {
+                json.push(',');
+            }
+            value.expose_json(|text| json.push_str(text));
+        }
+        json.push(']');
+        Self(SecretString::from_string(json))
+    }
+
     /// Lends the JSON text to `read`.
     pub fn expose_json<R>(&self, read: impl FnOnce(&str) -> R) -> R {
         self.0.expose(read)
@@ -47,6 +62,13 @@ impl JsonValue {
             Ok(text) => SecretString::from_string(text),
             Err(_) => SecretString::copy_of(json),
         })
+    }
+}
+
+impl From<&Fields> for JsonValue {
+    fn from(fields: &Fields) -> Self {
+        // INVARIANT: names and values are UTF-8, so nothing is replaced.
+        Self(fields.to_json().expose(|json| SecretString::copy_of(&String::from_utf8_lossy(json))))
     }
 }
 
@@ -202,6 +224,13 @@ mod tests {
             quoted(text)
                 .expose(|json| assert_eq!(serde_json::from_str::<String>(json).unwrap(), text));
         }
+    }
+
+    #[test]
+    fn values_nest_as_they_are() {
+        let inner = fields(r#"{"n":1.10}"#);
+        let list = JsonValue::list(&[JsonValue::from(&inner), JsonValue::from(&Fields::new())]);
+        list.expose_json(|json| assert_eq!(json, r#"[{"n":1.10},{}]"#));
     }
 
     #[test]

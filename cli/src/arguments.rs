@@ -1,0 +1,102 @@
+//! The command line as it is typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::{
+    context::ContextCommand, delete::Delete, get::Get, ls::Ls, operator::OperatorCommand, put::Put,
+    status::Status,
+};
+
+/// A vault for secrets and keys: server and command line in one.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kista",
+    version,
+    before_help = "Example:\n  kista up                                   # from nothing to a server\n  \
+                   kista put secret/app/db password=-         # asks for the value\n  \
+                   kista get secret/app/db -k password | cat",
+    after_help = EXIT_CODES,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Put(Put),
+    Get(Get),
+    Ls(Ls),
+    Delete(Delete),
+    Status(Status),
+    /// Initialise, unseal and seal a server.
+    #[command(subcommand, disable_help_subcommand = true)]
+    Operator(OperatorCommand),
+    /// What is known of a server: address, CA, token.
+    #[command(subcommand, disable_help_subcommand = true)]
+    Context(ContextCommand),
+}
+
+/// Which server, and how to print.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Server")]
+pub(crate) struct ServerArguments {
+    /// Address of the server, https://HOST:PORT [also: KISTA_ADDR, BAO_ADDR, VAULT_ADDR]
+    #[arg(long, value_name = "URL")]
+    pub(crate) address: Option<String>,
+    /// PEM file of the only CA to trust [also: KISTA_CACERT, BAO_CACERT, VAULT_CACERT]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_cert: Option<PathBuf>,
+    /// Context to use instead of "local" and of BAO_* and VAULT_* variables
+    #[arg(long, value_name = "NAME", env = "KISTA_CONTEXT")]
+    pub(crate) context: Option<String>,
+    /// Print JSON, one object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What the numbers mean with which the program ends.
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 permission denied, \
+                          5 sealed or unreachable, 6 conflict.\nThe token is taken from \
+                          KISTA_TOKEN, BAO_TOKEN or VAULT_TOKEN, else from the context; never \
+                          from the command line.";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_hold_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_begins_its_help_with_an_example() {
+        fn check(command: &clap::Command) {
+            if command.has_subcommands() {
+                command.get_subcommands().for_each(check);
+            } else {
+                let before = command.get_before_help().map(ToString::to_string).unwrap_or_default();
+                assert!(before.starts_with("Example"), "{}", command.get_name());
+            }
+        }
+        check(&Arguments::command());
+    }
+
+    #[test]
+    fn no_command_takes_a_token_or_a_share_as_an_argument() {
+        for arguments in [
+            &["kista", "get", "--token", "hvs.x", "secret/a"][..],
+            &["kista", "operator", "unseal", "0a1b"],
+            &["kista", "operator", "unseal", "--passphrase", "x"],
+        ] {
+            assert!(Arguments::try_parse_from(arguments).is_err(), "{arguments:?}");
+        }
+    }
+}

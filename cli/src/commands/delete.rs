@@ -1,0 +1,52 @@
+use clap::Args;
+use serde::Serialize;
+
+use super::target::Target;
+use crate::{
+    arguments::ServerArguments,
+    failure::{Exit, Failure},
+    output::{self, Output},
+    server::Server,
+};
+
+/// Delete the current version of a secret. Its earlier versions stay.
+///
+/// The version is hidden, not destroyed: the API's `undelete` brings it back. A secret that is not
+/// there is no error.
+#[derive(Debug, Args)]
+#[command(before_help = "Example:\n  kista delete secret/app/db")]
+pub(crate) struct Delete {
+    /// Mount and path, such as secret/app/db
+    path: String,
+    #[command(flatten)]
+    server: ServerArguments,
+}
+
+#[derive(Serialize)]
+struct Deleted<'a> {
+    path: &'a str,
+}
+
+impl Delete {
+    pub(crate) async fn run(self) -> Result<Exit, Failure> {
+        let server = Server::find(&self.server)?;
+        let target = Target::secret(&server, &self.path, "delete").await?;
+        if let Some(meant) = target.without_api_part() {
+            output::warn(&format!(
+                "this deletes the entry {:?} of the mount; without the API's part it is {meant}",
+                target.path
+            ));
+        }
+        if let Err(error) = target.kv2(&server.client).delete(&target.path).await {
+            return Err(server.explain(&format!("delete {}", self.path), error).await);
+        }
+        let output = Output::new(self.server.json);
+        let path = &target.whole();
+        if output.wants_json() {
+            output.serialized(&Deleted { path })?;
+        } else {
+            output::note(&format!("{path}: the current version is deleted"));
+        }
+        Ok(Exit::Done)
+    }
+}

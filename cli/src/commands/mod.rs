@@ -1,0 +1,11 @@
+//! One file for each command, or for each family of them.
+
+pub(crate) mod context;
+pub(crate) mod delete;
+pub(crate) mod get;
+pub(crate) mod ls;
+mod near;
+pub(crate) mod operator;
+pub(crate) mod put;
+pub(crate) mod status;
+mod target;

@@ -1,0 +1,86 @@
+//! What a user may have meant who named what is not there.
+
+use super::target::Target;
+use crate::server::Server;
+
+/// The hint for a secret that is not there: the path without `data/`, or names like it.
+///
+/// The folder is listed as the user; who may not list it gets no names.
+pub(crate) async fn hint(server: &Server, target: &Target) -> Option<String> {
+    if let Some(meant) = target.without_api_part() {
+        return Some(format!("leave out what only the API's paths have: {meant}"));
+    }
+    let (folder, name) = target.path.rsplit_once('/').unwrap_or(("", &target.path));
+    let names = target.kv2(&server.client).list(folder).await.ok()?;
+    let folder = target.whole();
+    let folder = folder.strip_suffix(name)?;
+    let near = nearest(name, &names);
+    if near.is_empty() {
+        return Some(format!("kista ls {folder}"));
+    }
+    let near: Vec<String> = near.iter().map(|name| format!("{folder}{name}")).collect();
+    Some(format!("near it: {}", near.join(", ")))
+}
+
+/// Up to three names like the one given, nearest first.
+fn nearest<'a>(name: &str, names: &'a [String]) -> Vec<&'a str> {
+    let most = name.chars().count() / 3 + 1;
+    let mut near: Vec<(usize, &str)> = names
+        .iter()
+        .map(|candidate| {
+            let bare = candidate.trim_end_matches('/');
+            let begins = bare.starts_with(name) || name.starts_with(bare);
+            (if begins { 1 } else { distance(name, bare) }, candidate.as_str())
+        })
+        .filter(|(distance, _)| *distance <= most)
+        .collect();
+    near.sort();
+    near.into_iter().take(3).map(|(_, name)| name).collect()
+}
+
+/// Characters to insert, delete or replace to make one of the other (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (n, x) in a.chars().enumerate() {
+        let mut diagonal = n;
+        let mut left = n + 1;
+        for (cell, y) in row.iter_mut().skip(1).zip(&b) {
+            let replaced = diagonal + usize::from(x != *y);
+            diagonal = *cell;
+            left = replaced.min(left + 1).min(*cell + 1);
+            *cell = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = n + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_distance_counts_edits() {
+        for (a, b, edits) in [
+            ("", "", 0),
+            ("", "ab", 2),
+            ("abc", "abc", 0),
+            ("kitten", "sitting", 3),
+            ("db", "bd", 2),
+        ] {
+            assert_eq!(distance(a, b), edits, "{a} {b}");
+            assert_eq!(distance(b, a), edits, "{b} {a}");
+        }
+    }
+
+    #[test]
+    fn names_like_the_one_given_come_nearest_first() {
+        let names = ["database/", "db", "db-old", "mail", "da"].map(str::to_owned);
+        assert_eq!(nearest("dv", &names), ["da", "db"]);
+        assert_eq!(nearest("db-", &names), ["db", "db-old", "da"]);
+        assert!(nearest("payments", &names).is_empty());
+    }
+}

@@ -1,0 +1,135 @@
+use std::str::FromStr;
+
+use clap::Args;
+use kista::{
+    client::{CheckAndSet, Error, Fields, JsonValue},
+    secret::SecretString,
+};
+
+use super::target::Target;
+use crate::{
+    arguments::ServerArguments,
+    failure::{Exit, Failure},
+    output::{self, Output},
+    prompt::Person,
+    server::Server,
+    values::{self, Assignment, Sources},
+};
+
+/// Write a secret: a new version that holds these keys and no others.
+///
+/// Without keys it asks for them. KEY=- asks for the value, or reads it from stdin, less one line
+/// break at its end; KEY=@FILE takes a file to the last byte; KEY=env:NAME takes a variable.
+/// KEY=VALUE works, with a warning: other users' process lists and your shell's history show it.
+#[derive(Debug, Args)]
+#[command(before_help = "Example:\n  kista put secret/app/db url=postgres://db/app password=-\n  \
+                         kista put secret/app/tls key=@key.pem cert=@cert.pem --cas new")]
+pub(crate) struct Put {
+    /// Mount and path, such as secret/app/db
+    path: String,
+    /// KEY, KEY=-, KEY=@FILE, KEY=env:NAME or KEY=VALUE
+    #[arg(value_name = "KEY")]
+    keys: Vec<String>,
+    /// Write only if this is the current version, or `new`: only if there is none
+    #[arg(long, value_name = "N|new")]
+    cas: Option<Expected>,
+    /// Do not warn of values on the command line
+    #[arg(long)]
+    argv_ok: bool,
+    /// Ask for nothing
+    #[arg(long)]
+    no_input: bool,
+    #[command(flatten)]
+    server: ServerArguments,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Expected(CheckAndSet);
+
+impl FromStr for Expected {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match (text, text.parse()) {
+            ("new", _) | (_, Ok(0)) => Ok(Self(CheckAndSet::New)),
+            (_, Ok(version)) => Ok(Self(CheckAndSet::Version(version))),
+            (_, Err(_)) => Err("neither a version nor `new`"),
+        }
+    }
+}
+
+impl Put {
+    pub(crate) async fn run(self) -> Result<Exit, Failure> {
+        let assignments =
+            self.keys.iter().map(|key| Assignment::parse(key)).collect::<Result<Vec<_>, _>>()?;
+        let server = Server::find(&self.server)?;
+        // The path is looked up first: who is asked for a secret should not type it in vain.
+        let target = Target::secret(&server, &self.path, "write").await?;
+        if let Some(meant) = target.without_api_part() {
+            output::warn(&format!(
+                "this writes the entry {:?} of the mount; without the API's part it is {meant}",
+                target.path
+            ));
+        }
+        let person = Person::look(self.no_input);
+        let fields = if assignments.is_empty() {
+            values::ask(person)?
+        } else {
+            values::fetch(&assignments, Sources { person, argv_ok: self.argv_ok })?
+        };
+        self.write(&server, &target, &fields).await
+    }
+
+    async fn write(
+        &self,
+        server: &Server,
+        target: &Target,
+        fields: &Fields,
+    ) -> Result<Exit, Failure> {
+        let expected = self.cas.map(|Expected(expected)| expected);
+        let kv2 = target.kv2(&server.client);
+        let written = match kv2.write(&target.path, fields, expected).await {
+            Ok(written) => written,
+            Err(error) => {
+                let is_conflict = matches!(error, Error::CasConflict);
+                let failure = server.explain(&format!("write {}", self.path), error).await;
+                return Err(if is_conflict {
+                    failure.hint(format!("metadata.version of: kista get {} --json", self.path))
+                } else {
+                    failure
+                });
+            }
+        };
+        let output = Output::new(self.server.json);
+        let keys: Vec<&str> = fields.iter().map(|(key, _)| key).collect();
+        if output.wants_json() {
+            let mut object = Fields::new();
+            object.set("path", JsonValue::string(&SecretString::copy_of(&target.whole())));
+            object.set("keys", output::json(&keys)?);
+            object.set("metadata", output::json(&written)?);
+            output.object(&object)?;
+        } else {
+            output.line(&format!(
+                "{}  version {}  keys: {}",
+                target.whole(),
+                written.version,
+                keys.join(", ")
+            ))?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cas_is_a_version_or_new() {
+        let parse = |text: &str| text.parse::<Expected>().map(|Expected(expected)| expected);
+        assert_eq!(parse("new"), Ok(CheckAndSet::New));
+        assert_eq!(parse("0"), Ok(CheckAndSet::New));
+        assert_eq!(parse("7"), Ok(CheckAndSet::Version(7)));
+        assert!(parse("-1").is_err() && parse("old").is_err());
+    }
+}

@@ -1,0 +1,139 @@
+//! Contexts: a server's address, how to trust it, and a token, kept under a name.
+
+use std::path::{Path, PathBuf};
+
+use kista::secret::{SecretBytes, SecretString};
+use serde::{Deserialize, Serialize};
+
+use crate::{failure::Failure, files, folders::Folders, prompt};
+
+/// The context that `kista up` makes, and that is used when none is named.
+pub(crate) const LOCAL: &str = "local";
+
+/// One context.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) name: String,
+    pub(crate) address: String,
+    pub(crate) token: Option<SecretString>,
+    /// A PEM file; without one the system's CA certificates are trusted.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// The folder of the store that `kista up` serves at the address.
+    pub(crate) data: Option<PathBuf>,
+}
+
+/// The file of a context.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    address: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<PathBuf>,
+}
+
+impl Context {
+    /// Reads the context of this name; `None` when there is none.
+    pub(crate) fn load(folders: &Folders, name: &str) -> Result<Option<Self>, Failure> {
+        let file = file(folders, name)?;
+        let Some(bytes) = files::read_private(&file)? else { return Ok(None) };
+        let text = prompt::text(bytes, &file.display().to_string())?;
+        // The parser's message would quote the line, and that may be the token's.
+        let stored: Stored = text.expose(|text| toml::from_str(text)).map_err(|_| {
+            Failure::new(format!("the context file {} is not understood", file.display()))
+                .hint("it holds `address`, and may hold `token`, `ca_file` and `data`")
+        })?;
+        Ok(Some(Self {
+            name: name.to_owned(),
+            address: stored.address,
+            token: stored.token.map(SecretString::from_string),
+            ca_file: stored.ca_file,
+            data: stored.data,
+        }))
+    }
+
+    /// Writes the context; what was under its name is replaced.
+    pub(crate) fn save(&self, folders: &Folders) -> Result<(), Failure> {
+        let stored = Stored {
+            address: self.address.clone(),
+            token: self.token.as_ref().map(|token| token.expose(str::to_owned)),
+            ca_file: self.ca_file.clone(),
+            data: self.data.clone(),
+        };
+        let text = toml::to_string(&stored);
+        // Takes over, and so wipes, the copy that serializing needed.
+        let _wiped = stored.token.map(SecretString::from_string);
+        let text = text.map_err(|error| {
+            Failure::new(format!("cannot write the context {:?}: {error}", self.name))
+        })?;
+        files::replace(&file(folders, &self.name)?, &SecretBytes::from_vec(text.into_bytes()))
+    }
+
+    /// The file that it is kept in.
+    pub(crate) fn file(&self, folders: &Folders) -> Result<PathBuf, Failure> {
+        file(folders, &self.name)
+    }
+}
+
+/// Refuses a name that is no file name, or would be a hidden one.
+pub(crate) fn check_name(name: &str) -> Result<(), Failure> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if !name.is_empty() && name.len() <= 64 && !name.starts_with('.') && name.chars().all(plain) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("{name:?} is not a name of a context"))
+        .hint("use letters, digits, '-', '_' and '.'"))
+}
+
+fn file(folders: &Folders, name: &str) -> Result<PathBuf, Failure> {
+    check_name(name)?;
+    Ok(Path::new(&folders.config).join("contexts").join(format!("{name}.toml")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folders(root: &Path) -> Folders {
+        Folders { config: root.join("c"), data: root.join("d"), state: root.join("s") }
+    }
+
+    #[test]
+    fn a_context_comes_back_as_it_was_saved() {
+        let root = tempfile::tempdir().unwrap();
+        let folders = folders(root.path());
+        let context = Context {
+            name: LOCAL.to_owned(),
+            address: "https://127.0.0.1:8200".to_owned(),
+            token: Some(SecretString::copy_of("hvs.planted")),
+            ca_file: Some(PathBuf::from("/ca.pem")),
+            data: None,
+        };
+        context.save(&folders).unwrap();
+        let read = Context::load(&folders, LOCAL).unwrap().unwrap();
+        assert_eq!((read.address, read.ca_file), (context.address, context.ca_file));
+        assert!(read.token.unwrap().expose(|token| token == "hvs.planted"));
+        assert!(Context::load(&folders, "other").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_damaged_context_file_is_not_quoted() {
+        let root = tempfile::tempdir().unwrap();
+        let folders = folders(root.path());
+        let file = file(&folders, LOCAL).unwrap();
+        files::replace(&file, &SecretBytes::copy_of(b"token = hvs.planted")).unwrap();
+        let failure = Context::load(&folders, LOCAL).unwrap_err();
+        assert!(!format!("{failure:?}").contains("planted"), "{failure:?}");
+    }
+
+    #[test]
+    fn a_name_that_leaves_the_folder_is_refused() {
+        for name in ["", ".", "..", "../x", "a/b", ".hidden", "a b"] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        assert!(check_name("prod-eu.1").is_ok());
+    }
+}

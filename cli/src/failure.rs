@@ -1,0 +1,57 @@
+use std::{fmt::Display, io};
+
+/// How the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done.
+    Done = 0,
+    /// Any failure without a number of its own.
+    Failed = 1,
+    /// The command line makes no sense.
+    Usage = 2,
+    /// There is nothing at the path.
+    NotFound = 3,
+    /// The token is not good, or its policies do not allow this.
+    Denied = 4,
+    /// Sealed, or no server that can be trusted answers.
+    Unavailable = 5,
+    /// The secret has changed since the version given.
+    Conflict = 6,
+}
+
+/// Why a command did not do what it was asked: what happened, what to do next, how to end.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// What cannot be done, and why.
+    pub(crate) message: String,
+    /// The next command or step.
+    pub(crate) hint: Option<String>,
+    /// How to end.
+    pub(crate) exit: Exit,
+}
+
+impl Failure {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, exit: Exit::Failed }
+    }
+
+    /// The command line makes no sense.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(message).exit(Exit::Usage)
+    }
+
+    /// A file or a stream cannot be used.
+    pub(crate) fn io(doing: impl Display, error: &io::Error) -> Self {
+        Self::new(format!("cannot {doing}: {error}"))
+    }
+
+    #[must_use]
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    #[must_use]
+    pub(crate) fn exit(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+}

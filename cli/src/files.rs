@@ -1,0 +1,93 @@
+//! Files that only their owner reads.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::Path,
+};
+
+use kista::secret::SecretBytes;
+
+use crate::failure::Failure;
+
+/// Makes a folder, and those above it, for the owner alone.
+pub(crate) fn make_folder(folder: &Path) -> Result<(), Failure> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|error| Failure::io(format!("make the folder {}", folder.display()), &error))
+}
+
+/// Writes a file whole or not at all, readable by the owner alone, and on the disk when this
+/// returns. What was there is replaced.
+pub(crate) fn replace(file: &Path, content: &SecretBytes) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::io(format!("write {}", file.display()), &error);
+    let (Some(folder), Some(name)) = (file.parent(), file.file_name()) else {
+        return Err(failed(io::ErrorKind::InvalidFilename.into()));
+    };
+    make_folder(folder)?;
+    let mut unfinished = name.to_owned();
+    unfinished.push(".unfinished");
+    let unfinished = folder.join(unfinished);
+    write_through(&unfinished, content)
+        .and_then(|()| fs::rename(&unfinished, file))
+        .and_then(|()| File::open(folder)?.sync_all())
+        .map_err(failed)
+}
+
+/// Reads a file that only its owner may read; `None` when it is not there.
+pub(crate) fn read_private(file: &Path) -> Result<Option<SecretBytes>, Failure> {
+    let failed = |error: &io::Error| Failure::io(format!("read {}", file.display()), error);
+    match fs::metadata(file) {
+        Ok(metadata) if metadata.mode() & 0o077 != 0 => {
+            Err(Failure::new(format!("others than its owner may use {}", file.display()))
+                .hint(format!("chmod 600 {}", file.display())))
+        }
+        Ok(_) => match fs::read(file) {
+            Ok(bytes) => Ok(Some(SecretBytes::from_vec(bytes))),
+            Err(error) => Err(failed(&error)),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+fn write_through(file: &Path, content: &SecretBytes) -> io::Result<()> {
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file)?;
+    content.expose(|bytes| file.write_all(bytes))?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_replaced_file_is_the_owners_alone_and_leaves_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a/context.toml");
+        for text in ["first", "second"] {
+            replace(&file, &SecretBytes::copy_of(text.as_bytes())).unwrap();
+            let read = read_private(&file).unwrap().unwrap();
+            assert!(read.expose(|bytes| bytes == text.as_bytes()));
+        }
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path().join("a")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_others_may_read_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        replace(&file, &SecretBytes::copy_of(b"x")).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        let failure = read_private(&file).unwrap_err();
+        assert!(failure.hint.unwrap().starts_with("chmod 600 "));
+        assert!(read_private(&folder.path().join("none")).unwrap().is_none());
+    }
+}

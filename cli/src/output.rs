@@ -1,0 +1,295 @@
+//! The only printer: data to stdout, everything else to stderr.
+
+use std::{
+    env,
+    io::{self, IsTerminal, Write},
+};
+
+use kista::{
+    client::{Fields, JsonValue},
+    secret::SecretString,
+};
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// How a command prints.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    json: bool,
+    to_terminal: bool,
+}
+
+/// One cell of a table.
+#[derive(Debug)]
+pub(crate) enum Cell {
+    Plain(String),
+    /// Shown as it is where the reader is a program or asked for it, else as dots.
+    Secret(SecretString, Sight),
+}
+
+/// Whether a person sees a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sight {
+    Shown,
+    Masked,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json, to_terminal: io::stdout().is_terminal() }
+    }
+
+    pub(crate) fn wants_json(self) -> bool {
+        self.json
+    }
+
+    pub(crate) fn is_to_terminal(self) -> bool {
+        self.to_terminal
+    }
+
+    /// Prints one line of data.
+    pub(crate) fn line(self, text: &str) -> Result<(), Failure> {
+        print(|out| {
+            write_printable(out, text)?;
+            out.write_all(b"\n")
+        })
+    }
+
+    /// Prints a value as it is, with a newline only where a person reads it.
+    pub(crate) fn value(self, value: &SecretString) -> Result<(), Failure> {
+        print(|out| {
+            value.expose(|text| out.write_all(text.as_bytes()))?;
+            if self.to_terminal { out.write_all(b"\n") } else { Ok(()) }
+        })
+    }
+
+    /// Prints lines as they are.
+    pub(crate) fn lines(self, lines: &[SecretString]) -> Result<(), Failure> {
+        print(|out| {
+            for line in lines {
+                line.expose(|text| out.write_all(text.as_bytes()))?;
+                out.write_all(b"\n")?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Prints a JSON object on one line.
+    pub(crate) fn object(self, fields: &Fields) -> Result<(), Failure> {
+        self.json(&JsonValue::from(fields))
+    }
+
+    /// Prints what is no secret as JSON on one line.
+    pub(crate) fn serialized(self, value: &impl Serialize) -> Result<(), Failure> {
+        self.json(&json(value)?)
+    }
+
+    /// Prints JSON on one line.
+    pub(crate) fn json(self, json: &JsonValue) -> Result<(), Failure> {
+        print(|out| {
+            json.expose_json(|text| out.write_all(text.as_bytes()))?;
+            out.write_all(b"\n")
+        })
+    }
+
+    /// Prints rows: in columns under a heading for a person, separated by tabs for a program.
+    pub(crate) fn table<const N: usize>(
+        self,
+        heading: [&str; N],
+        rows: &[[Cell; N]],
+    ) -> Result<(), Failure> {
+        print(|out| self.write_table(out, heading, rows))
+    }
+
+    fn write_table<const N: usize>(
+        self,
+        out: &mut dyn Write,
+        heading: [&str; N],
+        rows: &[[Cell; N]],
+    ) -> io::Result<()> {
+        if !self.to_terminal {
+            for row in rows {
+                write_row(out, row.iter().map(|cell| (cell, 0)), "\t")?;
+            }
+            return Ok(());
+        }
+        let heading = heading.map(|text| Cell::Plain(text.to_owned()));
+        let mut widths = [0; N];
+        for row in rows.iter().chain([&heading]) {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = cell.width().max(*width);
+            }
+        }
+        for row in [&heading].into_iter().chain(rows) {
+            write_row(out, row.iter().zip(widths), "  ")?;
+        }
+        Ok(())
+    }
+}
+
+impl Cell {
+    /// Columns that the cell takes on a terminal, near enough.
+    fn width(&self) -> usize {
+        match self {
+            Self::Plain(text) => text.chars().map(printed_width).sum(),
+            Self::Secret(_, Sight::Masked) => MASK.chars().count(),
+            Self::Secret(text, Sight::Shown) => {
+                text.expose(|text| text.chars().map(printed_width).sum())
+            }
+        }
+    }
+
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        match self {
+            Self::Plain(text) => write_printable(out, text),
+            Self::Secret(_, Sight::Masked) => out.write_all(MASK.as_bytes()),
+            Self::Secret(text, Sight::Shown) => text.expose(|text| write_printable(out, text)),
+        }
+    }
+}
+
+/// What is no secret, as JSON.
+pub(crate) fn json(value: &impl Serialize) -> Result<JsonValue, Failure> {
+    let text = serde_json::to_string(value)
+        .map_err(|error| Failure::new(format!("cannot write the answer as JSON: {error}")))?;
+    JsonValue::parse(SecretString::from_string(text))
+        .map_err(|error| Failure::new(format!("cannot write the answer as JSON: {error}")))
+}
+
+/// Tells a person something on stderr.
+pub(crate) fn note(text: &str) {
+    say(text);
+}
+
+/// Warns a person on stderr.
+pub(crate) fn warn(text: &str) {
+    say(&format!("warning: {text}"));
+}
+
+/// Tells a person why the command failed, and what to do next.
+pub(crate) fn failure(failure: &Failure) {
+    say(&format!("error: {}", failure.message));
+    if let Some(hint) = &failure.hint {
+        say(&format!("next:  {}", hint.replace('\n', "\n       ")));
+    }
+}
+
+/// Asks for something on stderr; what is typed comes on the same line.
+pub(crate) fn ask(text: &str) {
+    let mut stderr = io::stderr().lock();
+    write_printable(&mut stderr, text).and_then(|()| stderr.flush()).unwrap_or_default();
+}
+
+/// Tells of a panic: where, and nothing of what.
+pub(crate) fn internal_error(place: &str) {
+    say(&format!("error: internal error at {place}; please report it with this place"));
+}
+
+/// Prints what the argument parser says, to the stream that is right for it.
+pub(crate) fn arguments(error: &clap::Error) {
+    error.print().unwrap_or_default();
+}
+
+/// Whether the environment says that nobody is there to be asked.
+pub(crate) fn is_automated() -> bool {
+    env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
+}
+
+/// Whether stdin and stderr are a person's terminal.
+pub(crate) fn is_conversation() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Writes to stdout. A reader that went away, such as `head`, is no failure.
+fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match write(&mut stdout).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::io("write to stdout", &error))
+        }
+        Err(_) | Ok(()) => Ok(()),
+    }
+}
+
+/// Writes lines to stderr. Nowhere is left to tell of its failure.
+fn say(text: &str) {
+    let mut stderr = io::stderr().lock();
+    for line in text.split('\n') {
+        write_printable(&mut stderr, line)
+            .and_then(|()| stderr.write_all(b"\n"))
+            .unwrap_or_default();
+    }
+}
+
+fn write_row<'a>(
+    out: &mut dyn Write,
+    cells: impl ExactSizeIterator<Item = (&'a Cell, usize)>,
+    separator: &str,
+) -> io::Result<()> {
+    let last = cells.len().saturating_sub(1);
+    for (n, (cell, width)) in cells.enumerate() {
+        cell.write(out)?;
+        if n < last {
+            write!(out, "{:1$}{separator}", "", width.saturating_sub(cell.width()))?;
+        }
+    }
+    out.write_all(b"\n")
+}
+
+/// Writes text with what would steer a terminal, or hide a part, spelled out.
+fn write_printable(out: &mut dyn Write, text: &str) -> io::Result<()> {
+    let mut buffer = [0; 4];
+    for char in text.chars() {
+        if steers(char) {
+            write!(out, "{}", char.escape_default())?;
+        } else {
+            out.write_all(char.encode_utf8(&mut buffer).as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+fn printed_width(char: char) -> usize {
+    if steers(char) { char.escape_default().count() } else { 1 }
+}
+
+/// Control characters, and the marks that turn the direction of text (Unicode TR 9).
+fn steers(char: char) -> bool {
+    char.is_control()
+        || matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Of one length, so that it tells nothing of the value's.
+const MASK: &str = "●●●●●●●●";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(to_terminal: bool, sight: Sight) -> String {
+        let rows = [("url", "postgres://x"), ("password", "a\u{1b}[2J\nb")].map(|(key, value)| {
+            [Cell::Plain(key.to_owned()), Cell::Secret(SecretString::copy_of(value), sight)]
+        });
+        let mut out = Vec::new();
+        let output = Output { json: false, to_terminal };
+        output.write_table(&mut out, ["KEY", "VALUE"], &rows).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_person_sees_columns_and_a_program_tabs() {
+        assert_eq!(
+            table(true, Sight::Masked),
+            "KEY       VALUE\nurl       ●●●●●●●●\npassword  ●●●●●●●●\n"
+        );
+        assert_eq!(table(false, Sight::Shown), "url\tpostgres://x\npassword\ta\\u{1b}[2J\\nb\n");
+    }
+
+    #[test]
+    fn what_steers_a_terminal_is_spelled_out() {
+        let mut out = Vec::new();
+        write_printable(&mut out, "a\u{202e}b\u{7}c å🚲").unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "a\\u{202e}b\\u{7}c å🚲");
+    }
+}

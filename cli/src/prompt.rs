@@ -1,0 +1,84 @@
+//! Asking a person, when there is one.
+
+use std::io::{self, Read};
+
+use kista::secret::{SecretBytes, SecretString};
+
+use crate::{
+    failure::{Exit, Failure},
+    output,
+};
+
+/// Whether a person can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Person {
+    Present,
+    Absent,
+}
+
+impl Person {
+    /// A person is there when stdin and stderr are terminals and neither `--no-input` nor `CI`
+    /// says otherwise.
+    pub(crate) fn look(no_input: bool) -> Self {
+        let present = !no_input && !output::is_automated() && output::is_conversation();
+        if present { Self::Present } else { Self::Absent }
+    }
+
+    /// Asks for text that is not shown while it is typed.
+    pub(crate) fn hidden(self, label: &str, instead: &str) -> Result<SecretString, Failure> {
+        self.must_be_present(label, instead)?;
+        output::ask(&format!("{label} (hidden): "));
+        rpassword::read_password()
+            .map(SecretString::from_string)
+            .map_err(|error| Failure::io("read from the terminal", &error))
+    }
+
+    /// Asks for a line that may be seen.
+    pub(crate) fn line(self, label: &str, instead: &str) -> Result<String, Failure> {
+        self.must_be_present(label, instead)?;
+        output::ask(&format!("{label}: "));
+        let mut line = String::new();
+        io::stdin()
+            .read_line(&mut line)
+            .map_err(|error| Failure::io("read from the terminal", &error))?;
+        Ok(line.trim().to_owned())
+    }
+
+    fn must_be_present(self, label: &str, instead: &str) -> Result<(), Failure> {
+        match self {
+            Self::Present => Ok(()),
+            Self::Absent => {
+                Err(Failure::new(format!("{label} is needed, and nobody can be asked"))
+                    .hint(instead)
+                    .exit(Exit::Usage))
+            }
+        }
+    }
+}
+
+/// Reads all of stdin as text, less one line break at its end, as `echo` and here-documents leave.
+pub(crate) fn stdin_text() -> Result<SecretString, Failure> {
+    let mut bytes = Vec::with_capacity(STDIN_ROOM);
+    io::stdin()
+        .lock()
+        .read_to_end(&mut bytes)
+        .map_err(|error| Failure::io("read stdin", &error))?;
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+    }
+    text(SecretBytes::from_vec(bytes), "stdin")
+}
+
+/// Bytes as text, or a failure that names where they are from and shows none of them.
+pub(crate) fn text(bytes: SecretBytes, origin: &str) -> Result<SecretString, Failure> {
+    bytes.expose(|bytes| std::str::from_utf8(bytes).map(SecretString::copy_of)).map_err(|_| {
+        Failure::new(format!("what {origin} holds is not UTF-8 text"))
+            .hint("values are text: give bytes as base64")
+    })
+}
+
+/// Room for what is typically piped in. A longer text grows its buffer, which leaves copies behind.
+const STDIN_ROOM: usize = 64 * 1024;

@@ -1,0 +1,299 @@
+//! Which server a command talks to, as whom, and what its refusals mean.
+
+use std::{error::Error as _, fmt, path::PathBuf};
+
+use kista::{
+    client::{BuildError, Client, Environment, Error, Setting},
+    secret::SecretString,
+};
+
+use crate::{
+    arguments::ServerArguments,
+    context::{Context, LOCAL},
+    failure::{Exit, Failure},
+    folders::Folders,
+};
+
+/// A server to talk to.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) client: Client,
+    address: Origin,
+    token: Option<Origin>,
+}
+
+/// Where a setting was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Origin {
+    Default,
+    Flag,
+    Variable(String),
+    Context(String),
+}
+
+/// What was found for each setting.
+#[derive(Debug)]
+struct Found {
+    address: (String, Origin),
+    token: Option<(SecretString, Origin)>,
+    ca_file: Option<PathBuf>,
+    namespace: Option<String>,
+}
+
+impl Server {
+    /// Finds the server: flags, else the environment, else the context.
+    pub(crate) fn find(arguments: &ServerArguments) -> Result<Self, Failure> {
+        let environment = Environment::read().map_err(|error| unusable(&error))?;
+        let found = find(arguments, environment, context(arguments.context.as_deref())?);
+        let (address, address_origin) = found.address;
+        let mut builder = Client::builder(address);
+        if let Some(file) = found.ca_file {
+            builder = builder.ca_file(file);
+        }
+        if let Some(namespace) = found.namespace {
+            builder = builder.namespace(namespace);
+        }
+        let (token, token_origin) = found.token.unzip();
+        if let Some(token) = token {
+            builder = builder.token(token);
+        }
+        let client = builder.build().map_err(|error| unusable(&error))?;
+        Ok(Self { client, address: address_origin, token: token_origin })
+    }
+
+    /// Says what cannot be done, why, and what to do next.
+    pub(crate) async fn explain(&self, doing: &str, error: Error) -> Failure {
+        let address = self.client.address();
+        let failure = |why: &str| Failure::new(format!("cannot {doing}: {why}"));
+        match error {
+            Error::Denied { path, needed } => {
+                let words: Vec<String> =
+                    needed.words().iter().map(|word| format!("\"{word}\"")).collect();
+                failure("permission denied")
+                    .hint(format!(
+                        "a policy of the token must hold\n\npath \"{path}\" {{\n  capabilities = \
+                         [{}]\n}}",
+                        words.join(", ")
+                    ))
+                    .exit(Exit::Denied)
+            }
+            Error::InvalidToken => self.explain_token(doing),
+            Error::Sealed => self.explain_sealed(doing).await,
+            Error::NotFound => failure("nothing is there").exit(Exit::NotFound),
+            Error::Unreachable { cause, .. } => failure(&format!(
+                "no server answers at {address}, which {} ({})",
+                self.address,
+                innermost(&cause)
+            ))
+            .hint(after_silence(&innermost(&cause)))
+            .exit(Exit::Unavailable),
+            Error::Untrusted { reason, .. } => {
+                failure(&format!("the certificate of {address} is not trusted: {reason}"))
+                    .hint(
+                        "name the CA of that server with --ca-cert FILE or KISTA_CACERT; `kista \
+                         up` keeps its own in the context that it makes",
+                    )
+                    .exit(Exit::Unavailable)
+            }
+            Error::CasConflict => failure(&error.to_string()).exit(Exit::Conflict),
+            Error::BadPath(_) => failure(&error.to_string()).exit(Exit::Usage),
+            error @ (Error::Unexpected(_) | Error::Other { .. } | _) => failure(&error.to_string()),
+        }
+    }
+
+    fn explain_token(&self, doing: &str) -> Failure {
+        let (why, next) = match &self.token {
+            None => (
+                "no token was given".to_owned(),
+                "set one: read -rs KISTA_TOKEN && export KISTA_TOKEN".to_owned(),
+            ),
+            Some(Origin::Variable(name)) => (
+                format!("the server does not know the token of {name}"),
+                format!(
+                    "it may have expired or be another server's; unset {name} to use the \
+                         context's, or set it to a good one"
+                ),
+            ),
+            Some(origin) => (
+                format!("the server does not know the token, which {origin}"),
+                "it may have expired or be another store's; give a good one: read -rs KISTA_TOKEN \
+                 && export KISTA_TOKEN"
+                    .to_owned(),
+            ),
+        };
+        Failure::new(format!("cannot {doing}: {why}")).hint(next).exit(Exit::Denied)
+    }
+
+    async fn explain_sealed(&self, doing: &str) -> Failure {
+        // The refusal is the same for both, so the state is asked for.
+        let (why, next) = match self.client.sys().seal_status().await {
+            Ok(status) if !status.initialized => {
+                ("the vault is not initialised", "kista operator init".to_owned())
+            }
+            Ok(status) if status.threshold > 0 => (
+                "the vault is sealed",
+                format!(
+                    "kista operator unseal   ({} of {} shares given)",
+                    status.progress, status.threshold
+                ),
+            ),
+            Ok(_) | Err(_) => ("the vault is sealed", "kista operator unseal".to_owned()),
+        };
+        Failure::new(format!("cannot {doing}: {why}")).hint(next).exit(Exit::Unavailable)
+    }
+}
+
+impl fmt::Display for Origin {
+    /// Reads after "which".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("is where servers usually are"),
+            Self::Flag => f.write_str("the command line names"),
+            Self::Variable(name) => write!(f, "{name} holds"),
+            Self::Context(name) => write!(f, "the context {name:?} holds"),
+        }
+    }
+}
+
+/// The context to use: the one named, which must be there, else `local` if it is.
+pub(crate) fn context(name: Option<&str>) -> Result<Option<Context>, Failure> {
+    let Some(name) = name else {
+        // Without a home there are no contexts, and none is needed.
+        return Folders::of_user().map_or(Ok(None), |folders| Context::load(&folders, LOCAL));
+    };
+    match Context::load(&Folders::of_user()?, name)? {
+        Some(context) => Ok(Some(context)),
+        None => Err(Failure::usage(format!("there is no context {name:?}"))
+            .hint("leave out --context and KISTA_CONTEXT to use the context \"local\"")),
+    }
+}
+
+/// Flags win over the environment, and that over the context; a context named outright wins over
+/// what is not Kista's own in the environment.
+///
+/// The token and the CA of a context go to the address of that context and to no other.
+fn find(arguments: &ServerArguments, environment: Environment, context: Option<Context>) -> Found {
+    let is_named = arguments.context.is_some();
+    let address = match (&arguments.address, kept(environment.address, is_named), &context) {
+        (Some(address), _, _) => (address.clone(), Origin::Flag),
+        (None, Some(setting), _) => (setting.value, Origin::Variable(setting.variable)),
+        (None, None, Some(context)) => {
+            (context.address.clone(), Origin::Context(context.name.clone()))
+        }
+        (None, None, None) => (DEFAULT_ADDRESS.to_owned(), Origin::Default),
+    };
+    let bare = |address: &str| address.trim_end_matches('/').to_owned();
+    let context = context.filter(|context| bare(&context.address) == bare(&address.0));
+    let (context_token, context_ca) = match context {
+        Some(Context { name, token, ca_file, .. }) => {
+            (token.map(|token| (token, Origin::Context(name))), ca_file)
+        }
+        None => (None, None),
+    };
+    let token = kept(environment.token, is_named)
+        .map(|setting| (setting.value, Origin::Variable(setting.variable)))
+        .or(context_token);
+    let ca_file = arguments
+        .ca_cert
+        .clone()
+        .or(kept(environment.ca_file, is_named).map(|setting| setting.value))
+        .or(context_ca);
+    let namespace = kept(environment.namespace, is_named).map(|setting| setting.value);
+    Found { address, token, ca_file, namespace }
+}
+
+fn kept<T>(setting: Option<Setting<T>>, context_is_named: bool) -> Option<Setting<T>> {
+    setting.filter(|setting| !context_is_named || setting.variable.starts_with("KISTA_"))
+}
+
+fn unusable(error: &BuildError) -> Failure {
+    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+    Failure::new(format!("cannot reach a server: {error}{cause}")).exit(Exit::Usage)
+}
+
+/// What the network itself said, under the layers of the client.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(next) = last.source() {
+        last = next;
+    }
+    last.to_string()
+}
+
+fn after_silence(cause: &str) -> &'static str {
+    if cause.contains("corrupt message") {
+        "the server there does not speak TLS; is its address http://…, or another port?"
+    } else {
+        "start one with `kista up`, or name another with --address or KISTA_ADDR"
+    }
+}
+
+/// Where `up` and `server` listen when nothing is said.
+const DEFAULT_ADDRESS: &str = "https://127.0.0.1:8200";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn setting<T>(variable: &str, value: T) -> Option<Setting<T>> {
+        Some(Setting { value, variable: variable.to_owned() })
+    }
+
+    fn nothing() -> Environment {
+        Environment { address: None, token: None, ca_file: None, namespace: None }
+    }
+
+    fn local() -> Option<Context> {
+        Some(Context {
+            name: LOCAL.to_owned(),
+            address: "https://127.0.0.1:8200".to_owned(),
+            token: Some(SecretString::copy_of("hvs.local")),
+            ca_file: Some(PathBuf::from("/ca.pem")),
+            data: None,
+        })
+    }
+
+    fn arguments(address: Option<&str>, context: Option<&str>) -> ServerArguments {
+        ServerArguments {
+            address: address.map(str::to_owned),
+            ca_cert: None,
+            context: context.map(str::to_owned),
+            json: false,
+        }
+    }
+
+    #[test]
+    fn a_contexts_token_goes_to_its_own_address_only() {
+        let found = find(&arguments(None, None), nothing(), local());
+        assert!(found.token.is_some() && found.ca_file.is_some());
+        let found = find(&arguments(Some("https://127.0.0.1:8200/"), None), nothing(), local());
+        assert!(found.token.is_some());
+        let found = find(&arguments(Some("https://elsewhere"), None), nothing(), local());
+        assert!(found.token.is_none() && found.ca_file.is_none());
+        let elsewhere = Environment {
+            address: setting("VAULT_ADDR", "https://elsewhere".to_owned()),
+            ..nothing()
+        };
+        assert!(find(&arguments(None, None), elsewhere, local()).token.is_none());
+    }
+
+    #[test]
+    fn the_environment_wins_over_a_context_that_was_not_named() {
+        let with_token = |variable: &str| Environment {
+            token: setting(variable, SecretString::copy_of("hvs.other")),
+            ..nothing()
+        };
+        let origin = |name: Option<&str>, variable: &str| {
+            find(&arguments(None, name), with_token(variable), local()).token.unwrap().1
+        };
+        assert_eq!(origin(None, "VAULT_TOKEN"), Origin::Variable("VAULT_TOKEN".to_owned()));
+        assert_eq!(origin(Some(LOCAL), "VAULT_TOKEN"), Origin::Context(LOCAL.to_owned()));
+        assert_eq!(origin(Some(LOCAL), "KISTA_TOKEN"), Origin::Variable("KISTA_TOKEN".to_owned()));
+    }
+
+    #[test]
+    fn without_anything_it_is_the_usual_address() {
+        let found = find(&arguments(None, None), nothing(), None);
+        assert_eq!(found.address, (DEFAULT_ADDRESS.to_owned(), Origin::Default));
+    }
+}
