@@ -4,10 +4,7 @@ use std::io::{self, Read};
 
 use kista::secret::{SecretBytes, SecretString};
 
-use crate::{
-    failure::{Exit, Failure},
-    output,
-};
+use crate::{failure::Failure, output};
 
 /// Whether a person can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,10 +30,10 @@ impl Person {
             .map_err(|error| Failure::io("read from the terminal", &error))
     }
 
-    /// Asks for a line that may be seen.
+    /// Asks for a line that may be seen; an empty one ends the asking.
     pub(crate) fn line(self, label: &str, instead: &str) -> Result<String, Failure> {
         self.must_be_present(label, instead)?;
-        output::ask(&format!("{label}: "));
+        output::ask(&format!("{label} (empty to end): "));
         let mut line = String::new();
         io::stdin()
             .read_line(&mut line)
@@ -48,9 +45,8 @@ impl Person {
         match self {
             Self::Present => Ok(()),
             Self::Absent => {
-                Err(Failure::new(format!("{label} is needed, and nobody can be asked"))
-                    .hint(instead)
-                    .exit(Exit::Usage))
+                Err(Failure::usage(format!("nobody is there to be asked for the {label}"))
+                    .hint(instead))
             }
         }
     }

@@ -93,7 +93,7 @@ pub(crate) fn ask(person: Person) -> Result<Fields, Failure> {
     let instead = "name the keys: kista put PATH KEY=- (reads stdin), KEY=@FILE or KEY=env:NAME";
     let mut fields = Fields::new();
     loop {
-        let key = person.line("key (empty to end)", instead)?;
+        let key = person.line("key", instead)?;
         if key.is_empty() {
             break;
         }
