@@ -1,1 +1,28 @@
-//! Primitives without state or I/O; the only home of cipher crates.
+//! Primitives without state or I/O; the only home of the cipher crates.
+//!
+//! Nothing here knows a store, a path or a file: callers bring keys, nonces and associated data as
+//! format.md says, and get bytes or one refusal without a reason. Each primitive has the published
+//! vectors of its standard in `tests/vectors/`.
+//!
+//! - `aead.rs`: [`Sealer`], XAES-256-GCM and XChaCha20-Poly1305
+//! - `siv.rs`: [`Siv`], deterministic AES-256-SIV
+//! - `kdf.rs`: HKDF-SHA-256, the derivation of format.md 2.1, Argon2id
+//! - `mac.rs`: SHA-256, [`Mac`], constant-time comparison
+//! - `sign.rs`: [`SigningKey`], Ed25519
+//! - `shamir.rs`: splitting a secret into shares and back
+//! - `random.rs`: the system's random generator, asked each time
+
+pub mod aead;
+pub mod kdf;
+pub mod mac;
+pub mod random;
+pub mod shamir;
+pub mod sign;
+pub mod siv;
+
+pub use aead::{Aead256, Cipher, OpenFailed, Sealer};
+pub use kdf::{Argon2Params, Kdf, Kek, OutOfBounds};
+pub use mac::{HmacSha256, Mac};
+pub use shamir::{CombineError, SplitError};
+pub use sign::{Ed25519Seed, SigningKey};
+pub use siv::{AesSiv512, Siv};

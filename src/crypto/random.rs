@@ -1,0 +1,73 @@
+//! Randomness from the system, asked each time: a generator of our own would repeat itself when a
+//! virtual machine is restored twice (format.md 2).
+
+use std::io::Write;
+
+use zeroize::Zeroizing;
+
+use crate::secret::{Algorithm, Key, SecretString};
+
+/// Fills `bytes`, one system call for the whole.
+///
+/// Ends the process when the system gives no randomness: no caller could go on safely, and keys that
+/// are half zero are worse than none.
+pub fn fill(bytes: &mut [u8]) {
+    if let Err(error) = getrandom::fill(bytes) {
+        let line = format!("kista: the system gives no random bytes: {error}\n");
+        // Whether the line is read or not, the process ends.
+        drop(std::io::stderr().write_all(line.as_bytes()));
+        std::process::abort();
+    }
+}
+
+/// `N` random bytes, for nonces, salts and identifiers; secrets come from [`key`].
+pub fn array<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    fill(&mut bytes);
+    bytes
+}
+
+/// A random key.
+pub fn key<A: Algorithm>() -> Key<A> {
+    Key::build(fill)
+}
+
+/// `length` characters of `0-9A-Za-z`, each with the same probability: 5.95 bits a character.
+pub fn base62(length: usize) -> SecretString {
+    let mut text = String::with_capacity(length);
+    // One byte in 32 is refused, so that one batch nearly always suffices.
+    let mut batch = Zeroizing::new(vec![0; length + length / 16 + 8]);
+    while text.len() < length {
+        fill(&mut batch);
+        let characters = batch.iter().copied().filter_map(base62_character);
+        text.extend(characters.take(length - text.len()));
+    }
+    SecretString::from_string(text)
+}
+
+/// The character of one random byte; 248 and above would favour the first characters.
+fn base62_character(byte: u8) -> Option<char> {
+    if byte >= 248 {
+        return None;
+    }
+    let digit = byte % 62;
+    // No table and no branch: '0' + digit, skipping to 'A' past 9 and to 'a' past 35.
+    let code = b'0' + digit + 7 * u8::from(digit > 9) + 6 * u8::from(digit > 35);
+    Some(char::from(code))
+}
+
+/// A random UUID (RFC 9562 §5.4, version 4), for requests and accessors.
+pub fn uuid() -> String {
+    let bits = u128::from_be_bytes(array());
+    let versioned = bits & !(0xf << 76) | 0x4 << 76;
+    let bits = versioned & !(0b11 << 62) | 0b10 << 62;
+    let digits = format!("{bits:032x}");
+    let mut text = String::with_capacity(36);
+    for (place, digit) in digits.chars().enumerate() {
+        if matches!(place, 8 | 12 | 16 | 20) {
+            text.push('-');
+        }
+        text.push(digit);
+    }
+    text
+}
