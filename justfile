@@ -1,0 +1,47 @@
+# The commands of a working day. `just` alone lists them.
+
+_default:
+    @just --list
+
+# From nothing to a running vault.
+up *ARGS:
+    cargo run --release -- up {{ARGS}}
+
+# Every test.
+test:
+    cargo test --workspace --locked
+
+# What must be clean before a commit.
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# The whole of CI, as it runs on a submission.
+ci:
+    .ci/run
+
+# One step of CI by name, for example `just step interop`.
+step NAME:
+    .ci/run {{NAME}}
+
+# The documentation, warnings refused.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+# Kill the server under load, CYCLES times.
+kill-loop CYCLES="1000":
+    KILL_CYCLES={{CYCLES}} .ci/run kill
+
+# Fuzz one target for SECONDS seconds on stable.
+fuzz TARGET SECONDS="600":
+    cd fuzz && cargo fuzz run -s none {{TARGET}} -- -max_total_time={{SECONDS}}
+
+# The benches behind docs/PERFORMANCE.md.
+bench:
+    cargo bench --locked
+
+# Builds without features, with each, and with all.
+features:
+    cargo check -p kista --locked --no-default-features
+    cargo check -p kista --locked --features client
+    cargo check -p kista --locked --all-features
