@@ -1,0 +1,78 @@
+use super::RecordHeader;
+
+/// What the barrier lends to storage: it sees every change and seals the head that covers it.
+///
+/// Storage knows no key. All calls come from one thread at a time: [`replay`](Self::replay) from
+/// the one that attaches, the others from the committer. A call that panics ends writing.
+pub trait CommitSeal: Send {
+    /// Verifies one head found in the journal while attaching; called in order of `seq`, before
+    /// anything reaches the index. `changes` are that record's writes in their order, with the
+    /// headers that stood there before.
+    ///
+    /// # Errors
+    /// [`HeadRefused`] when the head does not open, names another place, or does not follow from
+    /// the head before and these changes. Attaching then fails.
+    fn replay(&mut self, head: &HeadAt<'_>, changes: &[Change<'_>]) -> Result<(), HeadRefused>;
+
+    /// Takes one batch's writes into the state. Two writes to one key are two changes: the first
+    /// is the old value of the second. Deleting what is absent is a change from none to none.
+    ///
+    /// # Errors
+    /// [`StaleTerm`] when a record is under a term that is not active; then nothing of the batch
+    /// counts, and its caller seals again.
+    fn stage(&mut self, changes: &[Change<'_>]) -> Result<(), StaleTerm>;
+
+    /// Length in bytes of the head that [`seal`](Self::seal) will return next.
+    fn head_len(&self) -> usize;
+
+    /// Seals the head that covers everything staged; exactly [`head_len`](Self::head_len) bytes.
+    fn seal(&mut self, place: &HeadPlace) -> Vec<u8>;
+
+    /// Told after the record is durable and readable, before its batches are answered.
+    fn durable(&mut self, seq: u64, chain: [u8; 32]);
+}
+
+/// One write as the seal sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change<'a> {
+    /// The storage key.
+    pub key: &'a [u8],
+    /// The header of the record that stood there, if one did.
+    pub old: Option<RecordHeader>,
+    /// The header of the record put there; `None` when the key is deleted.
+    pub new: Option<RecordHeader>,
+}
+
+/// The place in the journal that a head is sealed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadPlace {
+    /// Sequence of the journal record, from 1.
+    pub seq: u64,
+    /// Chain value of the record before; zeros before the first.
+    pub prev_chain: [u8; 32],
+    /// SHA-256 of the record's bytes before the sealed head, the head's length included.
+    pub digest: [u8; 32],
+}
+
+/// A sealed head found in the journal, with its place.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadAt<'a> {
+    /// Sequence of the journal record, from 1.
+    pub seq: u64,
+    /// Chain value of the record before; zeros before the first.
+    pub prev_chain: [u8; 32],
+    /// SHA-256 of the record's bytes before the sealed head, the head's length included.
+    pub digest: [u8; 32],
+    /// The sealed head.
+    pub sealed: &'a [u8],
+}
+
+/// A record was sealed under a term that is no longer active: seal it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the record is sealed under a term that is not active")]
+pub struct StaleTerm;
+
+/// A head in the journal that the seal does not accept, and why (a fixed text, nothing secret).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct HeadRefused(pub &'static str);
