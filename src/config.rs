@@ -1,1 +1,620 @@
-//! The server's configuration.
+//! The server's configuration: a TOML file, and flags that beat it.
+//!
+//! ```toml
+//! data = "/var/lib/kista"             # the data folder; needed here or as --data
+//! default_lease_ttl = "768h"          # lifetime of a lease or token that asks for none
+//! max_lease_ttl = "768h"              # the longest lifetime there is
+//! log_level = "info"                  # error, warn, info, debug or trace
+//! allow_api_audit = false             # may audit devices be enabled over the API?
+//! allow_unauthenticated_rekey = false # may rekey and generate-root be driven without a token?
+//!
+//! [listener]
+//! address = "127.0.0.1:8200"          # IP:PORT, [IPv6]:PORT or localhost:PORT
+//! tls_cert = "/etc/kista/server.pem"  # certificate chain, the server's own first
+//! tls_key = "/etc/kista/server.pem"   # its private key; may be the same file
+//! tls_client_ca = "/etc/kista/ca.pem" # names of CAs to offer to clients; decides nothing
+//! insecure_http = false               # plain HTTP instead of TLS; on a loopback address only
+//!
+//! [seal]
+//! keyfile = "/etc/kista/seal.key"     # opens the store at start
+//!
+//! [audit.file]
+//! path = "/var/log/kista/audit.log"   # every request and answer, one JSON line each
+//! hash_paths = false                  # hash request paths too
+//! format = "json"                     # the one format there is
+//!
+//! [limits]
+//! connections = 4096                  # open at once; one more is closed at once
+//! handshakes = 256                    # TLS handshakes at once; the others wait
+//! body_memory_mib = 256               # MiB that all request bodies in memory may take together
+//! ```
+//!
+//! Durations are seconds (`3600`) or text (`"1h30m"`).
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use serde::Deserialize;
+
+use crate::clock::{format_duration, parse_duration};
+
+/// What a server runs with; every value has been checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The data folder.
+    pub data: PathBuf,
+    /// Where and how the server listens.
+    pub listener: Listener,
+    /// Lifetime of a lease or token that asks for none; at most [`max_lease_ttl`](Self::max_lease_ttl).
+    pub default_lease_ttl: Duration,
+    /// The longest lifetime of a lease or token.
+    pub max_lease_ttl: Duration,
+    /// What is logged.
+    pub log_level: LogLevel,
+    /// Whether audit devices may be enabled over the API.
+    pub allow_api_audit: bool,
+    /// Whether rekey and generate-root may be driven without a token, as Vault once allowed.
+    pub allow_unauthenticated_rekey: bool,
+    /// File that opens the store at start.
+    pub seal_keyfile: Option<PathBuf>,
+    /// The audit file; without one nothing is audited until a device is enabled.
+    pub audit_file: Option<AuditFile>,
+    /// Caps on what clients may take together.
+    pub limits: Limits,
+}
+
+/// Where and how the server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// The address; port 0 lets the system choose one.
+    pub address: SocketAddr,
+    /// TLS, or plain HTTP on a loopback address.
+    pub transport: Transport,
+}
+
+/// What carries HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transport {
+    /// TLS 1.3 or 1.2.
+    Tls(Tls),
+    /// Plain HTTP. A [`Config`] holds it only beside a loopback address.
+    Plain,
+}
+
+/// The files of a TLS listener, all PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// Certificate chain, the server's own first.
+    pub certificate: PathBuf,
+    /// Its private key; may be the same file as the chain.
+    pub key: PathBuf,
+    /// CAs whose names clients are offered when they are asked for a certificate.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// An audit device that writes a file.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditFile {
+    /// The file, made with mode 0600.
+    pub path: PathBuf,
+    /// Whether the segments of request paths are hashed as values are.
+    #[serde(default)]
+    pub hash_paths: bool,
+    /// Form of the lines.
+    #[serde(default)]
+    pub format: AuditFormat,
+}
+
+/// Form of audit lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditFormat {
+    /// One JSON object in each line.
+    #[default]
+    Json,
+}
+
+/// What is logged: this and all that is graver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogLevel {
+    /// What an operator must act on.
+    Error,
+    /// What an operator should look at.
+    Warn,
+    /// Starts, stops, unsealing, configuration.
+    #[default]
+    Info,
+    /// One line or more for each request.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// Caps on what clients may take together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Connections open at once; one more is closed at once.
+    pub connections: NonZeroU32,
+    /// TLS handshakes at once; the others wait.
+    pub handshakes: NonZeroU32,
+    /// MiB that all request bodies in memory may take together.
+    pub body_memory_mib: NonZeroU32,
+}
+
+/// Values given as flags; each beats the file's.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--data`
+    pub data: Option<PathBuf>,
+    /// `--listen`
+    pub listen: Option<String>,
+    /// `--tls-cert`
+    pub tls_cert: Option<PathBuf>,
+    /// `--tls-key`
+    pub tls_key: Option<PathBuf>,
+    /// `--tls-client-ca`
+    pub tls_client_ca: Option<PathBuf>,
+    /// `--insecure-http`
+    pub insecure_http: bool,
+    /// `--default-lease-ttl`
+    pub default_lease_ttl: Option<String>,
+    /// `--max-lease-ttl`
+    pub max_lease_ttl: Option<String>,
+    /// `--log-level`
+    pub log_level: Option<String>,
+    /// `--allow-api-audit`
+    pub allow_api_audit: bool,
+    /// `--allow-unauthenticated-rekey`
+    pub allow_unauthenticated_rekey: bool,
+    /// The keyfile that opens the store at start.
+    pub seal_keyfile: Option<PathBuf>,
+    /// The audit file.
+    pub audit_file: Option<PathBuf>,
+}
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or has a key or a value that is not known.
+    #[error("{}: {}", path.display(), source.to_string().trim_end())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// A needed key is missing.
+    #[error("{key} is not set: {hint}")]
+    Missing {
+        /// The key.
+        key: &'static str,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// A value cannot be used.
+    #[error("{key} = \"{value}\" cannot be used: {reason}")]
+    Unusable {
+        /// The key.
+        key: &'static str,
+        /// The value given.
+        value: String,
+        /// Why, and what can be.
+        reason: String,
+    },
+    /// Two keys exclude each other.
+    #[error("{key} and {other} cannot be given together: {hint}")]
+    Clash {
+        /// One key.
+        key: &'static str,
+        /// The other.
+        other: &'static str,
+        /// What to do.
+        hint: &'static str,
+    },
+}
+
+impl Config {
+    /// Reads the file, if one is named, and lays the flags over it.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the file cannot be read or a key is unknown, missing or unusable.
+    pub fn load(file: Option<&Path>, overrides: Overrides) -> Result<Self, ConfigError> {
+        let written = match file {
+            None => File::default(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+                File::parse(&text).map_err(|source| ConfigError::Malformed {
+                    path: path.to_owned(),
+                    source: Box::new(source),
+                })?
+            }
+        };
+        written.overlay(overrides).check()
+    }
+}
+
+/// The file as written: nothing checked but names and types.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    data: Option<PathBuf>,
+    default_lease_ttl: Option<Span>,
+    max_lease_ttl: Option<Span>,
+    log_level: Option<String>,
+    #[serde(default)]
+    allow_api_audit: bool,
+    #[serde(default)]
+    allow_unauthenticated_rekey: bool,
+    #[serde(default)]
+    listener: ListenerTable,
+    #[serde(default)]
+    seal: SealTable,
+    #[serde(default)]
+    audit: AuditTable,
+    #[serde(default)]
+    limits: Limits,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListenerTable {
+    address: Option<String>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    tls_client_ca: Option<PathBuf>,
+    #[serde(default)]
+    insecure_http: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SealTable {
+    keyfile: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuditTable {
+    file: Option<AuditFile>,
+}
+
+/// A duration as written: seconds, or text with units.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Span {
+    Seconds(u32),
+    Text(String),
+}
+
+impl File {
+    fn parse(text: &str) -> Result<Self, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    fn overlay(mut self, flags: Overrides) -> Self {
+        fn put<T>(slot: &mut Option<T>, flag: Option<T>) {
+            if flag.is_some() {
+                *slot = flag;
+            }
+        }
+        put(&mut self.data, flags.data);
+        put(&mut self.listener.address, flags.listen);
+        put(&mut self.listener.tls_cert, flags.tls_cert);
+        put(&mut self.listener.tls_key, flags.tls_key);
+        put(&mut self.listener.tls_client_ca, flags.tls_client_ca);
+        put(&mut self.default_lease_ttl, flags.default_lease_ttl.map(Span::Text));
+        put(&mut self.max_lease_ttl, flags.max_lease_ttl.map(Span::Text));
+        put(&mut self.log_level, flags.log_level);
+        put(&mut self.seal.keyfile, flags.seal_keyfile);
+        if let Some(path) = flags.audit_file {
+            match &mut self.audit.file {
+                Some(file) => file.path = path,
+                None => {
+                    let format = AuditFormat::Json;
+                    self.audit.file = Some(AuditFile { path, hash_paths: false, format });
+                }
+            }
+        }
+        self.listener.insecure_http |= flags.insecure_http;
+        self.allow_api_audit |= flags.allow_api_audit;
+        self.allow_unauthenticated_rekey |= flags.allow_unauthenticated_rekey;
+        self
+    }
+
+    fn check(self) -> Result<Config, ConfigError> {
+        let max_lease_ttl = Span::check(self.max_lease_ttl, "max_lease_ttl", DEFAULT_TTL)?;
+        let default_lease_ttl = Span::check(
+            self.default_lease_ttl,
+            "default_lease_ttl",
+            DEFAULT_TTL.min(max_lease_ttl),
+        )?;
+        if default_lease_ttl > max_lease_ttl {
+            return Err(ConfigError::Unusable {
+                key: "default_lease_ttl",
+                value: format_duration(default_lease_ttl),
+                reason: format!("max_lease_ttl is {}", format_duration(max_lease_ttl)),
+            });
+        }
+        Ok(Config {
+            data: self.data.ok_or(ConfigError::Missing {
+                key: "data",
+                hint: "name the data folder in the file or with --data",
+            })?,
+            listener: self.listener.check()?,
+            default_lease_ttl,
+            max_lease_ttl,
+            log_level: match self.log_level {
+                None => LogLevel::default(),
+                Some(text) => text.parse()?,
+            },
+            allow_api_audit: self.allow_api_audit,
+            allow_unauthenticated_rekey: self.allow_unauthenticated_rekey,
+            seal_keyfile: self.seal.keyfile,
+            audit_file: self.audit.file,
+            limits: self.limits,
+        })
+    }
+}
+
+impl ListenerTable {
+    fn check(self) -> Result<Listener, ConfigError> {
+        let address = match &self.address {
+            None => DEFAULT_ADDRESS,
+            Some(text) => parse_address(text)?,
+        };
+        let transport = match (self.tls_cert, self.tls_key, self.insecure_http) {
+            (Some(certificate), Some(key), false) => {
+                Transport::Tls(Tls { certificate, key, client_ca: self.tls_client_ca })
+            }
+            (None, None, true) => {
+                if !address.ip().is_loopback() {
+                    return Err(ConfigError::Unusable {
+                        key: "listener.address",
+                        value: address.to_string(),
+                        reason: "insecure_http sends secrets in the clear and is for a loopback \
+                                 address only; listen on 127.0.0.1 or give tls_cert and tls_key"
+                            .to_owned(),
+                    });
+                }
+                Transport::Plain
+            }
+            (Some(_), _, true) | (_, Some(_), true) => {
+                return Err(ConfigError::Clash {
+                    key: "listener.insecure_http",
+                    other: "listener.tls_cert or listener.tls_key",
+                    hint: "choose TLS or plain HTTP",
+                });
+            }
+            (None, Some(_), false) => return Err(missing_tls("listener.tls_cert")),
+            (_, None, false) => return Err(missing_tls("listener.tls_key")),
+        };
+        Ok(Listener { address, transport })
+    }
+}
+
+impl Span {
+    fn check(
+        given: Option<Self>,
+        key: &'static str,
+        default: Duration,
+    ) -> Result<Duration, ConfigError> {
+        let Some(given) = given else { return Ok(default) };
+        let unusable =
+            |value: String, reason: String| Err(ConfigError::Unusable { key, value, reason });
+        let (span, value) = match given {
+            Self::Seconds(seconds) => (Duration::from_secs(seconds.into()), seconds.to_string()),
+            Self::Text(text) => match parse_duration(&text) {
+                Ok(span) => (span, text),
+                Err(error) => {
+                    return unusable(text, format!("{error}; write seconds or a text like 1h30m"));
+                }
+            },
+        };
+        if span < Duration::from_secs(1) {
+            return unusable(value, "it must be a second at least".to_owned());
+        }
+        if span > LONGEST_TTL {
+            return unusable(value, "it must be ten years at most".to_owned());
+        }
+        Ok(span)
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const fn known(value: u32) -> NonZeroU32 {
+            match NonZeroU32::new(value) {
+                Some(value) => value,
+                None => NonZeroU32::MIN,
+            }
+        }
+        Self { connections: known(4096), handshakes: known(256), body_memory_mib: known(256) }
+    }
+}
+
+impl LogLevel {
+    /// The word for it, as `tracing` reads it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for LogLevel {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace]
+            .into_iter()
+            .find(|level| level.as_str().eq_ignore_ascii_case(text))
+            .ok_or_else(|| ConfigError::Unusable {
+                key: "log_level",
+                value: text.to_owned(),
+                reason: "it is one of error, warn, info, debug, trace".to_owned(),
+            })
+    }
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, ConfigError> {
+    let numeric = match text.strip_prefix("localhost:") {
+        Some(port) => format!("{}:{port}", Ipv4Addr::LOCALHOST),
+        None => text.to_owned(),
+    };
+    numeric.parse().map_err(|_| ConfigError::Unusable {
+        key: "listener.address",
+        value: text.to_owned(),
+        reason: "it is IP:PORT, [IPv6]:PORT or localhost:PORT, such as 127.0.0.1:8200".to_owned(),
+    })
+}
+
+fn missing_tls(key: &'static str) -> ConfigError {
+    ConfigError::Missing {
+        key,
+        hint: "give a certificate and its key (--tls-cert, --tls-key), or let `kista up` make \
+               them; plain HTTP on a loopback address needs --insecure-http",
+    }
+}
+
+const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8200);
+/// Vault's default of both lifetimes: 32 days.
+const DEFAULT_TTL: Duration = Duration::from_secs(768 * 3600);
+/// Keeps every deadline that is reckoned from a lifetime far from overflow.
+const LONGEST_TTL: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, overrides: Overrides) -> Result<Config, ConfigError> {
+        File::parse(text)
+            .map_err(|source| ConfigError::Malformed {
+                path: "test".into(),
+                source: source.into(),
+            })?
+            .overlay(overrides)
+            .check()
+    }
+
+    fn message(text: &str) -> String {
+        load(text, Overrides::default()).unwrap_err().to_string()
+    }
+
+    const TLS: &str = "data = '/d'\n[listener]\ntls_cert = 'c'\ntls_key = 'k'\n";
+
+    #[test]
+    fn the_example_in_the_documentation_is_accepted() {
+        let example: String = include_str!("config.rs")
+            .lines()
+            .skip_while(|line| *line != "//! ```toml")
+            .skip(1)
+            .take_while(|line| *line != "//! ```")
+            .map(|line| format!("{}\n", line.strip_prefix("//!").unwrap()))
+            .collect();
+        let config = load(&example, Overrides::default()).unwrap();
+        assert_eq!(config.data, Path::new("/var/lib/kista"));
+        assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.max_lease_ttl, DEFAULT_TTL);
+        assert!(config.audit_file.is_some());
+    }
+
+    #[test]
+    fn what_is_not_said_has_a_default() {
+        let config = load(TLS, Overrides::default()).unwrap();
+        assert_eq!(config.listener.address, DEFAULT_ADDRESS);
+        assert_eq!(config.default_lease_ttl, DEFAULT_TTL);
+        assert_eq!(config.log_level, LogLevel::Info);
+        assert!(!config.allow_api_audit && !config.allow_unauthenticated_rekey);
+        assert_eq!((config.seal_keyfile, config.audit_file), (None, None));
+    }
+
+    #[test]
+    fn a_flag_beats_the_file() {
+        let overrides = Overrides {
+            data: Some("/flag".into()),
+            listen: Some("[::1]:0".into()),
+            max_lease_ttl: Some("1h".into()),
+            log_level: Some("DEBUG".into()),
+            allow_api_audit: true,
+            audit_file: Some("/flag/audit".into()),
+            ..Overrides::default()
+        };
+        let text = format!("max_lease_ttl = 7200\n{TLS}[audit.file]\npath='a'\nhash_paths=true");
+        let config = load(&text, overrides).unwrap();
+        assert_eq!(config.data, Path::new("/flag"));
+        assert_eq!(config.listener.address, "[::1]:0".parse().unwrap());
+        assert_eq!(config.max_lease_ttl, Duration::from_secs(3600));
+        assert_eq!(config.default_lease_ttl, Duration::from_secs(3600));
+        assert_eq!(config.log_level, LogLevel::Debug);
+        assert!(config.allow_api_audit);
+        let audit = config.audit_file.unwrap();
+        assert_eq!((audit.path.as_path(), audit.hash_paths), (Path::new("/flag/audit"), true));
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        assert!(message("datta = '/d'").contains("datta"));
+        assert!(message("[listener]\nadress = ''").contains("adress"));
+        assert!(message("[limits]\nconnections = 0").contains("connections"));
+    }
+
+    #[test]
+    fn a_missing_or_unusable_key_is_named() {
+        assert!(message("[listener]\ntls_cert='c'\ntls_key='k'").starts_with("data is not set"));
+        assert!(message("data = '/d'").starts_with("listener.tls_key is not set"));
+        let no_cert = "data = '/d'\n[listener]\ntls_key='k'";
+        assert!(message(no_cert).starts_with("listener.tls_cert is not set"));
+        let ttl = message(&format!("max_lease_ttl = 'soon'\n{TLS}"));
+        assert!(ttl.starts_with("max_lease_ttl = \"soon\""), "{ttl}");
+        assert!(message(&format!("default_lease_ttl = '800h'\n{TLS}")).contains("768"));
+        assert!(message(&format!("log_level = 'loud'\n{TLS}")).contains("trace"));
+        assert!(message(&format!("{TLS}address = 'here'")).contains("listener.address"));
+    }
+
+    #[test]
+    fn plain_http_is_refused_off_loopback() {
+        let text = "data = '/d'\n[listener]\ninsecure_http = true\n";
+        let config = load(text, Overrides::default()).unwrap();
+        assert_eq!(config.listener.transport, Transport::Plain);
+        for address in ["0.0.0.0:8200", "10.0.0.1:8200", "[::]:8200"] {
+            let error = message(&format!("{text}address = '{address}'"));
+            assert!(error.contains("loopback"), "{error}");
+        }
+        assert!(message(&format!("{TLS}insecure_http = true")).contains("choose TLS"));
+    }
+
+    #[test]
+    fn localhost_means_the_loopback_address() {
+        let config = load(&format!("{TLS}address = 'localhost:9'"), Overrides::default()).unwrap();
+        assert_eq!(config.listener.address, "127.0.0.1:9".parse().unwrap());
+    }
+}
