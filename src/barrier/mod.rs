@@ -1,1 +1,437 @@
 //! The wall: everything that storage keeps is sealed here.
+//!
+//! A [`Barrier`] stands over one attached store. It seals values and names (FORMAT.md 2.2 to 2.4),
+//! lends storage the seal that covers each commit (2.5, 2.7), and hands out [`MountView`]s, the only
+//! sight of storage that the floors above get. It judges no caller and knows no engine.
+//!
+//! - `keyring.rs`: [`Keyring`], the random keys; `term.rs`: what one term seals with
+//! - `record.rs`: one sealed record; `large.rs`: a value in chunks
+//! - `names.rs`: encrypted segments; `space.rs`: paths to keys; `listing.rs`: keys to names
+//! - `state.rs`: the multiset sum; `head.rs`: the sealed head; `state_seal.rs`: the hook for storage
+//! - `view.rs`: [`MountView`]; `batch.rs`: [`Batch`]; `collection.rs`: [`Collection`]
+//! - `fields.rs`: reading fixed layouts
+
+mod batch;
+mod collection;
+mod fields;
+mod head;
+mod keyring;
+mod large;
+mod listing;
+mod names;
+mod record;
+mod space;
+mod state;
+mod state_seal;
+mod term;
+mod view;
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use zeroize::Zeroizing;
+
+pub use batch::{Batch, Expected};
+pub use collection::{Collection, Held, Record};
+pub use head::{Checkpoint, Head};
+pub use keyring::{AuditKeys, Keyring, KeyringError};
+pub use listing::Entry;
+pub use names::{MAX_PATH_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS, PathError, check_name};
+pub use space::SpaceId;
+pub use state_seal::{AuditMark, Position};
+pub use term::TermId;
+pub use view::{MountView, Stored};
+
+use crate::{
+    clock::Clock,
+    crypto::mac::Mac,
+    secret::SecretBytes,
+    storage::{self, NamedSeq, Precondition, RecordHeader, Store, StoreId, Write},
+};
+use batch::{Action, Operation, Refused};
+use large::LargeHead;
+use record::{Damaged, Kind};
+use space::Space;
+use state_seal::{Shared, StateSeal};
+use term::Terms;
+
+/// No value has more chunks, whatever batch wrote it.
+const MAX_CHUNKS: usize = storage::MAX_BATCH_BYTES / record::MAX_VALUE_BYTES + 1;
+/// How often a commit without expectations is tried again when others write the same paths.
+const ATTEMPTS: usize = 64;
+/// How often a large value is read again when it is replaced while being read.
+const READS: usize = 16;
+
+/// An attached store and its keys. Dropping the last handle and view wipes the keys.
+pub struct Barrier {
+    store: Store,
+    keyring: Keyring,
+    terms: Arc<Terms>,
+    token_mac: Mac,
+    shared: Arc<Shared>,
+    spaces: Mutex<HashMap<SpaceId, Weak<Space>>>,
+}
+
+/// What opening found.
+#[derive(Debug)]
+pub struct Opened {
+    /// The sequence of an unfinished commit that was cut from the journal's end; to be reported.
+    pub cut: Option<u64>,
+    /// The index was rebuilt from the journal; to be reported.
+    pub index_rebuilt: bool,
+    /// The newest head; `None` in a new store.
+    pub head: Option<Head>,
+}
+
+/// Why a store does not open under its keyring.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The data folder is another store than the seal file.
+    #[error("the seal file belongs to store {keyring}, the data folder to store {store}")]
+    ForeignStore {
+        /// The store of the keyring.
+        keyring: StoreId,
+        /// The store of the folder.
+        store: StoreId,
+    },
+    /// The seal file is older than the store allows: it was put back, or the store was.
+    #[error(
+        "the seal file is of epoch {given}, but the store may only be opened from epoch {needed} \
+         on: put the newer seal file back"
+    )]
+    RollbackDetected {
+        /// Epoch of the seal file.
+        given: u64,
+        /// Lowest epoch that the store allows.
+        needed: u64,
+    },
+    /// The keyring cannot be used.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// Storage does not open.
+    #[error(transparent)]
+    Storage(#[from] storage::OpenError),
+    /// The journal has commits, and none of their heads was shown to the barrier.
+    #[error("the store has commits but no head to check them by")]
+    HeadMissing,
+}
+
+/// Why a read has no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The path names nothing that could be stored.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// A record or name does not open in its place.
+    #[error("a stored record is damaged: verify the store")]
+    Damaged,
+    /// A record is of a layout that this version does not know.
+    #[error("a stored record has version {version}, which this version does not know")]
+    Layout {
+        /// Its version byte.
+        version: u8,
+    },
+    /// Storage fails, or is closed.
+    #[error(transparent)]
+    Storage(#[from] storage::ReadError),
+}
+
+/// Why a batch was not committed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// A path of the batch names nothing that could be stored.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// What was expected does not lie there: read again and decide again.
+    #[error("the record was changed by another writer")]
+    Conflict,
+    /// Over the limits of one batch.
+    #[error(transparent)]
+    TooLarge(storage::TooLarge),
+    /// A record of the batch cannot be encoded.
+    #[error("a record cannot be encoded")]
+    Unencodable,
+    /// Stored records do not fit the sealed state.
+    #[error("the stored records do not match the sealed state: verify the store")]
+    StateMismatch,
+    /// What lies at the batch's paths cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Storage fails, or is closed.
+    #[error(transparent)]
+    Storage(storage::CommitError),
+}
+
+impl Barrier {
+    /// Attaches a store under its keyring: every head of its journal must open and follow from the
+    /// one before. `seal_epoch` is that of the seal file that opened; `named` the highest sequence
+    /// that an anchor or a synced audit checkpoint names.
+    ///
+    /// Blocking, and slow when the index must be rebuilt: call it off the async threads. Nothing
+    /// has been changed after an error.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(
+        store: Store,
+        keyring: Keyring,
+        seal_epoch: u64,
+        named: NamedSeq,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Arc<Self>, Opened), OpenError> {
+        let store_id = store.store_id();
+        if keyring.store_id() != store_id {
+            return Err(OpenError::ForeignStore { keyring: keyring.store_id(), store: store_id });
+        }
+        let terms = Arc::new(keyring.terms()?);
+        let shared = Arc::new(Shared::new(store.generation()));
+        let seal =
+            StateSeal::new(store_id, Arc::clone(&terms), seal_epoch, clock, Arc::clone(&shared));
+        let attached = store.attach(Box::new(seal), named);
+        let replayed = shared.take_replayed();
+        if let Some(needed) = replayed.epoch_needed {
+            return Err(OpenError::RollbackDetected { given: seal_epoch, needed });
+        }
+        let attached = attached?;
+        let head = replayed.newest;
+        if head.as_ref().map_or(0, |head| head.seq) != attached.seq {
+            return Err(OpenError::HeadMissing);
+        }
+        shared.stands_at(attached.seq, attached.chain);
+        let token_mac = keyring.token_mac();
+        let spaces = Mutex::default();
+        let barrier = Arc::new(Self { store, keyring, terms, token_mac, shared, spaces });
+        let opened = Opened { cut: attached.cut, index_rebuilt: attached.index_rebuilt, head };
+        Ok((barrier, opened))
+    }
+
+    /// The view of a whole space. Views of one space share its key and its cache of names, which
+    /// go with the last of them.
+    pub fn view(self: &Arc<Self>, id: SpaceId) -> MountView {
+        let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        let space = spaces.get(&id).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let space = Arc::new(Space::new(id, self.keyring.names(id)));
+            spaces.retain(|_, space| space.strong_count() > 0);
+            spaces.insert(id, Arc::downgrade(&space));
+            space
+        });
+        drop(spaces);
+        MountView::new(Arc::clone(self), space)
+    }
+
+    /// Commits a batch whole or not at all; when it answers, the batch is durable. A call that is
+    /// dropped while waiting may still be written.
+    ///
+    /// # Errors
+    /// [`CommitError::Conflict`] when an expectation does not hold, else the rest of
+    /// [`CommitError`]; nothing was written, except perhaps after [`CommitError::Storage`].
+    pub async fn commit(&self, batch: Batch) -> Result<(), CommitError> {
+        let operations = batch.operations().map_err(CommitError::from)?;
+        if operations.is_empty() {
+            return Ok(());
+        }
+        for attempt in 0..ATTEMPTS {
+            let mut sealed = storage::Batch::default();
+            for operation in operations {
+                let lies = self.what_lies_at(operation, attempt == 0).await?;
+                self.seal(operation, lies, &mut sealed);
+            }
+            match self.store.commit(sealed).await {
+                Err(storage::CommitError::Conflict) => {}
+                answer => return answer.map(drop).map_err(CommitError::from),
+            }
+        }
+        Err(CommitError::Conflict)
+    }
+
+    /// Where the store stands: its newest durable commit.
+    pub fn position(&self) -> Position {
+        self.shared.position()
+    }
+
+    /// The audit checkpoint that heads name.
+    pub fn audit_mark(&self) -> &AuditMark {
+        &self.shared.audit
+    }
+
+    /// The keys, for what the seal file keeps and for audit devices and anchors.
+    pub fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
+    /// The keyed hash under which tokens are found.
+    pub fn token_mac(&self) -> &Mac {
+        &self.token_mac
+    }
+
+    /// Writes the Close record and ends serving; every later call fails as closed. Blocking: call
+    /// it off the async threads.
+    ///
+    /// # Errors
+    /// [`storage::CommitError`] when the Close record could not be written; closed it is anyway.
+    pub fn close(&self) -> Result<(), storage::CommitError> {
+        self.store.close()
+    }
+
+    fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Reads and opens the value under a key.
+    async fn read(&self, key: &[u8]) -> Result<Option<Stored>, ReadError> {
+        for _ in 0..READS {
+            let Some(record) = self.store.get(key).await? else { return Ok(None) };
+            let header = RecordHeader::of(&record).ok_or(ReadError::Damaged)?;
+            let value = if record::is_head(&record) {
+                let head = LargeHead::open(&self.terms, key, &record)?;
+                self.read_chunks(key, &head).await?
+            } else {
+                Some(record::open(&self.terms, key, Kind::Value, &record)?)
+            };
+            if let Some(value) = value {
+                return Ok(Some(Stored { value, header }));
+            }
+            // Chunks that do not fit their head are damage, unless another value has replaced this
+            // one between the reads.
+            let now = self.store.get(key).await?;
+            if now.as_deref().and_then(RecordHeader::of) == Some(header) {
+                return Err(ReadError::Damaged);
+            }
+        }
+        Err(ReadError::Damaged)
+    }
+
+    /// Reads the chunks of a value; `None` when one is missing or belongs to another value.
+    async fn read_chunks(
+        &self,
+        key: &[u8],
+        head: &LargeHead,
+    ) -> Result<Option<SecretBytes>, ReadError> {
+        // Of its final length from the start: growing would leave copies of the value behind.
+        let mut value = Zeroizing::new(Vec::with_capacity(head.total()));
+        for index in 1..=head.chunks() {
+            let Some(record) = self.store.get(&large::chunk_key(key, index)).await? else {
+                return Ok(None);
+            };
+            let Ok(chunk) = head.open_chunk(&self.terms, key, index, &record) else {
+                return Ok(None);
+            };
+            chunk.expose(|chunk| value.extend_from_slice(chunk));
+        }
+        Ok(Some(SecretBytes::from_vec(std::mem::take(&mut *value))))
+    }
+
+    /// What lies at an operation's key. On the first attempt what is expected is taken for true,
+    /// since the commit checks it; after a conflict it is read, to tell whose conflict it was.
+    async fn what_lies_at(&self, operation: &Operation, first: bool) -> Result<Lies, CommitError> {
+        let key = &operation.key;
+        let header = match operation.expected {
+            Some(expected) if first => match expected {
+                Expected::Absent => None,
+                Expected::Header(header) => Some(header),
+            },
+            expected => {
+                let record = self.store.get(key).await.map_err(ReadError::from)?;
+                let header = record.as_deref().and_then(RecordHeader::of);
+                let met = match expected {
+                    None => true,
+                    Some(Expected::Absent) => header.is_none(),
+                    Some(Expected::Header(expected)) => header == Some(expected),
+                };
+                if !met {
+                    return Err(CommitError::Conflict);
+                }
+                header
+            }
+        };
+        let chunks = match header {
+            Some(header) if record::is_head(header.as_bytes()) => {
+                // Found by their keys, so that a damaged head can be replaced and deleted too.
+                self.store.list(key, Some(key), MAX_CHUNKS).await.map_err(ReadError::from)?
+            }
+            Some(_) | None => Vec::new(),
+        };
+        Ok(Lies { header, chunks })
+    }
+
+    /// Seals one operation into a batch: what must lie there, the new records, and the removal of
+    /// the chunks that they do not replace.
+    fn seal(&self, operation: &Operation, lies: Lies, batch: &mut storage::Batch) {
+        let key = &operation.key;
+        batch.preconditions.push(match lies.header {
+            Some(header) => Precondition::Header(key.clone(), header),
+            None => Precondition::Absent(key.clone()),
+        });
+        let writes = match &operation.action {
+            Action::Put(value) => {
+                value.expose(|value| large::seal(self.terms.active(), key, value))
+            }
+            Action::Delete => vec![Write { key: key.clone(), record: None }],
+            Action::Keep => return,
+        };
+        let last = writes.last().map(|write| write.key.clone());
+        batch.writes.extend(writes);
+        let left = lies.chunks.into_iter().filter(|chunk| Some(chunk) > last.as_ref());
+        batch.writes.extend(left.map(|key| Write { key, record: None }));
+    }
+
+    /// Deletes keys, whatever lies there.
+    async fn erase(&self, keys: Vec<Vec<u8>>) -> Result<(), CommitError> {
+        let writes = keys.into_iter().map(|key| Write { key, record: None }).collect();
+        let batch = storage::Batch { preconditions: Vec::new(), writes };
+        self.store.commit(batch).await.map(drop).map_err(CommitError::from)
+    }
+}
+
+/// What lies at a key before it is written.
+struct Lies {
+    header: Option<RecordHeader>,
+    /// The keys of its chunks.
+    chunks: Vec<Vec<u8>>,
+}
+
+impl fmt::Debug for Barrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Barrier").field("position", &self.position()).finish_non_exhaustive()
+    }
+}
+
+impl From<Damaged> for ReadError {
+    fn from(Damaged: Damaged) -> Self {
+        Self::Damaged
+    }
+}
+
+impl From<storage::CommitError> for CommitError {
+    fn from(error: storage::CommitError) -> Self {
+        match error {
+            storage::CommitError::Conflict => Self::Conflict,
+            storage::CommitError::TooLarge(error) => Self::TooLarge(error),
+            // Everything is sealed under the active term, so it is the old records that do not fit.
+            storage::CommitError::StaleTerm => Self::StateMismatch,
+            error @ (storage::CommitError::Malformed(_)
+            | storage::CommitError::Closed
+            | storage::CommitError::Failed(_)) => Self::Storage(error),
+        }
+    }
+}
+
+impl From<Refused> for CommitError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Path(error) => Self::Path(error),
+            Refused::Unencodable => Self::Unencodable,
+        }
+    }
+}

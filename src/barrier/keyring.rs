@@ -1,0 +1,391 @@
+use std::{collections::HashSet, fmt, sync::Arc};
+
+use super::{
+    SpaceId,
+    fields::Fields,
+    term::{Term, TermId, Terms, derive},
+};
+use crate::{
+    clock::Timestamp,
+    crypto::{
+        AesSiv512, Ed25519Seed, HmacSha256, Kdf,
+        aead::Cipher,
+        kdf,
+        mac::{self, Mac},
+        random,
+        sign::SigningKey,
+        siv::Siv,
+    },
+    secret::{Key, SecretBytes},
+    storage::StoreId,
+};
+
+/// How many terms a keyring holds at most; a head lists no more (FORMAT.md 2.7).
+pub(super) const MAX_TERMS: usize = 8;
+/// How many lineage secrets a keyring holds at most: a bound on what is parsed.
+const MAX_SECRETS: usize = 64;
+const FORMAT: u8 = 1;
+const TERM_BYTES: usize = 4 + 1 + 1 + 8 + 32 + 32;
+const SECRET_BYTES: usize = 1 + 4 + 32;
+
+/// The random keys of a store: terms, which rotate, and lineage secrets, which outlive them.
+///
+/// Everything else is derived from these (FORMAT.md 2.1). It lives in the seal file, sealed under
+/// the root key, and in memory while the store is open; it is never written to the journal.
+pub struct Keyring {
+    store_id: StoreId,
+    terms: Vec<TermEntry>,
+    secrets: Vec<Secret>,
+}
+
+struct TermEntry {
+    id: TermId,
+    cipher: Cipher,
+    state: TermState,
+    created: Timestamp,
+    key: Key<Kdf>,
+}
+
+/// Where a term is in its life (FORMAT.md 2.10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TermState {
+    Pending = 1,
+    Active = 2,
+    Retiring = 3,
+}
+
+struct Secret {
+    kind: Lineage,
+    generation: u32,
+    key: Key<Kdf>,
+}
+
+/// What a lineage secret is the root of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Lineage {
+    Names = 1,
+    Tokens = 2,
+    Audit = 3,
+    Anchor = 4,
+}
+
+/// The keys of one audit device.
+#[derive(Debug)]
+pub struct AuditKeys {
+    /// HMAC of the leaves of a line.
+    pub leaves: Mac,
+    /// The keyed tag of each line.
+    pub chain: Mac,
+    /// Signs checkpoints.
+    pub checkpoints: SigningKey,
+}
+
+/// A keyring that opened under the root key and yet cannot be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyringError {
+    /// Written by a later version.
+    #[error("the keyring has format {0}, which this version does not know; use a newer one")]
+    Format(u8),
+    /// Not laid out as FORMAT.md 2.8 says.
+    #[error("the keyring is malformed")]
+    Malformed,
+    /// A term's key does not match its check value in this store.
+    #[error("the key of term {} does not match its check value", .0.0)]
+    Check(TermId),
+}
+
+impl Keyring {
+    /// Makes the keyring of a new store, and with it the store's id: one active term, one secret of
+    /// each lineage.
+    pub fn generate(now: Timestamp) -> Self {
+        let secret = |kind| Secret { kind, generation: 1, key: random::key() };
+        Self {
+            store_id: StoreId(random::array()),
+            terms: vec![TermEntry {
+                id: TermId(1),
+                cipher: Cipher::Xaes256Gcm,
+                state: TermState::Active,
+                created: now,
+                key: random::key(),
+            }],
+            secrets: Lineage::ALL.map(secret).into(),
+        }
+    }
+
+    /// The store that this is the keyring of.
+    pub fn store_id(&self) -> StoreId {
+        self.store_id
+    }
+
+    /// Lays the keyring out as FORMAT.md 2.8 says, for the seal file.
+    pub fn encode(&self) -> SecretBytes {
+        let length = 3 + self.terms.len() * TERM_BYTES + self.secrets.len() * SECRET_BYTES;
+        // Of its final length from the start: growing would leave copies of keys behind.
+        let mut bytes = Vec::with_capacity(length);
+        bytes.extend_from_slice(&[FORMAT, count(self.terms.len())]);
+        for term in &self.terms {
+            bytes.extend_from_slice(&term.id.0.to_be_bytes());
+            bytes.extend_from_slice(&[term.cipher.code(), term.state as u8]);
+            bytes.extend_from_slice(&term.created.millis().to_be_bytes());
+            term.key.expose(|key| bytes.extend_from_slice(key));
+            check_value(self.store_id, &term.key).expose(|check| bytes.extend_from_slice(check));
+        }
+        bytes.push(count(self.secrets.len()));
+        for secret in &self.secrets {
+            bytes.push(secret.kind as u8);
+            bytes.extend_from_slice(&secret.generation.to_be_bytes());
+            secret.key.expose(|key| bytes.extend_from_slice(key));
+        }
+        SecretBytes::from_vec(bytes)
+    }
+
+    /// Reads a keyring that was opened under the root key of this store.
+    ///
+    /// # Errors
+    /// [`KeyringError`]: another format, another layout, or a term that fails its check value.
+    pub fn decode(store_id: &StoreId, encoded: &SecretBytes) -> Result<Self, KeyringError> {
+        encoded.expose(|bytes| match bytes.first() {
+            Some(&FORMAT) => Self::parse(*store_id, bytes),
+            Some(&format) => Err(KeyringError::Format(format)),
+            None => Err(KeyringError::Malformed),
+        })
+    }
+
+    fn parse(store_id: StoreId, bytes: &[u8]) -> Result<Self, KeyringError> {
+        let mut fields = Fields::of(bytes);
+        let [_format, terms] = *fields.bytes().ok_or(KeyringError::Malformed)?;
+        let terms =
+            (0..terms).map(|_| TermEntry::read(store_id, &mut fields)).collect::<Result<_, _>>()?;
+        let secrets = fields.u8().ok_or(KeyringError::Malformed)?;
+        let secrets = (0..secrets).map(|_| Secret::read(&mut fields)).collect::<Option<_>>();
+        let keyring = Self { store_id, terms, secrets: secrets.ok_or(KeyringError::Malformed)? };
+        fields.end().ok_or(KeyringError::Malformed)?;
+        keyring.is_whole().then_some(keyring).ok_or(KeyringError::Malformed)
+    }
+
+    /// Whether it holds what a store needs: one active term, every lineage, nothing twice.
+    fn is_whole(&self) -> bool {
+        let active = self.terms.iter().filter(|term| term.state == TermState::Active).count();
+        let ids: HashSet<_> = self.terms.iter().map(|term| term.id).collect();
+        let kept: HashSet<_> = self.secrets.iter().map(|s| (s.kind, s.generation)).collect();
+        let lineages = Lineage::ALL.iter().all(|kind| self.secrets.iter().any(|s| s.kind == *kind));
+        active == 1
+            && ids.len() == self.terms.len()
+            && ids.len() <= MAX_TERMS
+            && kept.len() == self.secrets.len()
+            && kept.len() <= MAX_SECRETS
+            && lineages
+    }
+
+    /// Derives what the terms seal with.
+    pub(super) fn terms(&self) -> Result<Terms, KeyringError> {
+        let derived = |term: &TermEntry| {
+            Arc::new(Term::derive(self.store_id, term.id, term.cipher, &term.key))
+        };
+        let all: Vec<_> = self.terms.iter().map(derived).collect();
+        let is_active = |(entry, _): &(&TermEntry, _)| entry.state == TermState::Active;
+        let (_, active) =
+            self.terms.iter().zip(&all).find(is_active).ok_or(KeyringError::Malformed)?;
+        Ok(Terms::new(Arc::clone(active), all))
+    }
+
+    /// The cipher of the names of one space.
+    pub(super) fn names(&self, space: SpaceId) -> Siv {
+        Siv::new(&self.derive::<AesSiv512>(Lineage::Names, "names", &space.0))
+    }
+
+    /// The keyed hash under which tokens are found (FORMAT.md 2.1).
+    pub fn token_mac(&self) -> Mac {
+        Mac::new(&self.derive::<HmacSha256>(Lineage::Tokens, "token", &[]))
+    }
+
+    /// The keys of an audit device.
+    pub fn audit_keys(&self, device_id: &[u8; 16]) -> AuditKeys {
+        let hmac = |purpose| Mac::new(&self.derive(Lineage::Audit, purpose, device_id));
+        let seed = self.derive::<Ed25519Seed>(Lineage::Audit, "audit-sign", device_id);
+        AuditKeys {
+            leaves: hmac("audit-hmac"),
+            chain: hmac("audit-chain"),
+            checkpoints: SigningKey::from_seed(&seed),
+        }
+    }
+
+    /// The MAC of anchors.
+    pub fn anchor_mac(&self) -> Mac {
+        Mac::new(&self.derive::<HmacSha256>(Lineage::Anchor, "anchor", &[]))
+    }
+
+    /// Derives from the newest secret of a lineage.
+    fn derive<A: crate::secret::Algorithm>(
+        &self,
+        kind: Lineage,
+        purpose: &str,
+        context: &[u8],
+    ) -> Key<A> {
+        let newest = self.secrets.iter().filter(|s| s.kind == kind).max_by_key(|s| s.generation);
+        #[expect(
+            clippy::expect_used,
+            reason = "`generate` makes each lineage, and `is_whole` refuses a keyring without one"
+        )]
+        let newest = newest.expect("a keyring holds every lineage");
+        newest.key.expose(|secret| kdf::derive(&self.store_id.0, secret, purpose, context))
+    }
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let terms: Vec<_> = self.terms.iter().map(|term| (term.id, term.state)).collect();
+        f.debug_struct("Keyring").field("terms", &terms).finish_non_exhaustive()
+    }
+}
+
+impl TermEntry {
+    /// Reads a term and holds its key against its check value.
+    fn read(store_id: StoreId, fields: &mut Fields<'_>) -> Result<Self, KeyringError> {
+        let (term, check) = Self::parse(fields).ok_or(KeyringError::Malformed)?;
+        let holds = check_value(store_id, &term.key).expose(|value| mac::equal(value, check));
+        if holds { Ok(term) } else { Err(KeyringError::Check(term.id)) }
+    }
+
+    fn parse<'a>(fields: &mut Fields<'a>) -> Option<(Self, &'a [u8; 32])> {
+        let id = TermId(fields.be32()?);
+        let cipher = Cipher::from_code(fields.u8()?)?;
+        let state = match fields.u8()? {
+            1 => TermState::Pending,
+            2 => TermState::Active,
+            3 => TermState::Retiring,
+            _ => return None,
+        };
+        let created = Timestamp::from_millis(fields.be64()?);
+        let key = Key::copy_of(fields.bytes::<32>()?).ok()?;
+        Some((Self { id, cipher, state, created, key }, fields.bytes()?))
+    }
+}
+
+impl Secret {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let code = fields.u8()?;
+        let kind = Lineage::ALL.into_iter().find(|kind| *kind as u8 == code)?;
+        let generation = fields.be32()?;
+        let key = Key::copy_of(fields.bytes::<32>()?).ok()?;
+        Some(Self { kind, generation, key })
+    }
+}
+
+impl Lineage {
+    const ALL: [Self; 4] = [Self::Names, Self::Tokens, Self::Audit, Self::Anchor];
+}
+
+/// What is kept beside a term's key, to tell a keyring of another store before anything is read.
+fn check_value(store_id: StoreId, key: &Key<Kdf>) -> Key<Kdf> {
+    derive(store_id, key, "check")
+}
+
+/// A count as one byte; [`MAX_TERMS`] and [`MAX_SECRETS`] are far below its end.
+fn count(entries: usize) -> u8 {
+    u8::try_from(entries).unwrap_or(u8::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::fixture::{keyring, keyring_bytes, store_id, vector},
+        *,
+    };
+
+    fn decode(bytes: Vec<u8>) -> Result<Keyring, KeyringError> {
+        Keyring::decode(&store_id(), &SecretBytes::from_vec(bytes))
+    }
+
+    #[test]
+    fn vectors_of_the_derivations() {
+        let term = Key::<Kdf>::build(|key| key.fill(0x11));
+        for (n, purpose) in ["record", "nonce", "state", "head", "check"].iter().enumerate() {
+            let key = vector(&format!("/kdf/{n}/key"));
+            let derived = derive::<Kdf>(store_id(), &term, purpose);
+            assert!(derived.expose(|derived| derived == key), "{purpose}");
+        }
+    }
+
+    #[test]
+    fn a_keyring_is_laid_out_as_the_format_says() {
+        let keyring = keyring();
+        assert!(keyring.encode().expose(|bytes| bytes == keyring_bytes()));
+        assert_eq!(keyring.terms().unwrap().active().id, TermId(7));
+    }
+
+    #[test]
+    fn a_new_keyring_opens_again_in_its_own_store_only() {
+        let keyring = Keyring::generate(Timestamp::from_millis(5));
+        let encoded = keyring.encode();
+        let opened = Keyring::decode(&keyring.store_id(), &encoded).unwrap();
+        assert!(opened.encode().expose(|bytes| encoded.expose(|encoded| bytes == encoded)));
+        let elsewhere = Keyring::decode(&store_id(), &encoded).unwrap_err();
+        assert_eq!(elsewhere, KeyringError::Check(TermId(1)));
+    }
+
+    #[test]
+    fn every_changed_byte_of_a_term_is_found() {
+        for place in 16..80 {
+            let mut bytes = keyring_bytes();
+            bytes[place] ^= 1;
+            assert_eq!(decode(bytes).unwrap_err(), KeyringError::Check(TermId(7)), "{place}");
+        }
+    }
+
+    #[test]
+    fn another_layout_is_refused() {
+        let malformed = |change: fn(&mut Vec<u8>)| {
+            let mut bytes = keyring_bytes();
+            change(&mut bytes);
+            decode(bytes).unwrap_err()
+        };
+        assert_eq!(malformed(|bytes| bytes[0] = 2), KeyringError::Format(2));
+        let changes: [fn(&mut Vec<u8>); 9] = [
+            |bytes| bytes.clear(),
+            |bytes| bytes.push(0),
+            |bytes| bytes.truncate(100),
+            // No term, an unknown cipher or state, none active.
+            |bytes| bytes[1] = 0,
+            |bytes| bytes[6] = 9,
+            |bytes| bytes[7] = 0,
+            |bytes| bytes[7] = 3,
+            // An unknown lineage, one that is missing, one secret twice.
+            |bytes| bytes[81] = 9,
+            |bytes| bytes[81] = 2,
+        ];
+        for change in changes {
+            assert_eq!(malformed(change), KeyringError::Malformed);
+        }
+        let twice = malformed(|bytes| {
+            bytes[80] = 5;
+            bytes.extend_from_within(bytes.len() - 37..);
+        });
+        assert_eq!(twice, KeyringError::Malformed);
+    }
+
+    #[test]
+    fn every_purpose_and_context_gives_another_key() {
+        let keyring = keyring();
+        let tag = |mac: &Mac| mac.tag(&[b"same"]);
+        let (one, other) = (keyring.audit_keys(&[1; 16]), keyring.audit_keys(&[2; 16]));
+        let tags = [
+            tag(&keyring.token_mac()),
+            tag(&keyring.anchor_mac()),
+            tag(&one.leaves),
+            tag(&one.chain),
+            tag(&other.leaves),
+            tag(&other.chain),
+            one.checkpoints.public_key(),
+            other.checkpoints.public_key(),
+        ];
+        let different: HashSet<_> = tags.iter().collect();
+        assert_eq!(different.len(), tags.len());
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        assert_eq!(format!("{:?}", keyring()), "Keyring { terms: [(TermId(7), Active)], .. }");
+    }
+}

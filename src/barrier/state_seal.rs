@@ -1,0 +1,365 @@
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{
+    head::{Checkpoint, Head},
+    state::{State, term_of},
+    term::Terms,
+};
+use crate::{
+    clock::Clock,
+    crypto::random,
+    storage::{Change, CommitSeal, HeadAt, HeadPlace, HeadRefused, StaleTerm, StoreId},
+};
+
+/// Where a store stands: what anchors and audit checkpoints name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Counts restores and accepted rollbacks.
+    pub generation: u64,
+    /// Sequence of the newest durable commit; 0 when there is none.
+    pub seq: u64,
+    /// Its chain value.
+    pub chain: [u8; 32],
+}
+
+/// The last synced audit checkpoint: set by the audit log after its sync, named by every head
+/// sealed from then on.
+#[derive(Clone, Debug, Default)]
+pub struct AuditMark(Arc<Mutex<Checkpoint>>);
+
+impl AuditMark {
+    /// Names a checkpoint that is synced.
+    pub fn set(&self, checkpoint: Checkpoint) {
+        *lock(&self.0) = checkpoint;
+    }
+
+    /// The checkpoint named now.
+    pub fn get(&self) -> Checkpoint {
+        *lock(&self.0)
+    }
+}
+
+/// What the seal, which storage owns, shares with the barrier.
+#[derive(Debug)]
+pub(super) struct Shared {
+    position: Mutex<Position>,
+    replayed: Mutex<Replayed>,
+    pub(super) audit: AuditMark,
+}
+
+/// What replaying found.
+#[derive(Debug, Default)]
+pub(super) struct Replayed {
+    /// The newest head.
+    pub(super) newest: Option<Head>,
+    /// The epoch that a head asks of the seal file, when the one that opened is older.
+    pub(super) epoch_needed: Option<u64>,
+}
+
+impl Shared {
+    pub(super) fn new(generation: u64) -> Self {
+        let position = Position { generation, seq: 0, chain: [0; 32] };
+        Self {
+            position: Mutex::new(position),
+            replayed: Mutex::default(),
+            audit: AuditMark::default(),
+        }
+    }
+
+    pub(super) fn position(&self) -> Position {
+        *lock(&self.position)
+    }
+
+    /// Sets where the store stands.
+    pub(super) fn stands_at(&self, seq: u64, chain: [u8; 32]) {
+        let mut position = lock(&self.position);
+        position.seq = seq;
+        position.chain = chain;
+    }
+
+    pub(super) fn take_replayed(&self) -> Replayed {
+        std::mem::take(&mut lock(&self.replayed))
+    }
+}
+
+/// The seal of the commits of one open store (FORMAT.md 2.5 and 2.7): lent to storage, which calls
+/// it from its committer.
+#[derive(Debug)]
+pub(super) struct StateSeal {
+    store_id: StoreId,
+    generation: u64,
+    terms: Arc<Terms>,
+    state: State,
+    /// Epoch of the seal file that opened.
+    seal_epoch: u64,
+    /// Lowest epoch that may open this store.
+    min_seal_epoch: u64,
+    /// Sequence and generation of the newest head replayed.
+    last_seq: u64,
+    last_generation: u64,
+    clock: Arc<dyn Clock>,
+    shared: Arc<Shared>,
+}
+
+impl StateSeal {
+    /// The seal of an empty store; replaying brings it to where the journal ends. The epoch of the
+    /// seal file that made an empty store is the lowest that may open it.
+    pub(super) fn new(
+        store_id: StoreId,
+        terms: Arc<Terms>,
+        seal_epoch: u64,
+        clock: Arc<dyn Clock>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            store_id,
+            generation: shared.position().generation,
+            state: State::empty(terms.active().id),
+            terms,
+            seal_epoch,
+            min_seal_epoch: seal_epoch,
+            last_seq: 0,
+            last_generation: 0,
+            clock,
+            shared,
+        }
+    }
+
+    /// Checks that a head follows from what came before it.
+    fn follows(&self, head: &Head, changes: &[Change<'_>]) -> Result<State, HeadRefused> {
+        if head.seq != self.last_seq + 1 {
+            return Err(HeadRefused("a commit before it is missing"));
+        }
+        if head.generation < self.last_generation || head.generation > self.generation {
+            return Err(HeadRefused("it is of another generation of the store"));
+        }
+        if self.last_seq > 0 && head.min_seal_epoch < self.min_seal_epoch {
+            return Err(HeadRefused("it takes back which seal file may open the store"));
+        }
+        let state = State::of(&head.terms);
+        match self.state.after(&self.terms, changes) {
+            Ok(expected) if expected == state => Ok(state),
+            Ok(_) | Err(_) => Err(HeadRefused("it does not follow from the commits before it")),
+        }
+    }
+}
+
+impl CommitSeal for StateSeal {
+    fn replay(&mut self, at: &HeadAt<'_>, changes: &[Change<'_>]) -> Result<(), HeadRefused> {
+        let head = Head::open(&self.terms, self.store_id, at)
+            .ok_or(HeadRefused("it does not open under this store's keys"))?;
+        self.state = self.follows(&head, changes)?;
+        let mut replayed = lock(&self.shared.replayed);
+        if head.min_seal_epoch > self.seal_epoch {
+            replayed.epoch_needed = Some(head.min_seal_epoch);
+            return Err(HeadRefused("the seal file is older than it allows"));
+        }
+        (self.last_seq, self.last_generation) = (head.seq, head.generation);
+        self.min_seal_epoch = head.min_seal_epoch;
+        self.shared.audit.set(head.audit);
+        replayed.newest = Some(head);
+        Ok(())
+    }
+
+    fn stage(&mut self, changes: &[Change<'_>]) -> Result<(), StaleTerm> {
+        let active = self.terms.active().id;
+        if changes.iter().filter_map(|change| change.new.as_ref()).any(|h| term_of(h) != active) {
+            return Err(StaleTerm);
+        }
+        // An old record that does not fit is refused the same way: nothing may be sealed over it.
+        self.state = self.state.after(&self.terms, changes).map_err(|_| StaleTerm)?;
+        Ok(())
+    }
+
+    fn head_len(&self) -> usize {
+        Head::sealed_len(self.state.terms().len())
+    }
+
+    fn seal(&mut self, place: &HeadPlace) -> Vec<u8> {
+        let head = Head {
+            store_id: self.store_id,
+            generation: self.generation,
+            seq: place.seq,
+            prev_chain: place.prev_chain,
+            time: self.clock.now(),
+            min_seal_epoch: self.min_seal_epoch,
+            audit: self.shared.audit.get(),
+            terms: self.state.terms().to_vec(),
+        };
+        head.seal(self.terms.active(), &place.digest, &random::array())
+    }
+
+    fn durable(&mut self, seq: u64, chain: [u8; 32]) {
+        self.shared.stands_at(seq, chain);
+    }
+}
+
+/// Locks what holds plain values only: nothing is half done in it after a panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            fixture::{clock, store_id, terms, two_terms},
+            head::Head,
+        },
+        *,
+    };
+    use crate::storage::RecordHeader;
+
+    /// A commit as the journal keeps it.
+    struct Commit {
+        place: HeadPlace,
+        sealed: Vec<u8>,
+        changes: Vec<Change<'static>>,
+    }
+
+    fn seal_of(terms: Terms, seal_epoch: u64, generation: u64) -> (StateSeal, Arc<Shared>) {
+        let shared = Arc::new(Shared::new(generation));
+        let seal =
+            StateSeal::new(store_id(), Arc::new(terms), seal_epoch, clock(), Arc::clone(&shared));
+        (seal, shared)
+    }
+
+    fn header(term: u8, record: u8) -> Option<RecordHeader> {
+        let mut bytes = [record; 48];
+        bytes[4..8].copy_from_slice(&[0, 0, 0, term]);
+        RecordHeader::of(&bytes)
+    }
+
+    fn put(key: &'static [u8], record: u8) -> Change<'static> {
+        Change { key, old: None, new: header(7, record) }
+    }
+
+    fn commit(seal: &mut StateSeal, seq: u64, changes: Vec<Change<'static>>) -> Commit {
+        seal.stage(&changes).unwrap();
+        let chain = |seq| [u8::try_from(seq).unwrap(); 32];
+        let place = HeadPlace { seq, prev_chain: chain(seq - 1), digest: [7; 32] };
+        let announced = seal.head_len();
+        let sealed = seal.seal(&place);
+        assert_eq!(sealed.len(), announced);
+        seal.durable(seq, chain(seq));
+        Commit { place, sealed, changes }
+    }
+
+    fn three_commits(seal: &mut StateSeal) -> Vec<Commit> {
+        let replaced = Change { key: b"a", old: header(7, 1), new: header(7, 3) };
+        let deleted = Change { key: b"b", old: header(7, 2), new: None };
+        vec![
+            commit(seal, 1, vec![put(b"a", 1), put(b"b", 2)]),
+            commit(seal, 2, vec![replaced]),
+            commit(seal, 3, vec![deleted]),
+        ]
+    }
+
+    fn replay(seal: &mut StateSeal, commit: &Commit) -> Result<(), HeadRefused> {
+        let HeadPlace { seq, prev_chain, digest } = commit.place;
+        let at = HeadAt { seq, prev_chain, digest, sealed: &commit.sealed };
+        seal.replay(&at, &commit.changes)
+    }
+
+    #[test]
+    fn what_was_sealed_replays_and_goes_on() {
+        let (mut seal, shared) = seal_of(terms(), 1, 1);
+        let commits = three_commits(&mut seal);
+        assert_eq!(shared.position(), Position { generation: 1, seq: 3, chain: [3; 32] });
+
+        let (mut again, shared) = seal_of(terms(), 1, 1);
+        commits.iter().try_for_each(|commit| replay(&mut again, commit)).unwrap();
+        assert_eq!(shared.take_replayed().newest.unwrap().records(), 1);
+        assert_eq!(again.state, seal.state);
+        let next = commit(&mut again, 4, vec![put(b"c", 4)]);
+        replay(&mut again, &next).unwrap_err();
+        replay(&mut seal, &next).unwrap_err();
+    }
+
+    #[test]
+    fn commits_left_out_repeated_or_reordered_are_refused() {
+        let commits = three_commits(&mut seal_of(terms(), 1, 1).0);
+        for order in [&[1][..], &[0, 2], &[0, 0], &[0, 2, 1]] {
+            let (mut seal, _) = seal_of(terms(), 1, 1);
+            let replayed = order.iter().try_for_each(|&n| replay(&mut seal, &commits[n]));
+            assert!(replayed.is_err(), "{order:?}");
+        }
+    }
+
+    #[test]
+    fn other_changes_than_were_sealed_are_refused() {
+        let commits = three_commits(&mut seal_of(terms(), 1, 1).0);
+        for changes in [
+            vec![],
+            vec![put(b"a", 1)],
+            vec![put(b"a", 1), put(b"b", 1)],
+            vec![put(b"b", 1), put(b"a", 2)],
+            vec![put(b"a", 1), put(b"b", 2), put(b"c", 2)],
+        ] {
+            let changed = Commit { changes, sealed: commits[0].sealed.clone(), ..commits[0] };
+            assert!(replay(&mut seal_of(terms(), 1, 1).0, &changed).is_err());
+        }
+    }
+
+    #[test]
+    fn a_record_under_another_term_is_refused_and_nothing_of_its_batch_counts() {
+        let (mut seal, _) = seal_of(two_terms(), 1, 1);
+        let good = Change { key: b"a", old: None, new: header(8, 1) };
+        let stale = put(b"b", 2);
+        assert_eq!(seal.stage(&[good, stale]), Err(StaleTerm));
+        let foreign = Change { key: b"b", old: header(9, 1), new: None };
+        assert_eq!(seal.stage(&[good, foreign]), Err(StaleTerm));
+        assert_eq!(seal.state, State::empty(super::super::TermId(8)));
+        seal.stage(&[good]).unwrap();
+    }
+
+    #[test]
+    fn a_seal_file_older_than_a_head_allows_is_told_apart() {
+        let commits = three_commits(&mut seal_of(terms(), 5, 1).0);
+        for (epoch, needed) in [(4, Some(5)), (5, None), (6, None)] {
+            let (mut seal, shared) = seal_of(terms(), epoch, 1);
+            assert_eq!(replay(&mut seal, &commits[0]).is_err(), needed.is_some());
+            assert_eq!(shared.take_replayed().epoch_needed, needed);
+        }
+    }
+
+    #[test]
+    fn the_lowest_seal_epoch_stays_and_never_falls() {
+        let (mut seal, _) = seal_of(terms(), 5, 1);
+        let first = commit(&mut seal, 1, vec![put(b"a", 1)]);
+        seal.min_seal_epoch = 4;
+        let second = commit(&mut seal, 2, vec![put(b"b", 1)]);
+
+        let (mut later, _) = seal_of(terms(), 8, 1);
+        replay(&mut later, &first).unwrap();
+        assert_eq!(later.min_seal_epoch, 5);
+        assert!(replay(&mut later, &second).is_err());
+    }
+
+    #[test]
+    fn generations_only_rise_and_not_above_the_stores_own() {
+        let first = commit(&mut seal_of(terms(), 1, 2).0, 1, vec![put(b"a", 1)]);
+        assert!(replay(&mut seal_of(terms(), 1, 1).0, &first).is_err());
+        let (mut restored, _) = seal_of(terms(), 1, 3);
+        replay(&mut restored, &first).unwrap();
+
+        let (mut older, _) = seal_of(terms(), 1, 2);
+        replay(&mut older, &first).unwrap();
+        older.generation = 1;
+        let second = commit(&mut older, 2, vec![put(b"b", 1)]);
+        assert!(replay(&mut restored, &second).is_err());
+    }
+
+    #[test]
+    fn heads_name_the_last_audit_checkpoint() {
+        let (mut seal, shared) = seal_of(terms(), 1, 1);
+        let checkpoint = Checkpoint { n: 1_000, hash: [9; 32] };
+        shared.audit.set(checkpoint);
+        let first = commit(&mut seal, 1, vec![]);
+        let (mut again, shared) = seal_of(terms(), 1, 1);
+        replay(&mut again, &first).unwrap();
+        assert_eq!(shared.audit.get(), checkpoint);
+        let newest: Head = shared.take_replayed().newest.unwrap();
+        assert_eq!(newest.audit, checkpoint);
+    }
+}

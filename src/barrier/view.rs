@@ -1,0 +1,125 @@
+use std::{fmt, sync::Arc};
+
+use super::{
+    Barrier, Batch, CommitError, ReadError,
+    listing::{Entry, Names, Walk, below},
+    names::PathError,
+    space::{self, Space},
+};
+use crate::{
+    secret::SecretBytes,
+    storage::{MAX_OPERATIONS, RecordHeader},
+};
+
+/// One mount's data, or a folder of it: all that an engine sees of storage.
+#[derive(Clone)]
+pub struct MountView {
+    barrier: Arc<Barrier>,
+    space: Arc<Space>,
+    /// The folder, joined by slashes. What is wrong with it is refused at each use.
+    above: Result<Arc<str>, PathError>,
+}
+
+/// A value as it was read.
+#[derive(Debug)]
+pub struct Stored {
+    /// The value.
+    pub value: SecretBytes,
+    /// Its version in storage: what to expect when it is written back.
+    pub header: RecordHeader,
+}
+
+impl MountView {
+    pub(super) fn new(barrier: Arc<Barrier>, space: Arc<Space>) -> Self {
+        Self { barrier, space, above: Ok(Arc::from("")) }
+    }
+
+    /// The view of a folder. A path that cannot be one is refused when the view is used.
+    #[must_use]
+    pub fn under(&self, folder: &[&str]) -> Self {
+        let above = self.above.as_ref().map_err(|error| *error);
+        let above = above.and_then(|above| space::join(above, folder));
+        Self {
+            barrier: Arc::clone(&self.barrier),
+            space: Arc::clone(&self.space),
+            above: above.map(|path| Arc::from(path.as_str())),
+        }
+    }
+
+    /// Reads the value at a path. Of a value that is being replaced it reads the old one or the new
+    /// one, whole.
+    ///
+    /// # Errors
+    /// [`ReadError`]: a path that is none, a record that does not open, storage that fails.
+    pub async fn get(&self, path: &[&str]) -> Result<Option<Stored>, ReadError> {
+        let key = self.record_key(path)?;
+        self.barrier.read(&key).await
+    }
+
+    /// Up to `limit` names of a folder that sort after `after`, in byte order.
+    ///
+    /// Subtrees are skipped by seeking. Every name of the folder is decrypted for each call, since
+    /// their order on disk is another one; memory is bounded by `limit`.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn list(
+        &self,
+        folder: &[&str],
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, ReadError> {
+        let folder = self.space.folder(self.above()?, folder)?;
+        let mut names = Names::new(after, limit);
+        let mut walk = Walk::of(&self.space, &folder);
+        while let Some(entries) = walk.next(self.barrier.store()).await? {
+            entries.into_iter().for_each(|entry| names.add(entry));
+            // A large folder is many pages: others get their turn between them.
+            tokio::task::yield_now().await;
+        }
+        Ok(names.into_sorted())
+    }
+
+    /// Removes everything below a folder, in batches of bounded size, and returns how many records
+    /// that were, chunks included. A record of the folder's own name stays.
+    ///
+    /// For a sweep: nobody writes there any more, since the commit before has made it so. Dropped or
+    /// failed half-way, it goes on when called again.
+    ///
+    /// # Errors
+    /// [`CommitError`].
+    pub async fn remove_all(&self, folder: &[&str]) -> Result<u64, CommitError> {
+        let folder = self.space.folder(self.above()?, folder)?;
+        let start = below(&folder);
+        let mut removed = 0;
+        loop {
+            let listed = self.barrier.store().list(&folder.prefix, Some(&start), MAX_OPERATIONS);
+            let keys = listed.await.map_err(ReadError::from)?;
+            let Ok(count @ 1..) = u64::try_from(keys.len()) else { return Ok(removed) };
+            self.barrier.erase(keys).await?;
+            removed += count;
+        }
+    }
+
+    /// Commits a batch, as [`Barrier::commit`] does.
+    ///
+    /// # Errors
+    /// [`CommitError`].
+    pub async fn commit(&self, batch: Batch) -> Result<(), CommitError> {
+        self.barrier.commit(batch).await
+    }
+
+    pub(super) fn record_key(&self, path: &[&str]) -> Result<Vec<u8>, PathError> {
+        self.space.record_key(self.above()?, path)
+    }
+
+    fn above(&self) -> Result<&str, PathError> {
+        self.above.as_deref().map_err(|error| *error)
+    }
+}
+
+impl fmt::Debug for MountView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MountView").field("space", &self.space).finish_non_exhaustive()
+    }
+}
