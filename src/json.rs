@@ -1,1 +1,656 @@
 //! A scanner for JSON documents.
+//!
+//! [`check`] is asked before any other reader sees a body. It is stricter than RFC 8259 where two
+//! readers could understand one text differently, and where depth costs stack: what passes here
+//! means the same to everyone who reads it afterwards. Its errors show places, never content.
+
+use std::{cmp::Ordering, str};
+
+/// What a document is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `{…}`
+    Object,
+    /// `[…]`
+    Array,
+    /// `"…"`
+    String,
+    /// A number.
+    Number,
+    /// `true` or `false`
+    Bool,
+    /// `null`
+    Null,
+}
+
+/// A document is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid JSON at byte {offset}: {reason}")]
+pub struct Error {
+    /// Bytes before the place.
+    pub offset: usize,
+    /// What is wrong there.
+    pub reason: Reason,
+}
+
+/// Why a document is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The bytes are not text.
+    #[error("not UTF-8")]
+    NotUtf8,
+    /// The document stops in the middle; also one of blanks alone.
+    #[error("unexpected end")]
+    End,
+    /// No value begins here.
+    #[error("a value was expected")]
+    ExpectedValue,
+    /// No key begins here.
+    #[error("a key in double quotes was expected")]
+    ExpectedKey,
+    /// A key without a colon.
+    #[error("a colon was expected")]
+    ExpectedColon,
+    /// A value in an array or object is followed by something else.
+    #[error("a comma or a closing bracket was expected")]
+    ExpectedCommaOrClose,
+    /// A string holds a bare control character.
+    #[error("a control character in a string must be escaped")]
+    ControlCharacter,
+    /// A backslash that begins no escape.
+    #[error("unknown escape in a string")]
+    Escape,
+    /// Half of a surrogate pair, which is no character.
+    #[error("half of a surrogate pair")]
+    LoneSurrogate,
+    /// A number of another form than RFC 8259 §6.
+    #[error("malformed number")]
+    Number,
+    /// Arrays and objects nested too deep.
+    #[error("nested deeper than {MAX_DEPTH}")]
+    TooDeep,
+    /// A key that the same object has already, after unescaping.
+    #[error("duplicate key")]
+    DuplicateKey,
+    /// Something follows the document.
+    #[error("text after the end of the document")]
+    Trailing,
+}
+
+/// Checks that `bytes` are one JSON document (RFC 8259) in UTF-8, nested at most [`MAX_DEPTH`] deep,
+/// without duplicate keys (compared unescaped) and without lone surrogates, and says what it is.
+/// Memory: 24 bytes for each key of the objects that enclose the present place.
+///
+/// # Errors
+/// [`Error`] with the first place that is wrong; for a duplicate key, its second occurrence.
+pub fn check(bytes: &[u8]) -> Result<Kind, Error> {
+    if let Err(error) = str::from_utf8(bytes) {
+        return Err(Error { offset: error.valid_up_to(), reason: Reason::NotUtf8 });
+    }
+    let mut scanner = Scanner { bytes, at: 0, open: Vec::new(), keys: Vec::new() };
+    scanner.skip_blanks();
+    let kind = match scanner.peek() {
+        Some(b'{') => Kind::Object,
+        Some(b'[') => Kind::Array,
+        Some(b'"') => Kind::String,
+        Some(b't' | b'f') => Kind::Bool,
+        Some(b'n') => Kind::Null,
+        _ => Kind::Number,
+    };
+    scanner.document()?;
+    scanner.skip_blanks();
+    match scanner.peek() {
+        None => Ok(kind),
+        Some(_) => Err(scanner.error(Reason::Trailing)),
+    }
+}
+
+struct Scanner<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    open: Vec<Open>,
+    /// Keys of all open objects; each object owns those from its first on.
+    keys: Vec<Key<'a>>,
+}
+
+/// An array or object whose end has not come yet.
+#[derive(Clone, Copy)]
+enum Open {
+    Array,
+    Object { first_key: usize },
+}
+
+/// What follows what has just been read.
+enum Next {
+    Value,
+    AfterValue,
+}
+
+impl<'a> Scanner<'a> {
+    /// Reads one value, iteratively: the nesting lives in `open`, not on the stack.
+    fn document(&mut self) -> Result<(), Error> {
+        let mut next = Next::Value;
+        loop {
+            next = match next {
+                Next::Value => self.value()?,
+                Next::AfterValue => match self.open.last() {
+                    None => return Ok(()),
+                    Some(&open) => self.after_value(open)?,
+                },
+            };
+        }
+    }
+
+    /// Reads a scalar, an empty array or object, or the beginning of another up to its first value.
+    fn value(&mut self) -> Result<Next, Error> {
+        self.skip_blanks();
+        match self.peek() {
+            Some(b'"') => {
+                self.string()?;
+            }
+            Some(b'-' | b'0'..=b'9') => self.number()?,
+            Some(b't') => self.literal(b"true")?,
+            Some(b'f') => self.literal(b"false")?,
+            Some(b'n') => self.literal(b"null")?,
+            Some(b'[') => {
+                self.enter(Open::Array)?;
+                if self.peek() != Some(b']') {
+                    return Ok(Next::Value);
+                }
+                self.leave();
+            }
+            Some(b'{') => {
+                self.enter(Open::Object { first_key: self.keys.len() })?;
+                if self.peek() != Some(b'}') {
+                    return self.key();
+                }
+                self.leave();
+            }
+            _ => return Err(self.unexpected(Reason::ExpectedValue)),
+        }
+        Ok(Next::AfterValue)
+    }
+
+    fn after_value(&mut self, open: Open) -> Result<Next, Error> {
+        self.skip_blanks();
+        match (open, self.peek()) {
+            (Open::Array, Some(b',')) => {
+                self.at += 1;
+                Ok(Next::Value)
+            }
+            (Open::Object { .. }, Some(b',')) => {
+                self.at += 1;
+                self.skip_blanks();
+                self.key()
+            }
+            (Open::Array, Some(b']')) => {
+                self.leave();
+                Ok(Next::AfterValue)
+            }
+            (Open::Object { first_key }, Some(b'}')) => {
+                self.refuse_duplicates(first_key)?;
+                self.leave();
+                Ok(Next::AfterValue)
+            }
+            _ => Err(self.unexpected(Reason::ExpectedCommaOrClose)),
+        }
+    }
+
+    fn enter(&mut self, open: Open) -> Result<(), Error> {
+        if self.open.len() == MAX_DEPTH {
+            return Err(self.error(Reason::TooDeep));
+        }
+        self.open.push(open);
+        self.at += 1;
+        self.skip_blanks();
+        Ok(())
+    }
+
+    fn leave(&mut self) {
+        self.open.pop();
+        self.at += 1;
+    }
+
+    /// Reads a key and its colon.
+    fn key(&mut self) -> Result<Next, Error> {
+        if self.peek() != Some(b'"') {
+            return Err(self.unexpected(Reason::ExpectedKey));
+        }
+        let key = self.string()?;
+        self.keys.push(key);
+        self.skip_blanks();
+        if self.peek() != Some(b':') {
+            return Err(self.unexpected(Reason::ExpectedColon));
+        }
+        self.at += 1;
+        Ok(Next::Value)
+    }
+
+    /// Drops the keys from `first_key` on, all of one object, and refuses two that are equal.
+    fn refuse_duplicates(&mut self, first_key: usize) -> Result<(), Error> {
+        let keys = self.keys.get_mut(first_key..).unwrap_or_default();
+        keys.sort_unstable();
+        let twins = keys.windows(2).filter_map(|pair| match pair {
+            [a, b] if a == b => Some(a.offset.max(b.offset)),
+            _ => None,
+        });
+        if let Some(offset) = twins.min() {
+            return Err(Error { offset, reason: Reason::DuplicateKey });
+        }
+        self.keys.truncate(first_key);
+        Ok(())
+    }
+
+    /// Reads a string from its opening to its closing quote.
+    fn string(&mut self) -> Result<Key<'a>, Error> {
+        let opening = self.at;
+        let mut escaped = false;
+        self.at += 1;
+        loop {
+            self.skip_plain();
+            match self.peek() {
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    escaped = true;
+                    self.escape()?;
+                }
+                Some(_) => return Err(self.error(Reason::ControlCharacter)),
+                None => return Err(self.error(Reason::End)),
+            }
+        }
+        let raw = self.bytes.get(opening + 1..self.at).unwrap_or_default();
+        self.at += 1;
+        Ok(Key { raw, escaped, offset: opening })
+    }
+
+    /// Goes on to the next byte that ends or interrupts a string.
+    fn skip_plain(&mut self) {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
+        // Whole blocks first, without a branch for each byte: the compiler makes vectors of it.
+        let clean = rest
+            .chunks_exact(BLOCK_BYTES)
+            .take_while(|block| block.iter().fold(true, |clean, &byte| clean & plain(byte)))
+            .count()
+            * BLOCK_BYTES;
+        let tail = rest.get(clean..).unwrap_or_default();
+        self.at += clean + tail.iter().position(|&byte| !plain(byte)).unwrap_or(tail.len());
+    }
+
+    fn escape(&mut self) -> Result<(), Error> {
+        let start = self.at;
+        let at_start = |reason| Error { offset: start, reason };
+        match self.bytes.get(start + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
+            Some(b'u') => {
+                let unit = hex_unit(self.bytes, start).ok_or(at_start(Reason::Escape))?;
+                self.at += 6;
+                if HIGH_SURROGATES.contains(&unit) {
+                    let low = hex_unit(self.bytes, self.at);
+                    if !low.is_some_and(|low| LOW_SURROGATES.contains(&low)) {
+                        return Err(at_start(Reason::LoneSurrogate));
+                    }
+                    self.at += 6;
+                } else if LOW_SURROGATES.contains(&unit) {
+                    return Err(at_start(Reason::LoneSurrogate));
+                }
+            }
+            Some(_) => return Err(at_start(Reason::Escape)),
+            None => return Err(Error { offset: self.bytes.len(), reason: Reason::End }),
+        }
+        Ok(())
+    }
+
+    /// Reads a number as RFC 8259 §6 has it.
+    fn number(&mut self) -> Result<(), Error> {
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        if self.peek() == Some(b'0') {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.peek() {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), Error> {
+        let start = self.at;
+        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+        if self.at == start { Err(self.unexpected(Reason::Number)) } else { Ok(()) }
+    }
+
+    fn literal(&mut self, word: &[u8]) -> Result<(), Error> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        if rest.starts_with(word) {
+            self.at += word.len();
+            return Ok(());
+        }
+        let reason = if word.starts_with(rest) { Reason::End } else { Reason::ExpectedValue };
+        Err(self.error(reason))
+    }
+
+    fn skip_blanks(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn error(&self, reason: Reason) -> Error {
+        Error { offset: self.at, reason }
+    }
+
+    /// `reason`, or the unexpected end when that has been reached.
+    fn unexpected(&self, reason: Reason) -> Error {
+        self.error(if self.peek().is_some() { reason } else { Reason::End })
+    }
+}
+
+/// A key as it is written, ordered and compared as it is meant.
+struct Key<'a> {
+    raw: &'a [u8],
+    escaped: bool,
+    offset: usize,
+}
+
+impl Ord for Key<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if self.escaped || other.escaped {
+            units(self.raw).cmp(units(other.raw))
+        } else {
+            self.raw.cmp(other.raw)
+        }
+    }
+}
+
+impl PartialOrd for Key<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Key<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Key<'_> {}
+
+/// The UTF-8 bytes of a checked string with its escapes resolved. Bytes, so that escaped and plain
+/// keys have one order.
+fn units(raw: &[u8]) -> impl Iterator<Item = u8> + '_ {
+    let mut at = 0;
+    let mut pending = ([0u8; 4], 0..0);
+    std::iter::from_fn(move || {
+        if let Some(index) = pending.1.next() {
+            return pending.0.get(index).copied();
+        }
+        let byte = *raw.get(at)?;
+        if byte != b'\\' {
+            at += 1;
+            return Some(byte);
+        }
+        let simple = match *raw.get(at + 1)? {
+            b'b' => 0x08,
+            b'f' => 0x0c,
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            b'u' => {
+                let high = hex_unit(raw, at)?;
+                at += 6;
+                let mut code = u32::from(high);
+                if HIGH_SURROGATES.contains(&high) {
+                    let low = hex_unit(raw, at)?;
+                    at += 6;
+                    code = 0x1_0000 + ((code - 0xd800) << 10) + (u32::from(low) - 0xdc00);
+                }
+                let length = char::from_u32(code)?.encode_utf8(&mut pending.0).len();
+                pending.1 = 1..length;
+                return pending.0.first().copied();
+            }
+            itself => itself,
+        };
+        at += 2;
+        Some(simple)
+    })
+}
+
+/// The UTF-16 unit of `\uXXXX` at `at`.
+fn hex_unit(bytes: &[u8], at: usize) -> Option<u16> {
+    let [b'\\', b'u', digits @ ..] = bytes.get(at..at + 6)? else { return None };
+    digits.iter().try_fold(0u16, |unit, &digit| {
+        let value = char::from(digit).to_digit(16)?;
+        Some(unit << 4 | u16::try_from(value).ok()?)
+    })
+}
+
+/// The deepest nesting of arrays and objects; a scalar has depth 0.
+pub const MAX_DEPTH: usize = 64;
+
+const BLOCK_BYTES: usize = 32;
+const HIGH_SURROGATES: std::ops::Range<u16> = 0xd800..0xdc00;
+const LOW_SURROGATES: std::ops::Range<u16> = 0xdc00..0xe000;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    fn reason(text: &str) -> Reason {
+        check(text.as_bytes()).unwrap_err().reason
+    }
+
+    #[test]
+    fn the_kind_is_the_documents() {
+        let cases = [
+            ("{}", Kind::Object),
+            (" [1, {\"a\": [ ]}] ", Kind::Array),
+            ("\"x\"", Kind::String),
+            ("-0.5e+3", Kind::Number),
+            ("true", Kind::Bool),
+            ("false", Kind::Bool),
+            ("\t null\r\n", Kind::Null),
+        ];
+        for (text, kind) in cases {
+            assert_eq!(check(text.as_bytes()), Ok(kind), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_refused() {
+        let cases = [
+            ("", Reason::End),
+            ("  \n ", Reason::End),
+            ("{\"a\":\"b\"", Reason::End),
+            ("{\"a\"", Reason::End),
+            ("{\"a", Reason::End),
+            ("[1,", Reason::End),
+            ("tru", Reason::End),
+            ("1e", Reason::End),
+            ("\"\\", Reason::End),
+            ("{'a':'b'}", Reason::ExpectedKey),
+            ("{\"a\":1,}", Reason::ExpectedKey),
+            ("{,}", Reason::ExpectedKey),
+            ("[1,]", Reason::ExpectedValue),
+            ("{\"a\":}", Reason::ExpectedValue),
+            ("{\"a\":NaN}", Reason::ExpectedValue),
+            ("\u{feff}{}", Reason::ExpectedValue),
+            ("nul1", Reason::ExpectedValue),
+            ("+1", Reason::ExpectedValue),
+            ("{\"a\"=1}", Reason::ExpectedColon),
+            ("{\"a\":1/*x*/}", Reason::ExpectedCommaOrClose),
+            ("{\"a\":01}", Reason::ExpectedCommaOrClose),
+            ("[1}", Reason::ExpectedCommaOrClose),
+            ("{\"a\":1]", Reason::ExpectedCommaOrClose),
+            ("-x", Reason::Number),
+            ("1.x", Reason::Number),
+            ("\"\\x\"", Reason::Escape),
+            ("\"\\u12g4\"", Reason::Escape),
+            ("\"\\u12", Reason::Escape),
+            ("\"a\nb\"", Reason::ControlCharacter),
+            ("{\"a\":1}{\"b\":2}", Reason::Trailing),
+            ("{\"a\":1}garbage", Reason::Trailing),
+            ("01", Reason::Trailing),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(reason(text), expected, "{text}");
+        }
+        let error = check(b"{\"a\xff\":1}").unwrap_err();
+        assert_eq!(error, Error { offset: 3, reason: Reason::NotUtf8 });
+    }
+
+    #[test]
+    fn duplicate_keys_are_refused_however_they_are_spelled() {
+        for text in [
+            r#"{"a":1,"b":2,"a":3}"#,
+            r#"{"a":1,"\u0061":2}"#,
+            r#"{"\u00e9":1,"é":2}"#,
+            r#"{"😀":1,"\ud83d\ude00":2}"#,
+            r#"{"\/":1,"/":2}"#,
+            r#"{"\n":1,"\u000A":2}"#,
+            r#"[{"o":{"":1,"":2}}]"#,
+        ] {
+            assert_eq!(reason(text), Reason::DuplicateKey, "{text}");
+        }
+        let error = check(br#"{"b":1,"a":1,"a":2,"b":2}"#).unwrap_err();
+        assert_eq!(error.offset, 13, "the second `a` comes before the second `b`");
+    }
+
+    #[test]
+    fn a_key_may_come_again_in_another_object() {
+        for text in [
+            r#"{"a":{"a":{"a":1}},"b":[{"a":1},{"a":2}]}"#,
+            r#"{"a":1,"A":2,"a ":3,"\\u0061":4,"":5}"#,
+        ] {
+            assert_eq!(check(text.as_bytes()), Ok(Kind::Object), "{text}");
+        }
+    }
+
+    #[test]
+    fn half_of_a_surrogate_pair_is_refused() {
+        for text in
+            [r#""\ud800""#, r#""\udc00""#, r#""\ud800\ud800""#, r#""\ud800x""#, r#"{"\uDfff":1}"#]
+        {
+            assert_eq!(reason(text), Reason::LoneSurrogate, "{text}");
+        }
+        assert_eq!(check(br#""\ud83d\ude00""#), Ok(Kind::String));
+    }
+
+    #[test]
+    fn depth_64_passes_and_65_does_not() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert_eq!(check(nested(64).as_bytes()), Ok(Kind::Array));
+        let error = check(nested(65).as_bytes()).unwrap_err();
+        assert_eq!(error, Error { offset: 64, reason: Reason::TooDeep });
+        assert_eq!(reason(&"[".repeat(1_000_000)), Reason::TooDeep);
+    }
+
+    #[test]
+    fn an_error_shows_the_place_and_no_content() {
+        let error = check(br#"{"hunter2":hunter3}"#).unwrap_err();
+        assert_eq!(error.to_string(), "invalid JSON at byte 11: a value was expected");
+    }
+
+    #[test]
+    fn interruptions_are_found_anywhere_in_a_long_string() {
+        for length in 0..100 {
+            let text = format!("\"{}\"", "x".repeat(length));
+            assert_eq!(check(text.as_bytes()), Ok(Kind::String));
+            let text = format!("\"{}\u{1}{}\"", "x".repeat(length), "y".repeat(50));
+            assert_eq!(
+                check(text.as_bytes()),
+                Err(Error { offset: length + 1, reason: Reason::ControlCharacter })
+            );
+        }
+    }
+
+    /// Texts near to JSON: pieces of it in any order.
+    fn pieces() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            "[\\[\\]{},: \\n]",
+            "-?(0|[1-9][0-9]{0,3})(\\.[0-9]{1,2})?([eE][-+]?[0-9]{1,2})?",
+            "[0-9.eE+-]{1,4}",
+            "\"[a-c\\PC]{0,3}\"",
+            "\"\\\\[\"\\\\/bfnrtux0-9]{0,5}\"",
+            "true|false|null",
+        ];
+        proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    /// Documents, most of them valid.
+    fn documents() -> impl Strategy<Value = String> {
+        let leaf = prop_oneof![
+            "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,3})?",
+            "true|false|null",
+            any::<String>().prop_map(|text| serde_json::to_string(&text).unwrap()),
+        ];
+        leaf.prop_recursive(6, 40, 5, |inner| {
+            let key = "[a-h]{1,2}".prop_map(|key| format!("{key:?}"));
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..5)
+                    .prop_map(|items| format!("[{}]", items.join(" , "))),
+                proptest::collection::vec((key, inner), 0..5).prop_map(|members| {
+                    let members: Vec<_> =
+                        members.iter().map(|(key, value)| format!("{key}:{value}")).collect();
+                    format!("{{{}}}", members.join(","))
+                }),
+            ]
+        })
+    }
+
+    fn agree(text: &str) -> Result<(), TestCaseError> {
+        let theirs = serde_json::from_str::<&RawValue>(text).is_ok();
+        match check(text.as_bytes()) {
+            Ok(_) => prop_assert!(theirs, "only we take {text:?}"),
+            Err(Error { reason: Reason::DuplicateKey | Reason::LoneSurrogate, .. }) => {}
+            Err(error) => prop_assert!(!theirs, "only we refuse {text:?}: {error}"),
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn validity_is_serde_jsons_but_for_the_stricter_rules(text in pieces()) {
+            agree(&text)?;
+        }
+
+        #[test]
+        fn documents_pass_as_serde_json_has_them(text in documents(), cut in 0usize..200) {
+            agree(&text)?;
+            let cut = (0..=cut.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap();
+            agree(&text[..cut])?;
+        }
+
+        #[test]
+        fn keys_are_compared_as_serde_json_reads_them(keys in proptest::collection::vec("(\\\\[\"/n]|\\\\u00(61|62|e9|0a|2f)|[abé/]){0,2}", 0..5)) {
+            let members: Vec<_> = keys.iter().map(|key| format!("\"{key}\":0")).collect();
+            let text = format!("{{{}}}", members.join(","));
+            let read: serde_json::Map<String, serde_json::Value> =
+                serde_json::from_str(&text).unwrap();
+            let unique = read.len() == keys.len();
+            prop_assert_eq!(check(text.as_bytes()).is_ok(), unique, "{}", text);
+        }
+    }
+}
