@@ -17,15 +17,23 @@ pub(super) fn mentions(text: &str, module: &str) -> Vec<Mention> {
     let local = declared_modules(&tokens);
     let mut found = Vec::new();
     let mut depth = module.split("::").count();
-    let mut inline = Vec::new();
+    let mut braces: Vec<Brace> = Vec::new();
     for at in 0..tokens.len() {
         match word(&tokens, at) {
             "{" => {
-                let is_module = at >= 2 && word(&tokens, at - 2) == "mod";
-                inline.push(is_module);
-                depth += usize::from(is_module);
+                let brace = Brace {
+                    is_module: at >= 2 && word(&tokens, at - 2) == "mod",
+                    continues: is_continued(&tokens, at)
+                        || braces.last().is_some_and(|outer| outer.continues),
+                };
+                depth += usize::from(brace.is_module);
+                braces.push(brace);
             }
-            "}" => depth -= usize::from(inline.pop().unwrap_or(false)),
+            "}" => {
+                let is_module = braces.pop().is_some_and(|brace| brace.is_module);
+                depth -= usize::from(is_module);
+            }
+            _ if braces.last().is_some_and(|brace| brace.continues) => {}
             "crate" if word(&tokens, at + 1) == "::" => ours(&tokens, at + 2, &mut found),
             "super" if !is_continued(&tokens, at) => {
                 let mut end = at;
@@ -49,6 +57,14 @@ pub(super) fn mentions(text: &str, module: &str) -> Vec<Mention> {
 }
 
 type Token<'a> = (usize, &'a str);
+
+/// What an open brace is.
+struct Brace {
+    /// The body of `mod name { … }`.
+    is_module: bool,
+    /// The list in `use path::{ … }`, or one inside it: no name there begins a path.
+    continues: bool,
+}
 
 fn word<'a>(tokens: &[Token<'a>], at: usize) -> &'a str {
     tokens.get(at).map_or("", |token| token.1)
