@@ -1,1 +1,36 @@
-//! Key slots and the seal file.
+//! Key slots and the seal file: the only way from a secret that somebody holds to the keyring.
+//!
+//! The seal file (format.md 2.8) lives in two whole copies beside the store. It holds the slots,
+//! each of which wraps the root key, and the keyring sealed under the root key. This folder never
+//! touches a record, keeps no opened key and decides nothing about who may unseal.
+//!
+//! - `init.rs`: [`create`], [`NewSlot`], [`Made`], [`ShareCounts`]
+//! - `copies.rs`: [`read`] and the two files
+//! - `file.rs`: [`SealFile`], its bytes
+//! - `open.rs`: [`Secret`], [`Opened`]
+//! - `slot.rs`: one slot; [`SlotSummary`]
+//! - `root.rs`: the root key and what it derives
+//! - `progress.rs`: [`UnsealProgress`], the shares given so far
+//! - `keyfile.rs`: the file behind a keyfile slot
+//! - `cursor.rs`: reading fixed layouts
+
+mod copies;
+mod cursor;
+mod file;
+mod init;
+pub mod keyfile;
+mod open;
+mod progress;
+mod root;
+mod slot;
+#[cfg(test)]
+mod tests;
+
+pub use copies::{Damage, Loaded, ReadError, exists, read};
+pub use file::{Malformed, SealFile};
+pub use init::{CreateError, Made, NewSlot, ShareCounts, ShareCountsError, create};
+pub use open::{OpenError, Opened, Secret};
+pub use progress::{
+    ShareRefused, ShareTextError, Submitted, UnsealCounts, UnsealProgress, parse_share,
+};
+pub use slot::{SlotMalformed, SlotSummary, SlotType};
