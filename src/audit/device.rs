@@ -1,0 +1,433 @@
+use std::{
+    cell::RefCell,
+    fmt,
+    fs::File,
+    io::{self, Write},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use crate::{
+    barrier::{self, AuditKeys, AuditMark, Position},
+    clock::{Clock, Timestamp},
+    crypto::{Mac, SigningKey},
+};
+
+use super::{
+    chain::{Checkpoint, Link, Reason, finish},
+    digest::{Digester, Scratch},
+    notice::Notice,
+    record::{Entry, Renderer},
+    tail::{self, Finding},
+    verify::Verifier,
+};
+
+/// One audit file, as it is configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceConfig {
+    /// Its name, for log and health.
+    pub name: String,
+    /// Its random id, kept in the store: chain and keys hang on it.
+    pub id: [u8; 16],
+    /// The file. It is made with mode 0600 when it is not there; its folder has to be.
+    pub path: PathBuf,
+    /// Whether the names in paths, and the names inside `data`, are digested like values.
+    pub hash_paths: bool,
+}
+
+/// What all devices share.
+pub(super) struct Surroundings {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) position: Box<dyn Fn() -> Position + Send + Sync>,
+}
+
+impl fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Surroundings").field("clock", &self.clock).finish_non_exhaustive()
+    }
+}
+
+/// One audit file and its chain.
+#[derive(Debug)]
+pub(super) struct Device {
+    config: DeviceConfig,
+    digester: Digester,
+    chain_key: Mac,
+    sign: SigningKey,
+    /// Where the store's head learns of synced checkpoints, for the device whose they are.
+    mark: Option<AuditMark>,
+    surroundings: Arc<Surroundings>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    Open(Writer),
+    /// It could not be opened or synced; `missed` lines went by since.
+    Failed {
+        error: String,
+        missed: u64,
+    },
+    Closed,
+}
+
+/// An open file.
+#[derive(Debug)]
+struct Writer {
+    file: Arc<File>,
+    /// Bytes of whole lines.
+    length: u64,
+    /// Whether bytes of an unfinished line may lie behind them.
+    torn: bool,
+    /// Whether something was written since the last sync.
+    dirty: bool,
+    link: Link,
+    checkpoint: Link,
+    checkpoint_time: Timestamp,
+    /// Lines that could not be written since the last checkpoint.
+    missed: u64,
+    error: Option<String>,
+}
+
+impl Device {
+    pub(super) fn new(
+        config: DeviceConfig,
+        keys: AuditKeys,
+        mark: Option<AuditMark>,
+        surroundings: Arc<Surroundings>,
+    ) -> Self {
+        let error = "it was not opened yet".to_owned();
+        Self {
+            config,
+            digester: Digester::new(keys.leaves),
+            chain_key: keys.chain,
+            sign: keys.checkpoints,
+            mark,
+            surroundings,
+            state: Mutex::new(State::Failed { error, missed: 0 }),
+        }
+    }
+
+    pub(super) fn config(&self) -> &DeviceConfig {
+        &self.config
+    }
+
+    /// Why the device cannot write now, if so.
+    pub(super) fn error(&self) -> Option<String> {
+        match &*self.state() {
+            State::Open(writer) => writer.error.clone(),
+            State::Failed { error, .. } => Some(error.clone()),
+            State::Closed => Some(CLOSED.to_owned()),
+        }
+    }
+
+    /// Opens the file, checks its end, and begins with a synced checkpoint.
+    pub(super) fn open(&self) -> io::Result<Vec<Finding>> {
+        let mark =
+            self.mark.as_ref().map(AuditMark::get).map(|mark| Link { n: mark.n, h: mark.hash });
+        let verifier = Verifier {
+            device_id: self.config.id,
+            public_key: self.sign.public_key(),
+            chain_key: Some(&self.chain_key),
+        };
+        let tail = tail::open(&self.config.path, &verifier, mark)?;
+        let missed = match &*self.state() {
+            State::Failed { missed, .. } => *missed,
+            State::Open(_) | State::Closed => 0,
+        };
+        let mut writer = Writer {
+            file: Arc::new(tail.file),
+            length: tail.length,
+            torn: false,
+            dirty: false,
+            link: tail.link,
+            checkpoint: tail.link,
+            checkpoint_time: self.surroundings.clock.now(),
+            missed,
+            error: None,
+        };
+        let reason = Reason::Start { partial_bytes: tail.partial_bytes };
+        self.checkpoint(&mut writer, reason)?;
+        for finding in &tail.findings {
+            let mut body = Vec::new();
+            let now = self.surroundings.clock.now();
+            finding.with_notice(|notice| notice.body(now, &mut body));
+            if !body.is_empty() {
+                self.append(&mut writer, &mut body)?;
+            }
+        }
+        writer.file.sync_data()?;
+        writer.dirty = false;
+        self.tell_mark(&writer.checkpoint);
+        *self.state() = State::Open(writer);
+        Ok(tail.findings)
+    }
+
+    /// Writes one entry's line.
+    pub(super) fn entry(&self, entry: &Entry<'_>) -> Result<(), String> {
+        self.line(|scratch, body| {
+            let hash_paths = self.config.hash_paths;
+            Renderer { digester: &self.digester, hash_paths, scratch }.body(entry, body);
+        })
+    }
+
+    /// Writes one notice's line.
+    pub(super) fn notice(&self, notice: &Notice<'_>) -> Result<(), String> {
+        self.line(|_scratch, body| notice.body(self.surroundings.clock.now(), body))
+    }
+
+    /// What has to happen now and then: a checkpoint when its time has come, a sync, and another
+    /// attempt to open what could not be opened.
+    pub(super) fn tick(&self) {
+        let reopen = {
+            let mut state = self.state();
+            match &mut *state {
+                State::Open(writer) => {
+                    let age = self.surroundings.clock.now().since(writer.checkpoint_time);
+                    if writer.link.n > writer.checkpoint.n && age >= CHECKPOINT_AGE {
+                        let written = self.checkpoint(writer, Reason::Interval);
+                        self.note(writer, written.as_ref().err());
+                    }
+                    false
+                }
+                State::Failed { .. } => true,
+                State::Closed => false,
+            }
+        };
+        if reopen && self.open().is_ok() {
+            tracing::info!(device = %self.config.name, "audit device writes again");
+        }
+        self.sync();
+    }
+
+    /// Ends the chain with a synced checkpoint. No line is taken after it.
+    pub(super) fn close(&self) {
+        if let State::Open(writer) = &mut *self.state() {
+            let written = self.checkpoint(writer, Reason::Seal);
+            self.note(writer, written.as_ref().err());
+        }
+        self.sync();
+        *self.state() = State::Closed;
+    }
+
+    /// Builds a body outside the lock, in a buffer that the thread uses again, and appends it.
+    fn line(&self, build: impl FnOnce(&mut Scratch, &mut Vec<u8>)) -> Result<(), String> {
+        ROOM.with_borrow_mut(|(scratch, body)| {
+            body.clear();
+            build(scratch, body);
+            let result = self.append_to_open(body);
+            // One huge body does not stay for the life of the thread.
+            body.truncate(ROOM_BYTES);
+            body.shrink_to(ROOM_BYTES);
+            result
+        })
+    }
+
+    fn append_to_open(&self, body: &mut Vec<u8>) -> Result<(), String> {
+        match &mut *self.state() {
+            State::Open(writer) => {
+                let written = self.append(writer, body);
+                self.note(writer, written.as_ref().err());
+                if let Err(cause) = written {
+                    writer.missed = writer.missed.saturating_add(1);
+                    return Err(cause.to_string());
+                }
+                if writer.link.n - writer.checkpoint.n >= CHECKPOINT_LINES {
+                    // The line itself is written; a checkpoint that cannot be is the next line's
+                    // matter. It is synced by the next tick, so that no request waits for a disk.
+                    let written = self.checkpoint(writer, Reason::Interval);
+                    self.note(writer, written.as_ref().err());
+                }
+                Ok(())
+            }
+            State::Failed { error, missed } => {
+                *missed = missed.saturating_add(1);
+                Err(error.clone())
+            }
+            State::Closed => Err(CLOSED.to_owned()),
+        }
+    }
+
+    fn checkpoint(&self, writer: &mut Writer, reason: Reason) -> io::Result<()> {
+        let now = self.surroundings.clock.now();
+        let checkpoint = Checkpoint {
+            device_id: self.config.id,
+            n: writer.link.n.saturating_add(1),
+            previous: writer.link.h,
+            position: (self.surroundings.position)(),
+            time_ms: now.millis(),
+        };
+        let mut body = Vec::with_capacity(CHECKPOINT_BYTES);
+        checkpoint.body(now, reason, writer.missed, &self.sign, &mut body);
+        self.append(writer, &mut body)?;
+        writer.missed = 0;
+        writer.checkpoint = writer.link;
+        writer.checkpoint_time = now;
+        Ok(())
+    }
+
+    /// Makes a body a line and writes it. When that fails the chain stays where it was.
+    fn append(&self, writer: &mut Writer, body: &mut Vec<u8>) -> io::Result<()> {
+        let link = writer.link.next(&self.config.id, body);
+        finish(body, &link, &self.chain_key);
+        writer.write(body)?;
+        writer.link = link;
+        Ok(())
+    }
+
+    /// Syncs outside the lock, so that requests go on writing meanwhile, and then tells the head of
+    /// the last checkpoint that was written before.
+    fn sync(&self) {
+        let (file, checkpoint) = match &mut *self.state() {
+            State::Open(writer) if writer.dirty => {
+                writer.dirty = false;
+                (Arc::clone(&writer.file), writer.checkpoint)
+            }
+            State::Open(_) | State::Failed { .. } | State::Closed => return,
+        };
+        match file.sync_data() {
+            Ok(()) => self.tell_mark(&checkpoint),
+            Err(cause) => self.fail(&cause),
+        }
+    }
+
+    /// After a failed sync nobody knows which bytes the disk has: the file is not gone on with as if
+    /// they were there, but opened and checked again.
+    fn fail(&self, cause: &io::Error) {
+        tracing::error!(device = %self.config.name, error = %cause, "audit device cannot sync");
+        let mut state = self.state();
+        if let State::Open(writer) = &*state {
+            *state = State::Failed { error: cause.to_string(), missed: writer.missed };
+        }
+    }
+
+    fn tell_mark(&self, checkpoint: &Link) {
+        if let Some(mark) = &self.mark {
+            mark.set(barrier::Checkpoint { n: checkpoint.n, hash: checkpoint.h });
+        }
+    }
+
+    /// Keeps the last result for health, and logs when it changes.
+    fn note(&self, writer: &mut Writer, error: Option<&io::Error>) {
+        match (error, writer.error.is_some()) {
+            (Some(cause), false) => {
+                tracing::error!(device = %self.config.name, error = %cause, "audit device cannot write");
+            }
+            (None, true) => {
+                tracing::info!(device = %self.config.name, "audit device writes again");
+            }
+            (Some(_), true) | (None, false) => {}
+        }
+        writer.error = error.map(ToString::to_string);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Writer {
+    /// One write(2) for a whole line. What a failed one left behind is cut off again, so that the
+    /// next line does not begin in the middle of it.
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.file.set_len(self.length)?;
+            self.torn = false;
+        }
+        let mut file = &*self.file;
+        if let Err(cause) = file.write_all(line) {
+            self.torn = self.file.set_len(self.length).is_err();
+            return Err(cause);
+        }
+        self.length = self.length.saturating_add(u64::try_from(line.len()).unwrap_or(u64::MAX));
+        self.dirty = true;
+        Ok(())
+    }
+}
+
+thread_local! {
+    static ROOM: RefCell<(Scratch, Vec<u8>)> = RefCell::default();
+}
+
+const CLOSED: &str = "it is closed";
+
+/// Lines between two checkpoints (format.md 2.11).
+const CHECKPOINT_LINES: u64 = 1000;
+
+/// Time between two checkpoints, when there are lines between them (format.md 2.11).
+const CHECKPOINT_AGE: Duration = Duration::from_secs(60);
+
+/// About what a checkpoint's line takes.
+const CHECKPOINT_BYTES: usize = 1024;
+
+/// Bytes of a line's buffer that a thread keeps.
+const ROOM_BYTES: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock::ManualClock, crypto::HmacSha256, secret::Key};
+
+    fn device(path: PathBuf) -> Device {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_767_225_600_000)));
+        let position = || Position { generation: 1, seq: 1, chain: [0; 32] };
+        let surroundings = Arc::new(Surroundings { clock, position: Box::new(position) });
+        let mac = || Mac::new(&Key::<HmacSha256>::build(|key| key.fill(1)));
+        let checkpoints = SigningKey::from_seed(&Key::build(|key| key.fill(2)));
+        let config = DeviceConfig { name: "file".to_owned(), id: [1; 16], path, hash_paths: false };
+        Device::new(
+            config,
+            AuditKeys { leaves: mac(), chain: mac(), checkpoints },
+            None,
+            surroundings,
+        )
+    }
+
+    fn swap_file(device: &Device, file: Arc<File>) -> Arc<File> {
+        let State::Open(writer) = &mut *device.state() else { panic!("not open") };
+        std::mem::replace(&mut writer.file, file)
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_written_is_an_error_and_leaves_the_chain_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.log");
+        let device = device(path.clone());
+        device.open().unwrap();
+        device.notice(&Notice::IndexRebuilt).unwrap();
+        let good = swap_file(&device, Arc::new(File::open(&path).unwrap()));
+        assert!(device.notice(&Notice::IndexRebuilt).is_err());
+        assert!(device.notice(&Notice::IndexRebuilt).is_err());
+        assert!(device.error().is_some());
+
+        swap_file(&device, good);
+        device.notice(&Notice::IndexRebuilt).unwrap();
+        assert_eq!(device.error(), None);
+        device.close();
+        let verifier = Verifier {
+            device_id: [1; 16],
+            public_key: device.sign.public_key(),
+            chain_key: Some(&device.chain_key),
+        };
+        assert_eq!(verifier.file(&path).unwrap().last, 4);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.lines().last().unwrap().contains("\"missed\":2"), "{text}");
+    }
+
+    #[test]
+    fn what_a_failed_write_left_is_cut_off_before_the_next_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.log");
+        let device = device(path.clone());
+        device.open().unwrap();
+        if let State::Open(writer) = &mut *device.state() {
+            (&*writer.file).write_all(b"{\"time\":\"20").unwrap();
+            writer.torn = true;
+        }
+        device.notice(&Notice::IndexRebuilt).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), 2);
+        assert!(!text.contains("\"20{"));
+    }
+}

@@ -1,0 +1,93 @@
+use std::path::Path;
+
+use crate::clock::Timestamp;
+
+use super::json::Object;
+
+/// What the server itself has to tell, on a line of type `notice`. Nothing in it is a caller's.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum Notice<'a> {
+    /// Tries to unseal since the last seal. Sealed there is no audit key, so they are told here.
+    Unsealed {
+        /// Secrets and sets of shares tried.
+        attempts: u64,
+        /// How many of them did not open.
+        failures: u64,
+    },
+    /// The last commit was torn by a crash before it was answered, and was cut.
+    UnfinishedCommitCut {
+        /// Its sequence.
+        seq: u64,
+    },
+    /// The index was missing, behind or unreadable, and was built again from the journal.
+    IndexRebuilt,
+    /// One copy of the seal file was missing, damaged or old, and was written again.
+    SealFileRepaired {
+        /// The copy.
+        file: &'a Path,
+    },
+    /// The audit file ends before the checkpoint that the store's head names.
+    AuditTruncated {
+        /// The last line that the file proves.
+        found: u64,
+        /// The line that the head names.
+        expected: u64,
+    },
+    /// A line of the audit file does not hold.
+    AuditDamaged {
+        /// Its number, counted from where the check began.
+        line: u64,
+        /// Where it begins, in bytes.
+        offset: u64,
+        /// What does not hold.
+        fault: &'a str,
+    },
+    /// The audit file was of no use for going on and was moved away.
+    AuditSetAside {
+        /// Where it is now.
+        file: &'a Path,
+    },
+}
+
+impl Notice<'_> {
+    /// Appends the body of a line, without its closing brace.
+    pub(super) fn body(&self, time: Timestamp, out: &mut Vec<u8>) {
+        let mut line = Object::open(out);
+        line.text("time", &time.rfc3339());
+        line.text("type", "notice");
+        let mut notice = line.object("notice");
+        match self {
+            Self::Unsealed { attempts, failures } => {
+                notice.text("event", "unsealed");
+                notice.number("attempts", *attempts);
+                notice.number("failures", *failures);
+            }
+            Self::UnfinishedCommitCut { seq } => {
+                notice.text("event", "unfinished_commit_cut");
+                notice.number("seq", *seq);
+            }
+            Self::IndexRebuilt => notice.text("event", "index_rebuilt"),
+            Self::SealFileRepaired { file } => {
+                notice.text("event", "seal_file_repaired");
+                notice.text("file", &file.to_string_lossy());
+            }
+            Self::AuditTruncated { found, expected } => {
+                notice.text("event", "audit_truncated");
+                notice.number("found", *found);
+                notice.number("expected", *expected);
+            }
+            Self::AuditDamaged { line, offset, fault } => {
+                notice.text("event", "audit_damaged");
+                notice.number("line", *line);
+                notice.number("offset", *offset);
+                notice.text("fault", fault);
+            }
+            Self::AuditSetAside { file } => {
+                notice.text("event", "audit_set_aside");
+                notice.text("file", &file.to_string_lossy());
+            }
+        }
+        notice.close();
+    }
+}
