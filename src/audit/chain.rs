@@ -166,7 +166,7 @@ impl Checkpoint {
         sign::verify(public_key, &self.message(), signature)
     }
 
-    /// What is signed (format.md 2.11).
+    /// What is signed (FORMAT.md 9).
     fn message(&self) -> Vec<u8> {
         let mut message = Vec::with_capacity(160);
         message.extend_from_slice(b"kista/audit-checkpoint/1\0");

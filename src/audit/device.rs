@@ -352,10 +352,10 @@ thread_local! {
 
 const CLOSED: &str = "it is closed";
 
-/// Lines between two checkpoints (format.md 2.11).
+/// Lines between two checkpoints (FORMAT.md 9).
 const CHECKPOINT_LINES: u64 = 1000;
 
-/// Time between two checkpoints, when there are lines between them (format.md 2.11).
+/// Time between two checkpoints, when there are lines between them (FORMAT.md 9).
 const CHECKPOINT_AGE: Duration = Duration::from_secs(60);
 
 /// About what a checkpoint's line takes.

@@ -6,7 +6,7 @@ use crate::crypto::Mac;
 
 use super::json::push_hex;
 
-/// Puts keyed digests in the place of values (format.md 2.11).
+/// Puts keyed digests in the place of values (FORMAT.md 9).
 ///
 /// A text's digest is the HMAC of the text alone, so that whoever knows a value can search for it.
 /// Numbers, booleans and null are few: their digest covers their place too, or equal ones would
@@ -28,6 +28,15 @@ pub(super) enum Names {
 pub(super) struct Scratch {
     text: Vec<u8>,
     pointer: Vec<u8>,
+    /// Address, length and tag of the texts of one line that may stand in it again.
+    seen: Vec<(usize, usize, [u8; 32])>,
+}
+
+impl Scratch {
+    /// Begins a line: the texts of another one may lie at the same addresses.
+    pub(super) fn forget(&mut self) {
+        self.seen.clear();
+    }
 }
 
 impl Digester {
@@ -39,6 +48,21 @@ impl Digester {
     pub(super) fn push_text(&self, out: &mut Vec<u8>, value: &[u8]) {
         out.push(b'"');
         self.push_bare(out, value);
+        out.push(b'"');
+    }
+
+    /// Like [`push_text`](Self::push_text), for a text that may be lent twice for one line: a token
+    /// stands in `auth` and in `request`, and is digested once.
+    pub(super) fn push_again(&self, out: &mut Vec<u8>, value: &str, scratch: &mut Scratch) {
+        let place = (value.as_ptr().addr(), value.len());
+        let seen = scratch.seen.iter().find(|seen| (seen.0, seen.1) == place).map(|seen| seen.2);
+        let tag = seen.unwrap_or_else(|| {
+            let tag = self.leaf.tag(&[value.as_bytes()]);
+            scratch.seen.push((place.0, place.1, tag));
+            tag
+        });
+        out.extend_from_slice(b"\"hmac-sha256:");
+        push_hex(out, &tag);
         out.push(b'"');
     }
 
@@ -192,7 +216,7 @@ impl<'a> Walk<'a> {
 
     /// Lengthens the JSON pointer (RFC 6901) by a name; gives the length to go back to.
     fn enter_name(&mut self, name: Token<'a>) -> Option<usize> {
-        let Scratch { text, pointer } = &mut *self.scratch;
+        let Scratch { text, pointer, .. } = &mut *self.scratch;
         let outer = pointer.len();
         unescape(name.written, text)?;
         pointer.push(b'/');

@@ -1,7 +1,7 @@
 //! A line for each request and each answer, hashed and chained, before anything leaves.
 //!
 //! A device writes Vault's JSON lines with a keyed digest in the place of every value, links each
-//! line to the one before, and signs a checkpoint of the chain now and then (format.md 2.11). This
+//! line to the one before, and signs a checkpoint of the chain now and then (FORMAT.md 9). This
 //! folder decides nothing about a request and keeps no plaintext; who has to write a line is the
 //! gate's matter.
 //!

@@ -129,6 +129,7 @@ impl Renderer<'_> {
     /// Appends the body of a line: the object without its closing brace, so that the chain can add
     /// its two members.
     pub(super) fn body(&mut self, entry: &Entry<'_>, out: &mut Vec<u8>) {
+        self.scratch.forget();
         let mut line = Object::open(out);
         line.text("time", &entry.time.rfc3339());
         line.text(
@@ -157,7 +158,7 @@ impl Renderer<'_> {
         }
     }
 
-    fn auth(&self, part: &AuthPart<'_>, auth: &mut Object<'_>) {
+    fn auth(&mut self, part: &AuthPart<'_>, auth: &mut Object<'_>) {
         self.token("client_token", part.client_token, auth);
         self.digested("accessor", part.accessor, auth);
         auth.text_if_any("display_name", part.display_name);
@@ -237,15 +238,15 @@ impl Renderer<'_> {
         object.text("mount_class", mount.class);
     }
 
-    fn token(&self, name: &str, token: Option<&SecretString>, object: &mut Object<'_>) {
+    fn token(&mut self, name: &str, token: Option<&SecretString>, object: &mut Object<'_>) {
         if let Some(token) = token {
             token.expose(|token| self.digested(name, Some(token), object));
         }
     }
 
-    fn digested(&self, name: &str, value: Option<&str>, object: &mut Object<'_>) {
+    fn digested(&mut self, name: &str, value: Option<&str>, object: &mut Object<'_>) {
         if let Some(value) = value {
-            self.digester.push_text(object.value(name), value.as_bytes());
+            self.digester.push_again(object.value(name), value, self.scratch);
         }
     }
 

@@ -6,7 +6,7 @@ use super::{
     slot::{Params, Slot, SlotMalformed, SlotSummary},
 };
 
-/// One whole copy of the seal file (format.md 2.8), structure and checksum in order.
+/// One whole copy of the seal file (FORMAT.md 8), structure and checksum in order.
 ///
 /// Until [`open`](Self::open) succeeds nothing in it is proven: everything it tells is a hint.
 #[derive(Debug)]

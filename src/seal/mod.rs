@@ -1,6 +1,6 @@
 //! Key slots and the seal file: the only way from a secret that somebody holds to the keyring.
 //!
-//! The seal file (format.md 2.8) lives in two whole copies beside the store. It holds the slots,
+//! The seal file (FORMAT.md 8) lives in two whole copies beside the store. It holds the slots,
 //! each of which wraps the root key, and the keyring sealed under the root key. This folder never
 //! touches a record, keeps no opened key and decides nothing about who may unseal.
 //!

@@ -72,7 +72,7 @@ impl SealFile {
         Err(OpenError::Failed)
     }
 
-    /// The order is format.md's: nothing of the file is believed before its MAC holds.
+    /// The order is FORMAT.md's: nothing of the file is believed before its MAC holds.
     fn open_with(&self, root: &Root) -> Result<Opened, OpenError> {
         if !self.is_sealed_by(root) {
             return Err(OpenError::Forged(Forged));

@@ -4,7 +4,7 @@ use crate::{
     storage::StoreId,
 };
 
-/// The root key of one store, with what it derives (format.md 2.1).
+/// The root key of one store, with what it derives (FORMAT.md 2).
 pub(super) struct Root {
     key: Key<Kdf>,
     store_id: StoreId,
@@ -37,7 +37,7 @@ impl Root {
         Sealer::new(Cipher::Xaes256Gcm, &self.derive::<Aead256>("keyring"))
     }
 
-    /// A hedged nonce (format.md 2.3): random, and even if the random bytes ever repeat, different
+    /// A hedged nonce (FORMAT.md 2): random, and even if the random bytes ever repeat, different
     /// for different plaintexts.
     pub(super) fn nonce(&self, aad: &[u8], plaintext: &[u8]) -> [u8; 24] {
         self.nonce_from(&random::array::<32>(), aad, plaintext)

@@ -48,7 +48,7 @@ pub enum SlotMalformed {
     /// A flag that this version does not know.
     #[error("flags {0:#04x} are not known to this version")]
     UnknownFlags(u8),
-    /// Argon2 parameters outside what format.md 2.8 allows.
+    /// Argon2 parameters outside what FORMAT.md 8 allows.
     #[error("its Argon2 parameters are out of bounds")]
     Parameters,
     /// A threshold that no number of its shares reaches.
@@ -61,7 +61,7 @@ pub enum SlotMalformed {
     },
 }
 
-/// One way to the root key, as the seal file holds it (format.md 2.8).
+/// One way to the root key, as the seal file holds it (FORMAT.md 8).
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) summary: SlotSummary,
