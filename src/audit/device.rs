@@ -158,6 +158,10 @@ impl Device {
             }
         }
         writer.file.sync_data()?;
+        if tail.length == 0 {
+            // A new file is there after a power cut only when its folder is synced too.
+            tail::sync_folder(&self.config.path)?;
+        }
         writer.dirty = false;
         self.tell_mark(&writer.checkpoint);
         *self.state() = State::Open(writer);

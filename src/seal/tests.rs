@@ -140,6 +140,18 @@ fn an_edited_file_with_a_new_checksum_does_not_open() {
 }
 
 #[test]
+fn a_shortened_file_with_a_new_checksum_is_refused() {
+    let bytes = bytes_of(1, 2);
+    for length in 0..bytes.len() - 32 {
+        let mut short = bytes[..length].to_vec();
+        let sum = crate::crypto::mac::sha256(&[&short]);
+        short.extend_from_slice(&sum);
+        let opened = SealFile::parse(short).map(|file| file.open(&Secret::Keyfile(kek(1))));
+        assert!(!matches!(opened, Ok(Ok(_))), "{length} bytes");
+    }
+}
+
+#[test]
 fn each_flipped_byte_of_one_copy_is_repaired_from_the_other() {
     let dir = TempDir::new().unwrap();
     made(dir.path());
