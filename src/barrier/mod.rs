@@ -9,10 +9,11 @@
 //! - `names.rs`: encrypted segments; `space.rs`: paths to keys; `listing.rs`: keys to names
 //! - `state.rs`: the multiset sum; `head.rs`: the sealed head; `state_seal.rs`: the hook for storage
 //! - `view.rs`: [`MountView`]; `batch.rs`: [`Batch`]; `collection.rs`: [`Collection`]
-//! - `fields.rs`: reading fixed layouts
+//! - `error.rs`: what can go wrong; `fields.rs`: reading fixed layouts
 
 mod batch;
 mod collection;
+mod error;
 mod fields;
 mod head;
 mod keyring;
@@ -41,6 +42,7 @@ use zeroize::Zeroizing;
 
 pub use batch::{Batch, Expected};
 pub use collection::{Collection, Held, Record};
+pub use error::{CommitError, OpenError, ReadError};
 pub use head::{Checkpoint, Head};
 pub use keyring::{AuditKeys, Keyring, KeyringError};
 pub use listing::Entry;
@@ -54,11 +56,11 @@ use crate::{
     clock::Clock,
     crypto::mac::Mac,
     secret::SecretBytes,
-    storage::{self, NamedSeq, Precondition, RecordHeader, Store, StoreId, Write},
+    storage::{self, NamedSeq, Precondition, RecordHeader, Store, Write},
 };
-use batch::{Action, Operation, Refused};
+use batch::{Action, Operation};
 use large::LargeHead;
-use record::{Damaged, Kind};
+use record::Kind;
 use space::Space;
 use state_seal::{Shared, StateSeal};
 use term::Terms;
@@ -89,88 +91,6 @@ pub struct Opened {
     pub index_rebuilt: bool,
     /// The newest head; `None` in a new store.
     pub head: Option<Head>,
-}
-
-/// Why a store does not open under its keyring.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The data folder is another store than the seal file.
-    #[error("the seal file belongs to store {keyring}, the data folder to store {store}")]
-    ForeignStore {
-        /// The store of the keyring.
-        keyring: StoreId,
-        /// The store of the folder.
-        store: StoreId,
-    },
-    /// The seal file is older than the store allows: it was put back, or the store was.
-    #[error(
-        "the seal file is of epoch {given}, but the store may only be opened from epoch {needed} \
-         on: put the newer seal file back"
-    )]
-    RollbackDetected {
-        /// Epoch of the seal file.
-        given: u64,
-        /// Lowest epoch that the store allows.
-        needed: u64,
-    },
-    /// The keyring cannot be used.
-    #[error(transparent)]
-    Keyring(#[from] KeyringError),
-    /// Storage does not open.
-    #[error(transparent)]
-    Storage(#[from] storage::OpenError),
-    /// The journal has commits, and none of their heads was shown to the barrier.
-    #[error("the store has commits but no head to check them by")]
-    HeadMissing,
-}
-
-/// Why a read has no answer.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReadError {
-    /// The path names nothing that could be stored.
-    #[error(transparent)]
-    Path(#[from] PathError),
-    /// A record or name does not open in its place.
-    #[error("a stored record is damaged: verify the store")]
-    Damaged,
-    /// A record is of a layout that this version does not know.
-    #[error("a stored record has version {version}, which this version does not know")]
-    Layout {
-        /// Its version byte.
-        version: u8,
-    },
-    /// Storage fails, or is closed.
-    #[error(transparent)]
-    Storage(#[from] storage::ReadError),
-}
-
-/// Why a batch was not committed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CommitError {
-    /// A path of the batch names nothing that could be stored.
-    #[error(transparent)]
-    Path(#[from] PathError),
-    /// What was expected does not lie there: read again and decide again.
-    #[error("the record was changed by another writer")]
-    Conflict,
-    /// Over the limits of one batch.
-    #[error(transparent)]
-    TooLarge(storage::TooLarge),
-    /// A record of the batch cannot be encoded.
-    #[error("a record cannot be encoded")]
-    Unencodable,
-    /// Stored records do not fit the sealed state.
-    #[error("the stored records do not match the sealed state: verify the store")]
-    StateMismatch,
-    /// What lies at the batch's paths cannot be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// Storage fails, or is closed.
-    #[error(transparent)]
-    Storage(storage::CommitError),
 }
 
 impl Barrier {
@@ -404,34 +324,5 @@ struct Lies {
 impl fmt::Debug for Barrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Barrier").field("position", &self.position()).finish_non_exhaustive()
-    }
-}
-
-impl From<Damaged> for ReadError {
-    fn from(Damaged: Damaged) -> Self {
-        Self::Damaged
-    }
-}
-
-impl From<storage::CommitError> for CommitError {
-    fn from(error: storage::CommitError) -> Self {
-        match error {
-            storage::CommitError::Conflict => Self::Conflict,
-            storage::CommitError::TooLarge(error) => Self::TooLarge(error),
-            // Everything is sealed under the active term, so it is the old records that do not fit.
-            storage::CommitError::StaleTerm => Self::StateMismatch,
-            error @ (storage::CommitError::Malformed(_)
-            | storage::CommitError::Closed
-            | storage::CommitError::Failed(_)) => Self::Storage(error),
-        }
-    }
-}
-
-impl From<Refused> for CommitError {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::Path(error) => Self::Path(error),
-            Refused::Unencodable => Self::Unencodable,
-        }
     }
 }
