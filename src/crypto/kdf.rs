@@ -242,3 +242,231 @@ const MAX_LANES: u8 = 8;
 const MIN_SALT_BYTES: usize = 8;
 /// What a guess has to cost the machine that made the slot (security.md 4.3).
 const TARGET: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use argon2::{AssociatedData, ParamsBuilder};
+    use zeroize::Zeroize;
+
+    use super::*;
+    use crate::crypto::vectors;
+
+    const FORMAT: &str =
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/format.json"));
+    const RFC5869: &str =
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/rfc5869.json"));
+    const RFC9106: &str =
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/rfc9106.json"));
+    const WYCHEPROOF: &str = include_str!(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/vectors/wycheproof/hkdf_sha256.json"
+    ));
+
+    #[test]
+    fn hkdf_agrees_with_the_rfc() {
+        let file = vectors::parse(RFC5869);
+        for test in vectors::list(&file["tests"]) {
+            let expected = vectors::bytes(&test["okm"]);
+            assert_eq!(expanded(test, expected.len()), expected, "{}", test["name"]);
+        }
+    }
+
+    #[test]
+    fn hkdf_agrees_with_wycheproof() {
+        let file = vectors::parse(WYCHEPROOF);
+        for (_, test) in vectors::wycheproof(&file) {
+            let size = usize::try_from(vectors::number(&test["size"])).unwrap();
+            if vectors::is_valid(test) {
+                assert_eq!(expanded(test, size), vectors::bytes(&test["okm"]), "{test}");
+            } else {
+                // More than 255 blocks is all that HKDF refuses; here it is a panic, by contract.
+                assert!(size > 255 * 32, "{test}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_of_keys_agrees_with_the_format() {
+        let file = vectors::parse(FORMAT);
+        for case in vectors::list(&file["kdf"]) {
+            let expected = vectors::bytes(&case["key"]);
+            let mut key = vec![0; expected.len()];
+            derive_into(
+                &vectors::array(&case["store_id"]),
+                &vectors::bytes(&case["ikm"]),
+                case["purpose"].as_str().unwrap(),
+                &vectors::bytes(&case["context"]),
+                &mut key,
+            );
+            assert_eq!(key, expected, "{}", case["name"]);
+        }
+        let anchor = &file["anchor"];
+        let store_id = vectors::array(&anchor["store_id"]);
+        let key = derive::<Kdf>(&store_id, &vectors::bytes(&anchor["secret"]), "anchor", b"");
+        assert!(key.expose(|key| key == vectors::bytes(&anchor["key"])));
+    }
+
+    #[test]
+    fn the_slot_agrees_with_the_format() {
+        let slot = &vectors::parse(FORMAT)["slot"];
+        let params = Argon2Params {
+            m_kib: vectors::number(&slot["m_kib"]),
+            t: vectors::number(&slot["t"]),
+            p: u8::try_from(vectors::number(&slot["p"])).unwrap(),
+        };
+        let passphrase = String::from_utf8(vectors::bytes(&slot["passphrase"])).unwrap();
+        let passphrase = SecretString::from_string(passphrase);
+        let kek = argon2id(&passphrase, &vectors::bytes(&slot["salt"]), params).unwrap();
+        assert!(kek.expose(|kek| kek == vectors::bytes(&slot["kek"])));
+
+        let fixed = vectors::bytes(&slot["fixed"]);
+        let context = [&u32::try_from(fixed.len()).unwrap().to_be_bytes(), &fixed[..]].concat();
+        let mut wrap_key_and_commitment = [0; 64];
+        kek.expose(|kek| {
+            let store_id = vectors::array(&slot["store_id"]);
+            derive_into(&store_id, kek, "slot", &context, &mut wrap_key_and_commitment);
+        });
+        assert_eq!(wrap_key_and_commitment[..32], vectors::bytes(&slot["wrap_key"]));
+        assert_eq!(wrap_key_and_commitment[32..], vectors::bytes(&slot["commitment"]));
+    }
+
+    /// The RFC's example has 32 KiB, a secret and associated data, none of which ours takes: this
+    /// tests the crate under it.
+    #[test]
+    fn argon2id_agrees_with_the_rfc() {
+        let file = vectors::parse(RFC9106);
+        for test in vectors::list(&file["tests"]) {
+            let costs = ParamsBuilder::new()
+                .m_cost(vectors::number(&test["m_kib"]))
+                .t_cost(vectors::number(&test["t"]))
+                .p_cost(vectors::number(&test["p"]))
+                .data(AssociatedData::new(&vectors::bytes(&test["associated_data"])).unwrap())
+                .build()
+                .unwrap();
+            let secret = vectors::bytes(&test["secret"]);
+            let argon2 = Argon2::new_with_secret(
+                &secret,
+                argon2::Algorithm::Argon2id,
+                Version::V0x13,
+                costs,
+            );
+            let mut tag = [0; 32];
+            let (password, salt) =
+                (vectors::bytes(&test["password"]), vectors::bytes(&test["salt"]));
+            argon2.unwrap().hash_password_into(&password, &salt, &mut tag).unwrap();
+            assert_eq!(tag, vectors::array(&test["tag"]));
+        }
+    }
+
+    #[test]
+    fn every_purpose_context_and_store_gives_another_key() {
+        let purposes = [
+            "record",
+            "nonce",
+            "state",
+            "head",
+            "check",
+            "names",
+            "token",
+            "audit-hmac",
+            "audit-chain",
+            "audit-sign",
+            "anchor",
+            "slot",
+            "keyring",
+            "seal-mac",
+        ];
+        let mut keys = HashSet::new();
+        for store in [1, 2] {
+            for purpose in purposes {
+                for context in [&b""[..], b"a", b"b", b"a\0"] {
+                    let key = derive::<Kdf>(&[store; 16], &[9; 32], purpose, context);
+                    assert!(keys.insert(key.expose(<[u8]>::to_vec)), "{store} {purpose}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn parameters_outside_the_bounds_are_refused() {
+        let with = |m_kib, t, p| Argon2Params { m_kib, t, p }.check();
+        assert_eq!(with(64 * MIB - 1, 20, 4), Err(OutOfBounds::Memory { m_kib: 64 * MIB - 1 }));
+        assert_eq!(with(MAX_KIB + 1, 1, 4), Err(OutOfBounds::Memory { m_kib: MAX_KIB + 1 }));
+        assert_eq!(with(MAX_KIB, 0, 4), Err(OutOfBounds::Passes { t: 0 }));
+        assert_eq!(with(MAX_KIB, 21, 4), Err(OutOfBounds::Passes { t: 21 }));
+        assert_eq!(with(64 * MIB, 2, 4), Err(OutOfBounds::Work { m_kib: 64 * MIB, t: 2 }));
+        assert_eq!(with(64 * MIB, 3, 0), Err(OutOfBounds::Lanes { p: 0 }));
+        assert_eq!(with(64 * MIB, 3, 9), Err(OutOfBounds::Lanes { p: 9 }));
+        for (m_kib, t, p) in [(64 * MIB, 3, 1), (192 * MIB, 1, 8), (MAX_KIB, 20, 8)] {
+            assert_eq!(with(m_kib, t, p), Ok(()));
+        }
+        assert_eq!(Argon2Params::floor().check(), Ok(()));
+        assert_eq!(Argon2Params::recommended().check(), Ok(()));
+    }
+
+    #[test]
+    fn bounds_are_checked_before_the_work() {
+        let passphrase = SecretString::copy_of("x");
+        let huge = Argon2Params { m_kib: u32::MAX, t: u32::MAX, p: 4 };
+        assert!(argon2id(&passphrase, &[0; 32], huge).is_err());
+        let short = argon2id(&passphrase, &[0; 7], Argon2Params::floor());
+        assert_eq!(short.err(), Some(OutOfBounds::Salt { bytes: 7 }));
+    }
+
+    #[test]
+    fn one_passphrase_typed_two_ways_is_one() {
+        let composed = nfc(&SecretString::copy_of("gr\u{fc}\u{df}e \u{1e69}"));
+        let decomposed = nfc(&SecretString::copy_of("gru\u{308}\u{df}e s\u{307}\u{323}"));
+        assert_eq!(composed, decomposed);
+    }
+
+    #[test]
+    fn normalising_never_moves_the_passphrase() {
+        // U+1D160 grows most: 4 bytes become 12 (UAX #15, table of expansion factors).
+        let text = "\u{1d160}".repeat(100);
+        let normal = nfc(&SecretString::copy_of(&text));
+        assert_eq!(normal.len(), 3 * text.len());
+        assert_eq!(normal.capacity(), 3 * text.len());
+    }
+
+    #[test]
+    fn calibration_grows_memory_then_passes_until_the_target() {
+        let by_rate = |kib_passes_per_ms: u64| {
+            Argon2Params::calibrated_by(|params| {
+                params.check().unwrap();
+                let work = u64::from(params.m_kib) * u64::from(params.t);
+                Some(Duration::from_millis(work / kib_passes_per_ms))
+            })
+        };
+        assert_eq!(by_rate(1), Argon2Params::floor());
+        assert_eq!(by_rate(3 * 1024), Argon2Params { m_kib: 512 * MIB, ..Argon2Params::floor() });
+        assert_eq!(by_rate(60_000), Argon2Params { m_kib: MAX_KIB, t: 8, p: 4 });
+        assert_eq!(by_rate(1_000_000), Argon2Params { m_kib: MAX_KIB, t: 20, p: 4 });
+    }
+
+    #[test]
+    fn calibration_stays_within_the_memory_there_is() {
+        let held = Argon2Params::calibrated_by(|params| {
+            (params.m_kib <= 128 * MIB).then_some(Duration::ZERO)
+        });
+        assert_eq!(held, Argon2Params { m_kib: 128 * MIB, ..Argon2Params::floor() });
+    }
+
+    /// What wipes Argon2's memory: the trait reaches the blocks.
+    #[test]
+    fn blocks_are_wiped() {
+        let mut block = Block::new();
+        block.as_mut().fill(7);
+        block.zeroize();
+        assert!(block.as_ref().iter().all(|&word| word == 0));
+    }
+
+    fn expanded(test: &serde_json::Value, length: usize) -> Vec<u8> {
+        let mut okm = vec![0; length];
+        let [salt, ikm, info] = ["salt", "ikm", "info"].map(|name| vectors::bytes(&test[name]));
+        hkdf_sha256(&salt, &ikm, &info, &mut okm);
+        okm
+    }
+}

@@ -20,6 +20,9 @@ pub mod shamir;
 pub mod sign;
 pub mod siv;
 
+#[cfg(test)]
+mod vectors;
+
 pub use aead::{Aead256, Cipher, OpenFailed, Sealer};
 pub use kdf::{Argon2Params, Kdf, Kek, OutOfBounds};
 pub use mac::{HmacSha256, Mac};

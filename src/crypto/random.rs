@@ -71,3 +71,55 @@ pub fn uuid() -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashSet};
+
+    use super::*;
+    use crate::crypto::Kdf;
+
+    #[test]
+    fn each_call_gives_other_bytes() {
+        let drawn: HashSet<[u8; 16]> = (0..1_000).map(|_| array()).collect();
+        assert_eq!(drawn.len(), 1_000);
+        let (one, other) = (key::<Kdf>(), key::<Kdf>());
+        assert!(one.expose(|one| other.expose(|other| one != other)));
+    }
+
+    #[test]
+    fn each_base62_character_has_the_same_probability() {
+        let mut counts = BTreeMap::new();
+        for character in (0..=255).filter_map(base62_character) {
+            *counts.entry(character).or_insert(0) += 1;
+        }
+        let alphabet: Vec<char> = ('0'..='9').chain('A'..='Z').chain('a'..='z').collect();
+        assert!(counts.keys().eq(&alphabet));
+        assert!(counts.values().all(|&count| count == 4));
+    }
+
+    #[test]
+    fn base62_has_the_length_asked_for() {
+        for length in [0, 1, 24, 43, 1_000] {
+            assert!(base62(length).expose(|text| {
+                text.len() == length && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+            }));
+        }
+    }
+
+    #[test]
+    fn a_uuid_is_of_version_4() {
+        let drawn: HashSet<String> = (0..100).map(|_| uuid()).collect();
+        assert_eq!(drawn.len(), 100);
+        for uuid in drawn {
+            let fields: Vec<&str> = uuid.split('-').collect();
+            assert_eq!(
+                fields.iter().map(|field| field.len()).collect::<Vec<_>>(),
+                [8, 4, 4, 4, 12]
+            );
+            assert!(fields.concat().bytes().all(|byte| b"0123456789abcdef".contains(&byte)));
+            assert!(fields[2].starts_with('4'));
+            assert!(fields[3].starts_with(['8', '9', 'a', 'b']));
+        }
+    }
+}

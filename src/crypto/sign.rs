@@ -55,3 +55,55 @@ impl fmt::Debug for SigningKey {
 pub fn verify(public: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
     UnparsedPublicKey::new(&ED25519, public).verify(message, signature).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::{random, vectors};
+
+    const RFC8032: &str =
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/rfc8032.json"));
+    const WYCHEPROOF: &str =
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/wycheproof/ed25519.json"));
+
+    #[test]
+    fn signatures_agree_with_the_rfc() {
+        let file = vectors::parse(RFC8032);
+        for test in vectors::list(&file["tests"]) {
+            let key = SigningKey::from_seed(&vectors::key(&test["seed"]));
+            let message = vectors::bytes(&test["message"]);
+            let signature = vectors::array(&test["signature"]);
+            assert_eq!(key.public_key(), vectors::array(&test["public_key"]), "{}", test["name"]);
+            assert_eq!(key.sign(&message), signature, "{}", test["name"]);
+            assert!(verify(&key.public_key(), &message, &signature));
+        }
+    }
+
+    #[test]
+    fn verification_agrees_with_wycheproof() {
+        let file = vectors::parse(WYCHEPROOF);
+        for (group, test) in vectors::wycheproof(&file) {
+            let signature = vectors::bytes(&test["sig"]);
+            // Another length than 64 does not even reach `verify`.
+            let holds = <[u8; 64]>::try_from(signature).is_ok_and(|signature| {
+                verify(&vectors::array(&group["pk"]), &vectors::bytes(&test["msg"]), &signature)
+            });
+            assert_eq!(holds, vectors::is_valid(test), "{test}");
+        }
+    }
+
+    #[test]
+    fn any_flipped_bit_is_refused() {
+        let key = SigningKey::from_seed(&random::key());
+        let signature = key.sign(b"message");
+        assert!(verify(&key.public_key(), b"message", &signature));
+        for bit in 0..8 * signature.len() {
+            let mut other = signature;
+            other[bit / 8] ^= 1 << (bit % 8);
+            assert!(!verify(&key.public_key(), b"message", &other));
+        }
+        assert!(!verify(&key.public_key(), b"massage", &signature));
+        let stranger = SigningKey::from_seed(&random::key());
+        assert!(!verify(&stranger.public_key(), b"message", &signature));
+    }
+}
