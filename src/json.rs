@@ -4,7 +4,9 @@
 //! readers could understand one text differently, and where depth costs stack: what passes here
 //! means the same to everyone who reads it afterwards. Its errors show places, never content.
 
-use std::{cmp::Ordering, str};
+use std::{cmp::Ordering, fmt, ops::Deref, str};
+
+use zeroize::Zeroizing;
 
 /// What a document is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,10 +87,9 @@ pub enum Reason {
 /// # Errors
 /// [`Error`] with the first place that is wrong; for a duplicate key, its second occurrence.
 pub fn check(bytes: &[u8]) -> Result<Kind, Error> {
-    if let Err(error) = str::from_utf8(bytes) {
-        return Err(Error { offset: error.valid_up_to(), reason: Reason::NotUtf8 });
-    }
-    let mut scanner = Scanner { bytes, at: 0, open: Vec::new(), keys: Vec::new() };
+    let text = str::from_utf8(bytes)
+        .map_err(|error| Error { offset: error.valid_up_to(), reason: Reason::NotUtf8 })?;
+    let mut scanner = Scanner::new(text);
     scanner.skip_blanks();
     let kind = match scanner.peek() {
         Some(b'{') => Kind::Object,
@@ -106,8 +107,97 @@ pub fn check(bytes: &[u8]) -> Result<Kind, Error> {
     }
 }
 
+/// Takes apart an array or object that has passed [`check`], one level deep. Another document has
+/// no parts.
+pub fn parts(document: &str) -> Parts<'_> {
+    let mut scanner = Scanner::new(document);
+    scanner.skip_blanks();
+    let close = match scanner.peek() {
+        Some(b'{') => b'}',
+        Some(b'[') => b']',
+        _ => return Parts { scanner, close: None },
+    };
+    scanner.at += 1;
+    Parts { scanner, close: Some(close) }
+}
+
+/// The parts of an array or object in their order: the key, if it is an object, and the raw value.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    scanner: Scanner<'a>,
+    close: Option<u8>,
+}
+
+impl<'a> Iterator for Parts<'a> {
+    type Item = (Option<Text<'a>>, &'a str);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let close = self.close?;
+        let scanner = &mut self.scanner;
+        scanner.skip_blanks();
+        if scanner.peek() == Some(b',') {
+            scanner.at += 1;
+            scanner.skip_blanks();
+        }
+        let mut key = None;
+        if close == b'}' && scanner.peek() == Some(b'"') {
+            scanner.key().ok()?;
+            key = scanner.keys.pop().map(|key| Text::of(key.raw, key.escaped));
+            scanner.skip_blanks();
+        }
+        let start = scanner.at;
+        // At the closing bracket there is no value to read.
+        scanner.document().ok()?;
+        Some((key, scanner.text.get(start..scanner.at)?))
+    }
+}
+
+/// Reads a raw string that has passed [`check`]; `None` when the value is no string.
+pub fn text(raw: &str) -> Option<Text<'_>> {
+    let inner = raw.trim_matches(BLANKS).strip_prefix('"')?.strip_suffix('"')?;
+    Some(Text::of(inner, inner.contains('\\')))
+}
+
+/// What a string says: borrowed where it is written without escapes, else a copy that is wiped
+/// when dropped. It does not print itself.
+pub struct Text<'a>(Spelling<'a>);
+
+enum Spelling<'a> {
+    Plain(&'a str),
+    Escaped(Zeroizing<String>),
+}
+
+impl<'a> Text<'a> {
+    fn of(raw: &'a str, escaped: bool) -> Self {
+        if !escaped {
+            return Self(Spelling::Plain(raw));
+        }
+        // No escape is shorter than what it stands for, so that the copy never moves.
+        let mut text = Zeroizing::new(String::with_capacity(raw.len()));
+        text.extend(unescaped(raw));
+        Self(Spelling::Escaped(text))
+    }
+}
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match &self.0 {
+            Spelling::Plain(text) => text,
+            Spelling::Escaped(text) => text,
+        }
+    }
+}
+
+impl fmt::Debug for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[text]")
+    }
+}
+
 struct Scanner<'a> {
-    bytes: &'a [u8],
+    text: &'a str,
     at: usize,
     open: Vec<Open>,
     /// Keys of all open objects; each object owns those from its first on.
@@ -127,7 +217,17 @@ enum Next {
     AfterValue,
 }
 
+impl fmt::Debug for Scanner<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[scanner at byte {}]", self.at)
+    }
+}
+
 impl<'a> Scanner<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { text, at: 0, open: Vec::new(), keys: Vec::new() }
+    }
+
     /// Reads one value, iteratively: the nesting lives in `open`, not on the stack.
     fn document(&mut self) -> Result<(), Error> {
         let mut next = Next::Value;
@@ -259,14 +359,14 @@ impl<'a> Scanner<'a> {
                 None => return Err(self.error(Reason::End)),
             }
         }
-        let raw = self.bytes.get(opening + 1..self.at).unwrap_or_default();
+        let raw = self.text.get(opening + 1..self.at).unwrap_or_default();
         self.at += 1;
         Ok(Key { raw, escaped, offset: opening })
     }
 
     /// Goes on to the next byte that ends or interrupts a string.
     fn skip_plain(&mut self) {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let rest = self.bytes().get(self.at..).unwrap_or_default();
         let plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
         // Whole blocks first, without a branch for each byte: the compiler makes vectors of it.
         let clean = rest
@@ -281,13 +381,13 @@ impl<'a> Scanner<'a> {
     fn escape(&mut self) -> Result<(), Error> {
         let start = self.at;
         let at_start = |reason| Error { offset: start, reason };
-        match self.bytes.get(start + 1) {
+        match self.bytes().get(start + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
             Some(b'u') => {
-                let unit = hex_unit(self.bytes, start).ok_or(at_start(Reason::Escape))?;
+                let unit = hex_unit(self.bytes(), start).ok_or(at_start(Reason::Escape))?;
                 self.at += 6;
                 if HIGH_SURROGATES.contains(&unit) {
-                    let low = hex_unit(self.bytes, self.at);
+                    let low = hex_unit(self.bytes(), self.at);
                     if !low.is_some_and(|low| LOW_SURROGATES.contains(&low)) {
                         return Err(at_start(Reason::LoneSurrogate));
                     }
@@ -297,7 +397,7 @@ impl<'a> Scanner<'a> {
                 }
             }
             Some(_) => return Err(at_start(Reason::Escape)),
-            None => return Err(Error { offset: self.bytes.len(), reason: Reason::End }),
+            None => return Err(Error { offset: self.bytes().len(), reason: Reason::End }),
         }
         Ok(())
     }
@@ -335,7 +435,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn literal(&mut self, word: &[u8]) -> Result<(), Error> {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let rest = self.bytes().get(self.at..).unwrap_or_default();
         if rest.starts_with(word) {
             self.at += word.len();
             return Ok(());
@@ -350,8 +450,12 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    fn bytes(&self) -> &'a [u8] {
+        self.text.as_bytes()
+    }
+
     fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
+        self.bytes().get(self.at).copied()
     }
 
     fn error(&self, reason: Reason) -> Error {
@@ -366,7 +470,7 @@ impl<'a> Scanner<'a> {
 
 /// A key as it is written, ordered and compared as it is meant.
 struct Key<'a> {
-    raw: &'a [u8],
+    raw: &'a str,
     escaped: bool,
     offset: usize,
 }
@@ -374,7 +478,7 @@ struct Key<'a> {
 impl Ord for Key<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
         if self.escaped || other.escaped {
-            units(self.raw).cmp(units(other.raw))
+            unescaped(self.raw).cmp(unescaped(other.raw))
         } else {
             self.raw.cmp(other.raw)
         }
@@ -395,38 +499,33 @@ impl PartialEq for Key<'_> {
 
 impl Eq for Key<'_> {}
 
-/// The UTF-8 bytes of a checked string with its escapes resolved. Bytes, so that escaped and plain
+/// The characters of a checked string. Their order is that of UTF-8 bytes, so that escaped and plain
 /// keys have one order.
-fn units(raw: &[u8]) -> impl Iterator<Item = u8> + '_ {
+fn unescaped(raw: &str) -> impl Iterator<Item = char> + '_ {
     let mut at = 0;
-    let mut pending = ([0u8; 4], 0..0);
     std::iter::from_fn(move || {
-        if let Some(index) = pending.1.next() {
-            return pending.0.get(index).copied();
+        let mut rest = raw.get(at..)?.chars();
+        let first = rest.next()?;
+        if first != '\\' {
+            at += first.len_utf8();
+            return Some(first);
         }
-        let byte = *raw.get(at)?;
-        if byte != b'\\' {
-            at += 1;
-            return Some(byte);
-        }
-        let simple = match *raw.get(at + 1)? {
-            b'b' => 0x08,
-            b'f' => 0x0c,
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            b'u' => {
-                let high = hex_unit(raw, at)?;
+        let simple = match rest.next()? {
+            'b' => '\u{8}',
+            'f' => '\u{c}',
+            'n' => '\n',
+            'r' => '\r',
+            't' => '\t',
+            'u' => {
+                let high = hex_unit(raw.as_bytes(), at)?;
                 at += 6;
                 let mut code = u32::from(high);
                 if HIGH_SURROGATES.contains(&high) {
-                    let low = hex_unit(raw, at)?;
+                    let low = hex_unit(raw.as_bytes(), at)?;
                     at += 6;
                     code = 0x1_0000 + ((code - 0xd800) << 10) + (u32::from(low) - 0xdc00);
                 }
-                let length = char::from_u32(code)?.encode_utf8(&mut pending.0).len();
-                pending.1 = 1..length;
-                return pending.0.first().copied();
+                return char::from_u32(code);
             }
             itself => itself,
         };
@@ -447,6 +546,7 @@ fn hex_unit(bytes: &[u8], at: usize) -> Option<u16> {
 /// The deepest nesting of arrays and objects; a scalar has depth 0.
 pub const MAX_DEPTH: usize = 64;
 
+const BLANKS: [char; 4] = [' ', '\n', '\r', '\t'];
 const BLOCK_BYTES: usize = 32;
 const HIGH_SURROGATES: std::ops::Range<u16> = 0xd800..0xdc00;
 const LOW_SURROGATES: std::ops::Range<u16> = 0xdc00..0xe000;
@@ -584,6 +684,28 @@ mod tests {
                 Err(Error { offset: length + 1, reason: Reason::ControlCharacter })
             );
         }
+    }
+
+    #[test]
+    fn parts_come_in_their_order_and_raw() {
+        let object = r#" { "a" : [1, {"x":2}] , "\u0062\n":1.50,"":"s,}" } "#;
+        let found: Vec<_> =
+            parts(object).map(|(key, raw)| (key.unwrap().to_string(), raw)).collect();
+        let expected = [("a", "[1, {\"x\":2}]"), ("b\n", "1.50"), ("", "\"s,}\"")];
+        assert_eq!(found, expected.map(|(key, raw)| (key.to_owned(), raw)));
+        let found: Vec<_> = parts("[ 1 ,[2,3], {}]").map(|(_, raw)| raw).collect();
+        assert_eq!(found, ["1", "[2,3]", "{}"]);
+        for empty in ["{}", "[ ]", "1", "\"x\"", ""] {
+            assert_eq!(parts(empty).count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_text_is_read_and_does_not_print() {
+        assert_eq!(&*text(" \"plain\" ").unwrap(), "plain");
+        assert_eq!(&*text(r#""\u00e9\ud83d\ude00\/\\\"""#).unwrap(), "é😀/\\\"");
+        assert!(text("1").is_none());
+        assert_eq!(format!("{:?}", text("\"hunter2\"")), "Some([text])");
     }
 
     /// Texts near to JSON: pieces of it in any order.
