@@ -25,11 +25,14 @@ impl Pattern {
             None => (path, false),
         };
         let plus_segments = text.split('/').filter(|&segment| segment == PLUS).count();
+        let head = text.split('/').take_while(|&segment| segment != PLUS);
+        let head_bytes = head.map(|segment| segment.len() + 1).sum();
+        let text = text.to_owned();
         Some(match (plus_segments, is_prefix) {
-            (0, false) => Self::Exact(text.to_owned()),
-            (0, true) => Self::Prefix(text.to_owned()),
+            (0, false) => Self::Exact(text),
+            (0, true) => Self::Prefix(text),
             (plus_segments, is_prefix) => {
-                Self::Segments(SegmentPattern { text: text.to_owned(), is_prefix, plus_segments })
+                Self::Segments(SegmentPattern { text, is_prefix, head_bytes, plus_segments })
             }
         })
     }
@@ -41,14 +44,25 @@ pub(super) struct SegmentPattern {
     /// Without the `*` at its end.
     text: String,
     is_prefix: bool,
+    /// Length of what stands before the first `+`.
+    head_bytes: usize,
     plus_segments: usize,
 }
 
 impl SegmentPattern {
     /// Whether `path` fits. A `+` fits an empty segment too, so that `a/+` is for the list of `a/`.
     pub(super) fn matches(&self, path: &str) -> bool {
-        let mut rest = path.split('/');
-        let mut own = self.text.split('/').peekable();
+        // Most patterns end here, without their segments being looked at.
+        let (Some((head, own)), Some((given_head, rest))) =
+            (self.text.split_at_checked(self.head_bytes), path.split_at_checked(self.head_bytes))
+        else {
+            return false;
+        };
+        if head != given_head {
+            return false;
+        }
+        let mut rest = rest.split('/');
+        let mut own = own.split('/').peekable();
         while let Some(segment) = own.next() {
             let Some(given) = rest.next() else { return false };
             let is_last = own.peek().is_none();
@@ -79,11 +93,8 @@ impl SegmentPattern {
     }
 
     pub(super) fn rank(&self) -> Rank<'_> {
-        let mut first = 0;
-        for segment in self.text.split('/').take_while(|&segment| segment != PLUS) {
-            first += segment.len() + 1;
-        }
-        (first, !self.is_prefix, Reverse(self.plus_segments), self.text.len(), &self.text)
+        let plus_segments = Reverse(self.plus_segments);
+        (self.head_bytes, !self.is_prefix, plus_segments, self.text.len(), &self.text)
     }
 }
 
