@@ -15,6 +15,7 @@
 //! - `parse_error.rs`: [`ParseError`], [`Problem`]
 //! - `pattern.rs`: paths with wildcards, and which is more specific
 //! - `rule.rs`: [`Policy`] and its rules
+//! - `store.rs`: [`Store`], the policies of a vault by name
 
 mod acl;
 mod capability;
@@ -26,6 +27,7 @@ mod parameters;
 mod parse_error;
 mod pattern;
 mod rule;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +36,7 @@ pub use capability::{Capabilities, Capability};
 pub use document::{MAX_TEXT_BYTES, parse};
 pub use parse_error::{ParseError, Problem};
 pub use rule::Policy;
+pub use store::{DEFAULT, DeleteError, LoadError, PutError, ROOT, Store};
 
 /// The text of the policy `default` in a new store.
 pub const DEFAULT_POLICY: &str = include_str!("default.hcl");
