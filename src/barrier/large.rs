@@ -53,6 +53,11 @@ pub(super) fn chunk_key(key: &[u8], index: u32) -> Vec<u8> {
     [key, &index.to_be_bytes()].concat()
 }
 
+/// Which chunk of the value at `key` a key is of; `None` if of none.
+pub(super) fn chunk_index(key: &[u8], chunk: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(chunk.strip_prefix(key)?.try_into().ok()?))
+}
+
 impl LargeHead {
     /// Opens a head in its place.
     pub(super) fn open(terms: &Terms, key: &[u8], record: &[u8]) -> Result<Self, Damaged> {

@@ -33,7 +33,7 @@ pub(crate) mod fixture;
 mod tests;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
@@ -66,9 +66,14 @@ use state_seal::{Shared, StateSeal};
 use term::Terms;
 
 /// No value has more chunks, whatever batch wrote it.
-const MAX_CHUNKS: usize = storage::MAX_BATCH_BYTES / record::MAX_VALUE_BYTES + 1;
-/// How often a commit without expectations is tried again when others write the same paths.
-const ATTEMPTS: usize = 64;
+const MAX_CHUNKS: u32 = 205;
+const _: () = assert!(
+    MAX_CHUNKS as usize * record::MAX_VALUE_BYTES > storage::MAX_BATCH_BYTES,
+    "a longer value fits no batch"
+);
+/// How many chunks a write without an expectation takes to be there beyond those it finds, one
+/// attempt after the other: the last takes in all that there can be, and so cannot be overtaken.
+const SPARE_CHUNKS: [u32; 4] = [0, 4, 32, MAX_CHUNKS];
 /// How often a large value is read again when it is replaced while being read.
 const READS: usize = 16;
 
@@ -161,14 +166,18 @@ impl Barrier {
         if operations.is_empty() {
             return Ok(());
         }
-        for attempt in 0..ATTEMPTS {
+        let all_expected = operations.iter().all(|operation| operation.expected.is_some());
+        for (attempt, spare) in SPARE_CHUNKS.into_iter().enumerate() {
             let mut sealed = storage::Batch::default();
             for operation in operations {
-                let lies = self.what_lies_at(operation, attempt == 0).await?;
-                self.seal(operation, lies, &mut sealed);
+                if attempt > 0 {
+                    self.check_expected(operation).await?;
+                }
+                let chunks = self.chunks_at(operation).await?;
+                self.seal(operation, chunks, spare, &mut sealed);
             }
             match self.store.commit(sealed).await {
-                Err(storage::CommitError::Conflict) => {}
+                Err(storage::CommitError::Conflict) if !all_expected => {}
                 answer => return answer.map(drop).map_err(CommitError::from),
             }
         }
@@ -252,58 +261,80 @@ impl Barrier {
         Ok(Some(SecretBytes::from_vec(std::mem::take(&mut *value))))
     }
 
-    /// What lies at an operation's key. On the first attempt what is expected is taken for true,
-    /// since the commit checks it; after a conflict it is read, to tell whose conflict it was.
-    async fn what_lies_at(&self, operation: &Operation, first: bool) -> Result<Lies, CommitError> {
-        let key = &operation.key;
-        let header = match operation.expected {
-            Some(expected) if first => match expected {
-                Expected::Absent => None,
-                Expected::Header(header) => Some(header),
-            },
-            expected => {
-                let record = self.store.get(key).await.map_err(ReadError::from)?;
-                let header = record.as_deref().and_then(RecordHeader::of);
-                let met = match expected {
-                    None => true,
-                    Some(Expected::Absent) => header.is_none(),
-                    Some(Expected::Header(expected)) => header == Some(expected),
-                };
-                if !met {
-                    return Err(CommitError::Conflict);
-                }
-                header
-            }
+    /// After a conflict, tells whether it was an expectation of the caller that did not hold.
+    async fn check_expected(&self, operation: &Operation) -> Result<(), CommitError> {
+        let Some(expected) = operation.expected else { return Ok(()) };
+        let record = self.store.get(&operation.key).await.map_err(ReadError::from)?;
+        let lies = record.as_deref().and_then(RecordHeader::of);
+        let expected = match expected {
+            Expected::Absent => None,
+            Expected::Header(header) => Some(header),
         };
-        let chunks = match header {
-            Some(header) if record::is_head(header.as_bytes()) => {
-                // Found by their keys, so that a damaged head can be replaced and deleted too.
-                self.store.list(key, Some(key), MAX_CHUNKS).await.map_err(ReadError::from)?
-            }
-            Some(_) | None => Vec::new(),
-        };
-        Ok(Lies { header, chunks })
+        if lies == expected { Ok(()) } else { Err(CommitError::Conflict) }
     }
 
-    /// Seals one operation into a batch: what must lie there, the new records, and the removal of
-    /// the chunks that they do not replace.
-    fn seal(&self, operation: &Operation, lies: Lies, batch: &mut storage::Batch) {
+    /// The keys of the chunks at an operation's key. They are found by their keys, so that a value
+    /// whose head is damaged can be replaced and deleted too.
+    async fn chunks_at(&self, operation: &Operation) -> Result<Vec<Vec<u8>>, ReadError> {
+        let has_none = match operation.expected {
+            Some(Expected::Absent) => true,
+            Some(Expected::Header(header)) => !record::is_head(header.as_bytes()),
+            None => false,
+        };
+        if has_none {
+            return Ok(Vec::new());
+        }
         let key = &operation.key;
-        batch.preconditions.push(match lies.header {
-            Some(header) => Precondition::Header(key.clone(), header),
-            None => Precondition::Absent(key.clone()),
-        });
+        Ok(self.store.list(key, Some(key), MAX_CHUNKS as usize).await?)
+    }
+
+    /// Seals one operation into a batch: what must hold, the new records, and the removal of the
+    /// chunks that they do not replace.
+    ///
+    /// With an expectation the old value is pinned, its chunks with it. Without one only their
+    /// number matters: chunks count up without a gap, so if the one after the last that goes is
+    /// absent, none is left behind, and who merely writes the same path is no conflict.
+    fn seal(
+        &self,
+        operation: &Operation,
+        found: Vec<Vec<u8>>,
+        spare: u32,
+        batch: &mut storage::Batch,
+    ) {
+        let key = &operation.key;
         let writes = match &operation.action {
             Action::Put(value) => {
                 value.expose(|value| large::seal(self.terms.active(), key, value))
             }
             Action::Delete => vec![Write { key: key.clone(), record: None }],
-            Action::Keep => return,
+            Action::Keep => Vec::new(),
         };
-        let last = writes.last().map(|write| write.key.clone());
+        let written = writes.last().and_then(|write| large::chunk_index(key, &write.key));
+        let written = written.unwrap_or(0);
+        let last = found.last().and_then(|chunk| large::chunk_index(key, chunk)).unwrap_or(0);
+        let reach = match operation.expected {
+            Some(_) => last.min(MAX_CHUNKS),
+            None => written.max(last).max(spare).min(MAX_CHUNKS),
+        };
+        batch.preconditions.extend(match operation.expected {
+            Some(Expected::Header(header)) => Some(Precondition::Header(key.clone(), header)),
+            Some(Expected::Absent) => Some(Precondition::Absent(key.clone())),
+            None if reach == MAX_CHUNKS => None,
+            None => Some(Precondition::Absent(large::chunk_key(key, reach + 1))),
+        });
+        if writes.is_empty() {
+            return;
+        }
         batch.writes.extend(writes);
-        let left = lies.chunks.into_iter().filter(|chunk| Some(chunk) > last.as_ref());
-        batch.writes.extend(left.map(|key| Write { key, record: None }));
+        let mut left: BTreeSet<_> =
+            (written + 1..=reach).map(|index| large::chunk_key(key, index)).collect();
+        // Beyond what there can be lies only what an attacker has put there.
+        left.extend(
+            found
+                .into_iter()
+                .filter(|chunk| large::chunk_index(key, chunk).is_some_and(|index| index > reach)),
+        );
+        batch.writes.extend(left.into_iter().map(|key| Write { key, record: None }));
     }
 
     /// Deletes keys, whatever lies there.
@@ -312,13 +343,6 @@ impl Barrier {
         let batch = storage::Batch { preconditions: Vec::new(), writes };
         self.store.commit(batch).await.map(drop).map_err(CommitError::from)
     }
-}
-
-/// What lies at a key before it is written.
-struct Lies {
-    header: Option<RecordHeader>,
-    /// The keys of its chunks.
-    chunks: Vec<Vec<u8>>,
 }
 
 impl fmt::Debug for Barrier {

@@ -196,6 +196,18 @@ async fn writers_without_expectations_never_conflict_and_readers_read_whole_valu
 }
 
 #[tokio::test]
+async fn a_chunk_put_beyond_all_there_can_be_goes_with_the_value() {
+    let (barrier, store, _) = open();
+    let view = system(&barrier);
+    put(&view, &["a"], &[7; 20_000]).await;
+    let chunks = everything(&store).await;
+    let key = [&chunks[0].0[..], &[0xff; 4]].concat();
+    write_behind(&store, vec![Write { key, record: Some(chunks[1].1.clone()) }]).await;
+    put(&view, &["a"], b"short").await;
+    assert_eq!(everything(&store).await.len(), 1);
+}
+
+#[tokio::test]
 async fn too_much_at_once_is_refused() {
     let (barrier, ..) = open();
     let view = system(&barrier);
