@@ -1,0 +1,325 @@
+use std::time::Duration;
+
+use super::{
+    ApiError, AuthReply, Body, Ground, Head, JsonText, Operation, PathRefused, Place, RawReply,
+    Released, Shape,
+};
+use crate::{
+    audit::{AuthPart, Entry, Kind, MountPart, PolicyResults, RequestPart, ResponsePart},
+    policy::Decision,
+    token::{self, Session},
+};
+
+/// Writes the audit line of an answer to a request that was admitted, and lets it go. Without a line
+/// there is no answer but a 500.
+pub fn release(
+    ground: &Ground,
+    session: &Session,
+    place: &Place,
+    head: &Head,
+    answer: Result<(RawReply, Option<AuthReply>), ApiError>,
+) -> Released {
+    let lines = Lines { ground, head, place: Some(place), session: Some(session) };
+    lines.release(answer)
+}
+
+/// Lets a refusal go that came before there was a caller or a mount: both of its lines are written here.
+pub fn refuse(
+    ground: &Ground,
+    session: Option<&Session>,
+    head: &Head,
+    error: ApiError,
+) -> Released {
+    let lines = Lines { ground, head, place: None, session };
+    if let Err(unwritten) = lines.request_without_body(&error) {
+        return Released::of_error(&unwritten);
+    }
+    lines.release(Err(error))
+}
+
+/// Answers that need no line, since sealed there is no audit key: a closed list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Public {
+    /// `sys/init`.
+    Init,
+    /// `sys/seal-status`.
+    SealStatus,
+    /// `sys/unseal`; attempts are counted, and told in the first line after unseal.
+    Unseal,
+    /// `sys/health`.
+    Health,
+    /// `sys/leader`.
+    Leader,
+}
+
+impl Public {
+    /// All of them, for tables and tests.
+    pub const ALL: [Self; 5] =
+        [Self::Init, Self::SealStatus, Self::Unseal, Self::Health, Self::Leader];
+
+    /// The path that it answers.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Init => "sys/init",
+            Self::SealStatus => "sys/seal-status",
+            Self::Unseal => "sys/unseal",
+            Self::Health => "sys/health",
+            Self::Leader => "sys/leader",
+        }
+    }
+
+    /// The one that answers `path`.
+    pub fn at(path: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|public| public.path() == path)
+    }
+}
+
+/// Lets the answer of a public route go, bare as Vault's handlers below the router answer.
+pub fn release_public(_: Public, answer: Result<(u16, JsonText), ApiError>) -> Released {
+    match answer {
+        Ok((status, data)) => {
+            let reply = RawReply {
+                status: Some(status),
+                shape: Shape::Bare,
+                data: Some(data),
+                ..RawReply::empty()
+            };
+            Released::of_reply("", &reply, None)
+        }
+        Err(error) => {
+            log(&error, "");
+            Released::of_error(&error)
+        }
+    }
+}
+
+/// Answers given before the gate: they carry nothing of the store, so they need no line.
+#[derive(Debug)]
+pub enum Rejection {
+    /// The path is not one.
+    BadPath(PathRefused),
+    /// The query does not decode, or `list` or `scan` is not a boolean.
+    BadQuery(&'static str),
+    /// A header is there that cannot be read.
+    BadHeader(&'static str),
+    /// No route has this method.
+    MethodNotAllowed,
+    /// Outside `/v1/`.
+    NotFound,
+    /// `X-Vault-Namespace` names one that is not there.
+    NamespaceNotFound,
+    /// More bytes than the route takes.
+    BodyTooLarge,
+    /// The body did not come in time, or broke off.
+    BodyIncomplete,
+    /// The caller asks for wrapping, which is not there yet: answering in the clear would leak.
+    WrappingUnsupported,
+    /// More requests at once than the server takes.
+    TooBusy,
+    /// The vault is sealed or not initialised.
+    Sealed,
+}
+
+/// Lets such an answer go.
+pub fn reject(rejection: &Rejection) -> Released {
+    let error = match rejection {
+        Rejection::BadPath(refused) => ApiError::bad_request(refused.to_string()),
+        Rejection::BadQuery(text) | Rejection::BadHeader(text) => ApiError::bad_request(*text),
+        Rejection::MethodNotAllowed => ApiError::bare(405),
+        Rejection::NotFound => ApiError::not_found(),
+        Rejection::NamespaceNotFound => ApiError::new(404, "namespace not found"),
+        Rejection::BodyTooLarge => ApiError::new(413, "http: request body too large"),
+        Rejection::BodyIncomplete => {
+            ApiError::new(408, "the request's body did not arrive in time")
+        }
+        Rejection::WrappingUnsupported => ApiError::bad_request(
+            "response wrapping is not supported yet; send the request without X-Vault-Wrap-TTL",
+        ),
+        Rejection::TooBusy => ApiError::new(503, "too many requests at once; try again"),
+        Rejection::Sealed => ApiError::sealed(),
+    };
+    Released::of_error(&error)
+}
+
+/// The audit lines of one request.
+pub(super) struct Lines<'a> {
+    pub(super) ground: &'a Ground,
+    pub(super) head: &'a Head,
+    pub(super) place: Option<&'a Place>,
+    pub(super) session: Option<&'a Session>,
+}
+
+impl Lines<'_> {
+    /// The line of a request that has been judged.
+    pub(super) fn request(
+        &self,
+        body: &Body,
+        judged: Option<(bool, &Decision<'_>)>,
+        error: Option<&ApiError>,
+    ) -> Result<(), ApiError> {
+        if !self.ground.audit.is_enabled() {
+            return Ok(());
+        }
+        body.expose_bytes(|data| self.write(Kind::Request, data, judged, None, error))
+    }
+
+    fn request_without_body(&self, error: &ApiError) -> Result<(), ApiError> {
+        if !self.ground.audit.is_enabled() {
+            return Ok(());
+        }
+        self.write(Kind::Request, None, None, None, Some(error))
+    }
+
+    /// The line of the answer, and then the answer.
+    fn release(&self, answer: Result<(RawReply, Option<AuthReply>), ApiError>) -> Released {
+        if let Err(error) = &answer {
+            log(error, &self.head.id);
+        }
+        if self.ground.audit.is_enabled()
+            && let Err(unwritten) = self.response(&answer)
+        {
+            log(&unwritten, &self.head.id);
+            return Released::of_error(&unwritten);
+        }
+        match answer {
+            Ok((reply, auth)) => Released::of_reply(&self.head.id, &reply, auth.as_ref()),
+            Err(error) => Released::of_error(&error),
+        }
+    }
+
+    fn response(
+        &self,
+        answer: &Result<(RawReply, Option<AuthReply>), ApiError>,
+    ) -> Result<(), ApiError> {
+        match answer {
+            Ok((reply, auth)) => {
+                let part = ResponsePart {
+                    auth: auth.as_ref().map(auth_of_reply),
+                    data: reply.data.as_ref().map(JsonText::as_bytes),
+                    warnings: &reply.warnings,
+                };
+                self.write(Kind::Response, None, None, Some(part), None)
+            }
+            Err(error) => self.write(Kind::Response, None, None, None, Some(error)),
+        }
+    }
+
+    fn write(
+        &self,
+        kind: Kind,
+        data: Option<&[u8]>,
+        judged: Option<(bool, &Decision<'_>)>,
+        response: Option<ResponsePart<'_>>,
+        error: Option<&ApiError>,
+    ) -> Result<(), ApiError> {
+        let error = error.map(|error| error.public.join("; "));
+        let granting: Vec<String> = judged
+            .map(|(_, decision)| decision.granting().into_iter().map(str::to_owned).collect())
+            .unwrap_or_default();
+        let results =
+            judged.map(|(allowed, _)| PolicyResults { allowed, granting_policies: &granting });
+        let entry = Entry {
+            time: self.ground.clock.now(),
+            kind,
+            auth: self.session.map(|session| AuthPart {
+                client_token: self.head.token.as_ref(),
+                policy_results: results,
+                ..auth_of_entry(&session.entry)
+            }),
+            request: self.request_part(data),
+            response,
+            error: error.as_deref(),
+        };
+        self.ground.audit.line(&entry).map_err(ApiError::internal)
+    }
+
+    fn request_part<'b>(&'b self, data: Option<&'b [u8]>) -> RequestPart<'b> {
+        let head = self.head;
+        RequestPart {
+            id: &head.id,
+            operation: operation_word(head.operation),
+            mount: self.place.map(|place| MountPart {
+                point: &place.path,
+                mount_type: place.kind,
+                accessor: &place.accessor,
+                class: place.class,
+            }),
+            client_token: head.token.as_ref(),
+            client_token_accessor: self.session.map(Session::accessor),
+            path: head.path.as_str(),
+            data,
+            remote: Some(head.connection.remote),
+            wrap_ttl: None,
+        }
+    }
+}
+
+fn auth_of_entry(entry: &token::Entry) -> AuthPart<'_> {
+    AuthPart {
+        client_token: None,
+        accessor: Some(&entry.accessor),
+        display_name: &entry.display_name,
+        policies: &entry.policies,
+        token_policies: &entry.policies,
+        metadata: (!entry.meta.is_empty()).then_some(&entry.meta),
+        entity_id: "",
+        token_type: "service",
+        token_ttl: entry.ttl,
+        token_issue_time: Some(entry.created),
+        remaining_uses: entry.uses_left.map(u64::from),
+        policy_results: None,
+    }
+}
+
+fn auth_of_reply(auth: &AuthReply) -> AuthPart<'_> {
+    AuthPart {
+        client_token: Some(&auth.client_token),
+        accessor: Some(&auth.accessor),
+        display_name: &auth.display_name,
+        policies: &auth.policies,
+        token_policies: &auth.policies,
+        metadata: (!auth.metadata.is_empty()).then_some(&auth.metadata),
+        entity_id: "",
+        token_type: "service",
+        token_ttl: Duration::from_secs(auth.lease_duration),
+        token_issue_time: None,
+        remaining_uses: (auth.num_uses != 0).then_some(auth.num_uses.into()),
+        policy_results: None,
+    }
+}
+
+/// Vault's word for an operation in audit lines.
+fn operation_word(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Read => "read",
+        Operation::Write => "update",
+        Operation::Patch => "patch",
+        Operation::Delete => "delete",
+        Operation::List => "list",
+        Operation::Scan => "scan",
+    }
+}
+
+/// What went wrong on our side goes to the log, under the id that the caller was given.
+fn log(error: &ApiError, request_id: &str) {
+    if let Some(cause) = &error.cause {
+        tracing::error!(
+            request_id,
+            status = error.status,
+            cause = chain(cause.as_ref()),
+            "request failed"
+        );
+    }
+}
+
+/// An error and its sources in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
