@@ -1,0 +1,291 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Serialize, ser::Error as _};
+use serde_json::value::RawValue;
+
+use super::store::Version;
+use crate::{
+    clock::format_duration,
+    gate::ApiError,
+    route::{Fields, FromFields},
+    secret::SecretBytes,
+};
+
+/// A secret's path after the route's own word.
+pub(super) struct SecretPath(pub(super) String);
+
+impl FromFields for SecretPath {
+    fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
+        Ok(Self(fields.parameter("path").to_owned()))
+    }
+}
+
+impl SecretPath {
+    /// The path of a write, which names a leaf.
+    fn of_write(fields: &Fields<'_>) -> Result<Self, ApiError> {
+        let path = fields.parameter("path");
+        if path.ends_with('/') {
+            return Err(ApiError::bad_request("cannot write to a path ending in '/'"));
+        }
+        Ok(Self(path.to_owned()))
+    }
+}
+
+/// `GET data/:path?version=N`.
+pub(super) struct ReadInput {
+    pub(super) path: String,
+    /// None: the newest.
+    pub(super) version: Option<u64>,
+}
+
+impl FromFields for ReadInput {
+    fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
+        let version = fields.query_integer("version")?.filter(|version| *version != 0);
+        Ok(Self { path: fields.parameter("path").to_owned(), version })
+    }
+}
+
+/// `POST data/:path`.
+pub(super) struct WriteInput {
+    pub(super) path: String,
+    pub(super) cas: Option<i64>,
+    /// A JSON object, or `null`, as it was written.
+    pub(super) data: SecretBytes,
+}
+
+impl FromFields for WriteInput {
+    fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
+        let SecretPath(path) = SecretPath::of_write(fields)?;
+        let data =
+            fields.present("data").ok_or_else(|| ApiError::bad_request("no data provided"))?;
+        if data != "null" && !data.starts_with('{') {
+            return Err(ApiError::bad_request("data must be a JSON object"));
+        }
+        if data.len() > MAX_SECRET_BYTES {
+            return Err(ApiError::new(413, "the secret is larger than 1 MiB"));
+        }
+        let cas = match fields.object("options")? {
+            Some(options) => cas(options.get("cas"))?,
+            None => None,
+        };
+        Ok(Self { path, cas, data: SecretBytes::copy_of(data.as_bytes()) })
+    }
+}
+
+/// Largest secret in bytes of JSON text.
+const MAX_SECRET_BYTES: usize = 1024 * 1024;
+
+/// `null` is 0, and a text of digits is taken.
+fn cas(value: Option<&RawValue>) -> Result<Option<i64>, ApiError> {
+    let Some(value) = value else { return Ok(None) };
+    let text = value.get();
+    if text == "null" {
+        return Ok(Some(0));
+    }
+    text.trim_matches('"')
+        .parse()
+        .map(Some)
+        .map_err(|_| ApiError::bad_request("error parsing check-and-set parameter"))
+}
+
+/// `POST delete|undelete|destroy/:path`.
+pub(super) struct VersionsInput {
+    pub(super) path: String,
+    pub(super) versions: Vec<u64>,
+}
+
+impl FromFields for VersionsInput {
+    fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
+        let SecretPath(path) = SecretPath::of_write(fields)?;
+        let versions = fields.integers("versions")?.unwrap_or_default();
+        if versions.is_empty() {
+            return Err(ApiError::bad_request("No version number provided"));
+        }
+        Ok(Self { path, versions })
+    }
+}
+
+/// `LIST metadata/:path?after&limit`.
+pub(super) struct ListInput {
+    pub(super) folder: String,
+    pub(super) after: Option<String>,
+    pub(super) limit: usize,
+}
+
+impl FromFields for ListInput {
+    fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
+        let limit = fields.query_integer("limit")?.filter(|limit| *limit != 0);
+        Ok(Self {
+            folder: fields.parameter("path").trim_end_matches('/').to_owned(),
+            after: fields.query("after").filter(|after| !after.is_empty()).map(str::to_owned),
+            limit: limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX),
+        })
+    }
+}
+
+/// `POST metadata/:path`; what is not given stays.
+pub(super) struct MetadataInput {
+    pub(super) path: String,
+    pub(super) settings: Settings,
+    pub(super) custom: Option<BTreeMap<String, String>>,
+}
+
+impl FromFields for MetadataInput {
+    fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
+        let SecretPath(path) = SecretPath::of_write(fields)?;
+        let custom = fields.map("custom_metadata")?;
+        if let Some(custom) = &custom {
+            check_custom(custom)?;
+        }
+        Ok(Self { path, settings: Settings::from_fields(fields)?, custom })
+    }
+}
+
+impl MetadataInput {
+    /// Whether none of its fields was given; such a write does nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.custom.is_none() && self.settings.is_empty()
+    }
+}
+
+/// `POST config`, and the same members of `POST metadata/:path`; what is not given stays.
+pub(super) struct Settings {
+    pub(super) max_versions: Option<u32>,
+    pub(super) cas_required: Option<bool>,
+    pub(super) delete_version_after: Option<Duration>,
+}
+
+impl FromFields for Settings {
+    fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
+        let max_versions = fields
+            .integer("max_versions")?
+            .map(|number| {
+                u32::try_from(number)
+                    .map_err(|_| ApiError::bad_request("max_versions must be 0 or more"))
+            })
+            .transpose()?;
+        Ok(Self {
+            max_versions,
+            cas_required: fields.boolean("cas_required")?,
+            delete_version_after: fields.duration("delete_version_after")?,
+        })
+    }
+}
+
+impl Settings {
+    fn is_empty(&self) -> bool {
+        self.max_versions.is_none()
+            && self.cas_required.is_none()
+            && self.delete_version_after.is_none()
+    }
+}
+
+/// At most 64 keys of 128 bytes with values of 512 bytes, as with the peers.
+fn check_custom(custom: &BTreeMap<String, String>) -> Result<(), ApiError> {
+    if custom.len() > 64 {
+        return Err(ApiError::bad_request("custom_metadata holds more than 64 keys"));
+    }
+    if custom.iter().any(|(key, value)| key.is_empty() || key.len() > 128 || value.len() > 512) {
+        return Err(ApiError::bad_request(
+            "custom_metadata keys have 1 to 128 bytes, values up to 512",
+        ));
+    }
+    Ok(())
+}
+
+/// `data` of a read.
+#[derive(Debug, Serialize)]
+pub(super) struct ReadOutput {
+    pub(super) data: Option<RawJson>,
+    pub(super) metadata: VersionOutput,
+}
+
+/// What is told of one version.
+#[derive(Debug, Serialize)]
+pub(super) struct VersionOutput {
+    pub(super) created_time: String,
+    pub(super) custom_metadata: Option<BTreeMap<String, String>>,
+    pub(super) deletion_time: String,
+    pub(super) destroyed: bool,
+    pub(super) version: u64,
+}
+
+impl VersionOutput {
+    pub(super) fn of(version: &Version, custom: BTreeMap<String, String>) -> Self {
+        Self {
+            created_time: version.created.rfc3339(),
+            custom_metadata: (!custom.is_empty()).then_some(custom),
+            deletion_time: deletion_time(version),
+            destroyed: version.is_destroyed,
+            version: version.number,
+        }
+    }
+}
+
+fn deletion_time(version: &Version) -> String {
+    version.deletion.map_or_else(String::new, |deletion| deletion.rfc3339())
+}
+
+/// `data` of a list.
+#[derive(Debug, Serialize)]
+pub(super) struct ListOutput {
+    pub(super) keys: Vec<String>,
+}
+
+/// `data` of `GET metadata/:path`.
+#[derive(Debug, Serialize)]
+pub(super) struct MetadataOutput {
+    pub(super) cas_required: bool,
+    pub(super) created_time: String,
+    pub(super) current_version: u64,
+    pub(super) custom_metadata: Option<BTreeMap<String, String>>,
+    pub(super) delete_version_after: String,
+    pub(super) max_versions: u32,
+    pub(super) oldest_version: u64,
+    pub(super) updated_time: String,
+    pub(super) versions: BTreeMap<u64, VersionState>,
+}
+
+/// One entry of `versions` in [`MetadataOutput`].
+#[derive(Debug, Serialize)]
+pub(super) struct VersionState {
+    pub(super) created_time: String,
+    pub(super) deletion_time: String,
+    pub(super) destroyed: bool,
+}
+
+impl VersionState {
+    pub(super) fn of(version: &Version) -> Self {
+        Self {
+            created_time: version.created.rfc3339(),
+            deletion_time: deletion_time(version),
+            destroyed: version.is_destroyed,
+        }
+    }
+}
+
+/// `data` of `GET config`.
+#[derive(Debug, Serialize)]
+pub(super) struct ConfigOutput {
+    pub(super) cas_required: bool,
+    pub(super) delete_version_after: String,
+    pub(super) max_versions: u32,
+}
+
+/// Nanoseconds in Go's form.
+pub(super) fn duration_text(nanos: u64) -> String {
+    format_duration(Duration::from_nanos(nanos))
+}
+
+/// JSON that goes out as it came in.
+#[derive(Debug)]
+pub(super) struct RawJson(pub(super) SecretBytes);
+
+impl Serialize for RawJson {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.expose(|text| {
+            let raw: &RawValue = serde_json::from_slice(text).map_err(S::Error::custom)?;
+            raw.serialize(serializer)
+        })
+    }
+}

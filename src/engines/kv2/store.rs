@@ -1,0 +1,303 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::{
+    barrier::{Batch, Collection, CommitError, Expected, MountView, Record},
+    clock::Timestamp,
+    crypto::random,
+    gate::{ApiError, Permit},
+    secret::SecretBytes,
+    storage::RecordHeader,
+};
+
+/// What is known of one secret beside its values.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Metadata {
+    /// Names the values of this secret; another secret later at the same path has another.
+    pub(super) id: [u8; 16],
+    pub(super) created: Timestamp,
+    pub(super) updated: Timestamp,
+    /// 0 before the first version.
+    pub(super) current: u64,
+    /// 0 until a version has been dropped for the limit.
+    pub(super) oldest: u64,
+    /// 0: the mount's.
+    pub(super) max_versions: u32,
+    pub(super) cas_required: bool,
+    /// In nanoseconds; 0: the mount's.
+    pub(super) delete_version_after: u64,
+    pub(super) custom: BTreeMap<String, String>,
+    /// Ascending by number.
+    pub(super) versions: Vec<Version>,
+}
+
+/// One version of a secret.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Version {
+    pub(super) number: u64,
+    pub(super) created: Timestamp,
+    /// When it counts as deleted, which may lie ahead.
+    pub(super) deletion: Option<Timestamp>,
+    pub(super) is_destroyed: bool,
+}
+
+impl Version {
+    /// Whether its value is not shown.
+    pub(super) fn is_gone(&self, now: Timestamp) -> bool {
+        self.is_destroyed || self.deletion.is_some_and(|deletion| deletion <= now)
+    }
+}
+
+impl Metadata {
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self {
+            id: random::array(),
+            created: now,
+            updated: now,
+            current: 0,
+            oldest: 0,
+            max_versions: 0,
+            cas_required: false,
+            delete_version_after: 0,
+            custom: BTreeMap::new(),
+            versions: Vec::new(),
+        }
+    }
+
+    pub(super) fn version(&self, number: u64) -> Option<&Version> {
+        self.versions.iter().find(|version| version.number == number)
+    }
+
+    pub(super) fn version_mut(&mut self, number: u64) -> Option<&mut Version> {
+        self.versions.iter_mut().find(|version| version.number == number)
+    }
+
+    fn value_name(&self) -> String {
+        data_encoding::HEXLOWER.encode(&self.id)
+    }
+}
+
+/// Defaults of a mount.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Config {
+    /// 0: ten.
+    pub(super) max_versions: u32,
+    pub(super) cas_required: bool,
+    /// In nanoseconds, 0 for never.
+    pub(super) delete_version_after: u64,
+}
+
+impl Record for Config {
+    const VERSION: u8 = 1;
+}
+
+/// The configuration of a mount.
+pub(super) fn configs(view: &MountView) -> Collection<Config> {
+    Collection::new(view.clone())
+}
+
+/// Where the one configuration record lies.
+pub(super) const CONFIG: &[&str] = &["config"];
+
+/// A secret as it lies in the store: its metadata, the newest value inside the same record when it is
+/// small (a read is then one get and one open), and what the record's next write must find.
+pub(super) struct Held {
+    pub(super) metadata: Metadata,
+    inline: Option<SecretBytes>,
+    header: RecordHeader,
+}
+
+/// Largest value in bytes that its metadata record carries.
+const INLINE_BYTES: usize = 4 * 1024;
+
+/// First byte of a metadata record: the layout `version || be32 length || metadata || inline value`.
+const METADATA_VERSION: u8 = 1;
+
+/// Most values that are deleted together with their metadata: a commit carries 128 operations.
+const VALUES_IN_ONE_COMMIT: usize = 100;
+
+/// How often a write is tried against others to the same secret. Each round at least one of them wins.
+const TRIES: usize = 1_000;
+
+/// Whether there is anything at `path`.
+pub(super) async fn exists(view: &MountView, path: &str) -> Result<bool, ApiError> {
+    Ok(view.get(&metadata_path(path)).await?.is_some())
+}
+
+/// Reads the secret at `path`.
+pub(super) async fn load(view: &MountView, path: &str) -> Result<Option<Held>, ApiError> {
+    let Some(stored) = view.get(&metadata_path(path)).await? else { return Ok(None) };
+    let (metadata, inline) =
+        stored.value.expose(decode).ok_or_else(|| ApiError::internal(Malformed))?;
+    Ok(Some(Held { metadata, inline, header: stored.header }))
+}
+
+/// Reads the value of a version that is not gone.
+pub(super) async fn value(
+    view: &MountView,
+    held: Held,
+    number: u64,
+) -> Result<Option<SecretBytes>, ApiError> {
+    if number == held.metadata.current
+        && let Some(inline) = held.inline
+    {
+        return Ok(Some(inline));
+    }
+    let name = held.metadata.value_name();
+    Ok(view.get(&["values", &name, &number.to_string()]).await?.map(|stored| stored.value))
+}
+
+/// Reads the secret at `path`, lets `change` decide what becomes of it, and commits that; again from
+/// the start whenever another write has come between.
+///
+/// # Errors
+/// What `change` refuses, and what storage does.
+pub(super) async fn update<R>(
+    permit: &Permit<'_>,
+    path: &str,
+    mut change: impl FnMut(Option<Metadata>) -> Result<Change<R>, ApiError>,
+) -> Result<R, ApiError> {
+    let view = permit.storage();
+    for _ in 0..TRIES {
+        let held = load(view, path).await?;
+        let before = held.as_ref().map(|held| held.metadata.clone());
+        let (answer, batch) = match change(before)? {
+            Change::Nothing(answer) => return Ok(answer),
+            Change::Write { metadata, value, answer } => {
+                (answer, write_batch(view, path, held, &metadata, value)?)
+            }
+            Change::Remove(answer) => match held {
+                Some(held) => (answer, remove_batch(view, path, &held)),
+                None => return Ok(answer),
+            },
+        };
+        match permit.commit(batch).await {
+            Ok(()) => return Ok(answer),
+            Err(CommitError::Conflict) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(ApiError::new(503, "too many writes to one secret at once; try again"))
+}
+
+/// What becomes of a secret.
+pub(super) enum Change<R> {
+    /// It stays as it is.
+    Nothing(R),
+    /// New metadata and, with it, a new newest version's value.
+    Write { metadata: Box<Metadata>, value: Option<SecretBytes>, answer: R },
+    /// All of it goes.
+    Remove(R),
+}
+
+/// Writes metadata and, if given, the value of `metadata.current`; moves out what was inline before,
+/// and drops the values of versions that are destroyed or no longer listed.
+fn write_batch(
+    view: &MountView,
+    path: &str,
+    held: Option<Held>,
+    metadata: &Metadata,
+    value: Option<SecretBytes>,
+) -> Result<Batch, ApiError> {
+    let mut batch = Batch::default();
+    let name = metadata.value_name();
+    let mut inline = None;
+    let expected = match &held {
+        Some(held) => Expected::Header(held.header),
+        None => Expected::Absent,
+    };
+    if let Some(held) = held {
+        let before = held.metadata.current;
+        let is_kept = metadata.version(before).is_some_and(|version| !version.is_destroyed);
+        match held.inline {
+            Some(old) if metadata.current == before && is_kept => inline = Some(old),
+            Some(old) if is_kept => {
+                let number = before.to_string();
+                old.expose(|old| batch.put(view, &["values", &name, &number], old));
+            }
+            Some(_) | None => {}
+        }
+        for gone in held.metadata.versions.iter().filter(|version| {
+            !version.is_destroyed
+                && metadata.version(version.number).is_none_or(|after| after.is_destroyed)
+        }) {
+            batch.delete(view, &["values", &name, &gone.number.to_string()]);
+        }
+    }
+    if let Some(value) = value {
+        if value.len() <= INLINE_BYTES {
+            inline = Some(value);
+        } else {
+            let number = metadata.current.to_string();
+            value.expose(|value| batch.put(view, &["values", &name, &number], value));
+        }
+    }
+    let record = encode(metadata, inline.as_ref())?;
+    batch.put_if(view, &metadata_path(path), &record, expected);
+    Ok(batch)
+}
+
+/// Takes the metadata away, and with it the way to the values. They go in the same commit when it can
+/// carry them; else a marker names them for [`sweep`].
+fn remove_batch(view: &MountView, path: &str, held: &Held) -> Batch {
+    let mut batch = Batch::default();
+    let name = held.metadata.value_name();
+    if held.metadata.versions.len() <= VALUES_IN_ONE_COMMIT {
+        for version in &held.metadata.versions {
+            batch.delete(view, &["values", &name, &version.number.to_string()]);
+        }
+    } else {
+        batch.put(view, &["removed", &name], b"");
+    }
+    batch.delete_if(view, &metadata_path(path), Expected::Header(held.header));
+    batch
+}
+
+/// Deletes the values of secrets that were removed with more of them than one commit carries. What a
+/// crash interrupts is done by the next call.
+pub(super) async fn sweep(permit: &Permit<'_>) -> Result<(), ApiError> {
+    let view = permit.storage();
+    for removed in view.list(&["removed"], None, usize::MAX).await? {
+        view.remove_all(&["values", &removed.name]).await?;
+        let mut batch = Batch::default();
+        batch.delete(view, &["removed", &removed.name]);
+        permit.commit(batch).await?;
+    }
+    Ok(())
+}
+
+fn metadata_path(path: &str) -> Vec<&str> {
+    std::iter::once("metadata").chain(path.split('/')).collect()
+}
+
+fn encode(
+    metadata: &Metadata,
+    inline: Option<&SecretBytes>,
+) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+    let metadata = Zeroizing::new(postcard::to_allocvec(metadata).map_err(ApiError::internal)?);
+    let length = u32::try_from(metadata.len()).map_err(ApiError::internal)?;
+    let room = 5 + metadata.len() + inline.map_or(0, SecretBytes::len);
+    let mut record = Zeroizing::new(Vec::with_capacity(room));
+    record.push(METADATA_VERSION);
+    record.extend_from_slice(&length.to_be_bytes());
+    record.extend_from_slice(&metadata);
+    if let Some(inline) = inline {
+        inline.expose(|inline| record.extend_from_slice(inline));
+    }
+    Ok(record)
+}
+
+fn decode(record: &[u8]) -> Option<(Metadata, Option<SecretBytes>)> {
+    let (&METADATA_VERSION, rest) = record.split_first()? else { return None };
+    let (length, rest) = rest.split_first_chunk()?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    let (metadata, inline) = rest.split_at_checked(length)?;
+    let metadata = postcard::from_bytes(metadata).ok()?;
+    Some((metadata, (!inline.is_empty()).then(|| SecretBytes::copy_of(inline))))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the metadata record of a secret is malformed")]
+struct Malformed;
