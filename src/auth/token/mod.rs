@@ -1,0 +1,70 @@
+//! `auth/token/`: making, looking up, renewing and revoking tokens.
+//!
+//! - `api.rs`: wire types
+//! - `create.rs`, `lookup.rs`, `renew.rs`, `revoke.rs`: a family of verbs each
+
+mod api;
+mod create;
+mod lookup;
+mod renew;
+mod revoke;
+
+use std::sync::{Arc, LazyLock};
+
+use crate::{
+    gate::{ApiError, Operation, Permit},
+    route::{Engine, Routes},
+    secret::SecretString,
+    token::{Session, Store},
+};
+
+/// The method, mounted once in every store.
+#[derive(Debug)]
+pub struct TokenMethod {
+    tokens: Arc<Store>,
+}
+
+impl TokenMethod {
+    /// Looks after these tokens.
+    pub fn new(tokens: Arc<Store>) -> Self {
+        Self { tokens }
+    }
+
+    /// The token named in a request's body; the caller's own where none is.
+    async fn named(
+        &self,
+        permit: &Permit<'_>,
+        token: Option<&SecretString>,
+    ) -> Result<Option<Arc<Session>>, ApiError> {
+        match token.or(permit.head().token.as_ref()) {
+            Some(token) => Ok(self.tokens.lookup(token).await?),
+            None => Ok(None),
+        }
+    }
+}
+
+impl Engine for TokenMethod {
+    fn routes() -> &'static Routes<Self> {
+        static ROUTES: LazyLock<Routes<TokenMethod>> = LazyLock::new(routes);
+        &ROUTES
+    }
+}
+
+fn routes() -> Routes<TokenMethod> {
+    Routes::new()
+        .on(Operation::Write, "create", TokenMethod::create)
+        .on_sudo(Operation::Write, "create-orphan", TokenMethod::create_orphan)
+        .on(Operation::Read, "lookup-self", TokenMethod::look_up_self)
+        .on(Operation::Write, "lookup-self", TokenMethod::look_up_self)
+        .on(Operation::Write, "lookup", TokenMethod::look_up)
+        .on(Operation::Write, "lookup-accessor", TokenMethod::look_up_accessor)
+        .on(Operation::Write, "renew-self", TokenMethod::renew_self)
+        .on(Operation::Write, "renew", TokenMethod::renew)
+        .on(Operation::Write, "renew-accessor", TokenMethod::renew_accessor)
+        .on(Operation::Write, "revoke-self", TokenMethod::revoke_self)
+        .on(Operation::Write, "revoke", TokenMethod::revoke)
+        .on(Operation::Write, "revoke-accessor", TokenMethod::revoke_accessor)
+        .on_sudo(Operation::Write, "revoke-orphan", TokenMethod::revoke_orphan)
+        .on_sudo(Operation::List, "accessors/", TokenMethod::accessors)
+        .on_sudo(Operation::List, "accessors", TokenMethod::accessors)
+}
