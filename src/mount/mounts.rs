@@ -1,0 +1,263 @@
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
+
+use super::{
+    Class, Entry, Record, Table,
+    registry::{self, Kind},
+};
+use crate::{
+    barrier::{Barrier, Batch, Collection, CommitError, ReadError, SpaceId},
+    token,
+};
+
+/// The mounts of an open vault.
+pub struct Mounts {
+    barrier: Arc<Barrier>,
+    tokens: Arc<token::Store>,
+    records: Collection<Record>,
+    table: ArcSwap<Table>,
+    /// One change at a time: each looks at the table and then replaces it.
+    changes: Mutex<()>,
+}
+
+impl fmt::Debug for Mounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Mounts")
+    }
+}
+
+/// What is asked of a new mount.
+#[derive(Debug, Default)]
+pub struct NewMount {
+    /// Its type, `kv` or its alias `kv-v2`.
+    pub kind: String,
+    /// A note.
+    pub description: String,
+    /// Options of the engine.
+    pub options: BTreeMap<String, String>,
+    /// In seconds, 0 for the server's.
+    pub default_lease_ttl: u64,
+    /// Likewise.
+    pub max_lease_ttl: u64,
+}
+
+/// The table cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The records cannot be read.
+    #[error("the mount table cannot be read")]
+    Read(#[from] ReadError),
+    /// A record names a type that this version lacks.
+    #[error("the mount {path} is of type {kind}, which this version of kista does not have")]
+    UnknownType {
+        /// Where.
+        path: String,
+        /// What.
+        kind: String,
+    },
+}
+
+/// A mount is not made.
+#[derive(Debug, thiserror::Error)]
+pub enum EnableError {
+    /// The path is that of a mount, or lies under or over one.
+    #[error("path is already in use at {0}")]
+    PathInUse(String),
+    /// The path belongs to the server.
+    #[error("cannot mount {0:?}")]
+    Protected(String),
+    /// The path is not one.
+    #[error("the path of a mount has 1 to 255 bytes and no glob characters")]
+    BadPath,
+    /// There is no such type.
+    #[error("plugin not found in the catalog: {0}")]
+    UnknownType(String),
+    /// It is not stored.
+    #[error("the mount cannot be stored")]
+    Commit(#[from] CommitError),
+}
+
+/// What removed mounts have left is not deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    /// Reading failed.
+    #[error("removed mounts cannot be read")]
+    Read(#[from] ReadError),
+    /// Deleting failed.
+    #[error("removed mounts cannot be deleted")]
+    Commit(#[from] CommitError),
+}
+
+/// A mount is not taken away.
+#[derive(Debug, thiserror::Error)]
+pub enum DisableError {
+    /// The server needs it.
+    #[error("cannot unmount {0:?}")]
+    Protected(String),
+    /// The change is not stored.
+    #[error("the mount cannot be removed")]
+    Commit(#[from] CommitError),
+}
+
+impl Mounts {
+    /// Writes the mounts that every store has.
+    ///
+    /// # Errors
+    /// What the commit fails with.
+    pub async fn create(barrier: &Arc<Barrier>) -> Result<(), CommitError> {
+        let record = Record {
+            description: "token based credentials".to_owned(),
+            ..Record::new(Class::Auth, "token", "token/")
+        };
+        let mut batch = Batch::default();
+        records(barrier).put(&mut batch, &[&record.uuid], &record);
+        barrier.commit(batch).await
+    }
+
+    /// Reads the table.
+    ///
+    /// # Errors
+    /// [`LoadError`] when a record does not open or names a type that is not there.
+    pub async fn load(
+        barrier: &Arc<Barrier>,
+        tokens: &Arc<token::Store>,
+    ) -> Result<Self, LoadError> {
+        let records = records(barrier);
+        let mut entries = Vec::new();
+        for item in records.list(&[], None, usize::MAX).await? {
+            let Some(held) = records.get(&[&item.name]).await? else { continue };
+            let record = held.value;
+            if record.is_removed {
+                continue;
+            }
+            let mounted = registry::build(&record, tokens).ok_or_else(|| {
+                LoadError::UnknownType { path: record.full_path(), kind: record.kind.clone() }
+            })?;
+            entries.push(Entry { record: Arc::new(record), mounted });
+        }
+        Ok(Self {
+            barrier: Arc::clone(barrier),
+            tokens: Arc::clone(tokens),
+            records,
+            table: ArcSwap::from_pointee(Table::of(entries)),
+            changes: Mutex::new(()),
+        })
+    }
+
+    /// The table as it is now.
+    pub fn table(&self) -> Arc<Table> {
+        self.table.load_full()
+    }
+
+    /// Mounts an engine at `path` (ending in a slash).
+    ///
+    /// # Errors
+    /// [`EnableError`] for a path that is taken or protected, or an unknown type.
+    pub async fn enable(&self, path: &str, new: NewMount) -> Result<(), EnableError> {
+        check_path(path)?;
+        let (kind, options) = resolve(new.kind, new.options)?;
+        let _one = self.changes.lock().await;
+        let table = self.table();
+        if let Some(taken) = table.conflict(path) {
+            return Err(EnableError::PathInUse(taken.to_owned()));
+        }
+        let record = Record {
+            description: new.description,
+            options,
+            default_lease_ttl: new.default_lease_ttl,
+            max_lease_ttl: new.max_lease_ttl,
+            ..Record::new(Class::Secret, &kind, path)
+        };
+        let Some(mounted) = registry::build(&record, &self.tokens) else {
+            return Err(EnableError::UnknownType(kind));
+        };
+        let mut batch = Batch::default();
+        self.records.put(&mut batch, &[&record.uuid], &record);
+        self.barrier.commit(batch).await?;
+        let entry = Entry { record: Arc::new(record), mounted };
+        let entries = table.all().into_iter().cloned().chain([entry]);
+        self.table.store(Arc::new(Table::of(entries)));
+        Ok(())
+    }
+
+    /// Takes the mount at `path` away; absent is fine. One small commit makes it true, and
+    /// [`Mounts::sweep`] deletes the data afterwards.
+    ///
+    /// # Errors
+    /// [`DisableError`] for a mount that the server needs.
+    pub async fn disable(&self, path: &str) -> Result<(), DisableError> {
+        if is_protected(path) {
+            return Err(DisableError::Protected(path.to_owned()));
+        }
+        let _one = self.changes.lock().await;
+        let table = self.table();
+        let Some(entry) = table.find(path).filter(|entry| entry.record.full_path() == path) else {
+            return Ok(());
+        };
+        let removed = Record { is_removed: true, ..Record::clone(&entry.record) };
+        let mut batch = Batch::default();
+        self.records.put(&mut batch, &[&removed.uuid], &removed);
+        self.barrier.commit(batch).await?;
+        let entries = table.all().into_iter().filter(|entry| entry.record.uuid != removed.uuid);
+        self.table.store(Arc::new(Table::of(entries.cloned())));
+        Ok(())
+    }
+
+    /// Deletes what removed mounts have left, in bounded commits; what a crash interrupts is taken up
+    /// by the next call.
+    ///
+    /// # Errors
+    /// What reading or committing fails with.
+    pub async fn sweep(&self) -> Result<(), SweepError> {
+        for item in self.records.list(&[], None, usize::MAX).await? {
+            let Some(held) = self.records.get(&[&item.name]).await? else { continue };
+            if !held.value.is_removed {
+                continue;
+            }
+            self.barrier.view(SpaceId(held.value.space)).remove_all(&[]).await?;
+            let mut batch = Batch::default();
+            self.records.delete(&mut batch, &[&item.name]);
+            self.barrier.commit(batch).await?;
+        }
+        Ok(())
+    }
+}
+
+fn records(barrier: &Arc<Barrier>) -> Collection<Record> {
+    Collection::new(barrier.view(SpaceId::SYSTEM).under(&["mounts"]))
+}
+
+/// Vault's alias `kv-v2`, and the version as an option.
+fn resolve(
+    kind: String,
+    mut options: BTreeMap<String, String>,
+) -> Result<(String, BTreeMap<String, String>), EnableError> {
+    let kind = if kind == "kv-v2" {
+        options.insert("version".to_owned(), "2".to_owned());
+        "kv".to_owned()
+    } else {
+        kind
+    };
+    match Kind::of(Class::Secret, &kind, options.get("version").map(String::as_str)) {
+        Some(_) => Ok((kind, options)),
+        None if kind == "kv" => Err(EnableError::UnknownType("kv version 1".to_owned())),
+        None => Err(EnableError::UnknownType(kind)),
+    }
+}
+
+fn check_path(path: &str) -> Result<(), EnableError> {
+    if is_protected(path) {
+        return Err(EnableError::Protected(path.to_owned()));
+    }
+    // A mount named `+` or `a*` could not be told from a pattern in a policy.
+    if path.len() < 2 || path.len() > 256 || path.contains(['*', '+']) {
+        return Err(EnableError::BadPath);
+    }
+    Ok(())
+}
+
+fn is_protected(path: &str) -> bool {
+    ["sys/", "auth/", "cubbyhole/", "identity/"].iter().any(|taken| path.starts_with(taken))
+}
