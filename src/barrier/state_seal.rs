@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Where a store stands: what anchors and audit checkpoints name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Default, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
     /// Counts restores and accepted rollbacks.
     pub generation: u64,

@@ -1,1 +1,244 @@
-//! Uninitialised, sealed or unsealed.
+//! Uninitialised, sealed or unsealed: the life of one data folder.
+//!
+//! Everything that needs a key hangs on [`Unsealed`]; dropping its last holder wipes the keys. This
+//! folder serves no request: `pipeline/` does.
+//!
+//! - `init.rs`: from nothing to a sealed store
+//! - `unseal.rs`: from a secret to an open one
+//! - `layout.rs`: what lies in the data folder
+
+mod init;
+mod layout;
+mod unseal;
+
+use std::{
+    fmt, io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+
+pub use init::{InitError, Initialized};
+pub use unseal::UnsealError;
+
+use crate::{
+    clock::Clock,
+    config::AuditFile,
+    gate::Ground,
+    mount::Mounts,
+    seal::{self, UnsealProgress},
+    storage::{self, FolderLock, LockError},
+    token::TtlLimits,
+};
+
+/// What a vault is told once.
+#[derive(Debug)]
+pub struct Settings {
+    /// The data folder.
+    pub data: PathBuf,
+    /// Lease times.
+    pub ttl: TtlLimits,
+    /// The audit device that the configuration names.
+    pub audit_file: Option<AuditFile>,
+    /// How storage lays out its files.
+    pub storage: storage::Options,
+}
+
+/// One data folder and its state.
+pub struct Vault {
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    lock: Arc<FolderLock>,
+    open: ArcSwapOption<Unsealed>,
+    door: Mutex<Door>,
+    /// Init, unseal and seal, one at a time.
+    transitions: tokio::sync::Mutex<()>,
+}
+
+/// What is known of the way in while there is no key.
+#[derive(Debug, Default)]
+struct Door {
+    is_initialized: bool,
+    /// Threshold and number of shares, of a store with a slot of them.
+    shares: Option<(u8, u8)>,
+    progress: Option<UnsealProgress>,
+}
+
+/// An open vault.
+#[derive(Debug)]
+pub struct Unsealed {
+    /// What it stands on.
+    pub ground: Ground,
+    /// What is mounted.
+    pub mounts: Mounts,
+    /// The store's name on the wire.
+    pub cluster_id: String,
+}
+
+/// The state as `sys/seal-status` tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Whether there is a store.
+    pub is_initialized: bool,
+    /// Whether there is no key.
+    pub is_sealed: bool,
+    /// Shares that open, 0 without a slot of them.
+    pub threshold: u8,
+    /// Shares that were made.
+    pub shares: u8,
+    /// Shares given so far.
+    pub progress: usize,
+    /// Names the attempt, empty before its first share.
+    pub nonce: String,
+    /// The store's name, while unsealed.
+    pub cluster_id: Option<String>,
+}
+
+/// The data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// It cannot be made or entered.
+    #[error("the data folder {} cannot be used", .folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// Its seal file is damaged.
+    #[error(transparent)]
+    Seal(#[from] seal::ReadError),
+    /// There is a store but no seal file, so nothing can open it.
+    #[error(
+        "{} holds a store, but seal.0 and seal.1 are missing: put one of them back from a backup",
+        .folder.display()
+    )]
+    SealMissing {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The store's files are damaged.
+    #[error(transparent)]
+    Storage(#[from] storage::OpenError),
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Vault({:?})", self.status())
+    }
+}
+
+impl Vault {
+    /// Takes possession of a data folder, making it if needed; it stays sealed, or uninitialised.
+    /// Checks what can be checked without a key. Blocking.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        let folder = &settings.data;
+        let unusable = |source| StartError::Folder { folder: folder.clone(), source };
+        layout::make_folder(folder).map_err(unusable)?;
+        let lock = FolderLock::acquire(folder)?;
+        let mut door = Door::default();
+        if seal::exists(folder).map_err(unusable)? {
+            layout::finish_init(folder).map_err(unusable)?;
+            let loaded = seal::read(folder)?;
+            if let Some(file) = &loaded.repaired {
+                tracing::warn!(file = %file.display(), "a copy of the seal file was repaired from the other");
+            }
+            // Structure only, so that damage is told at start and not at the first unseal.
+            drop(storage::Store::open(folder, settings.storage, &lock)?);
+            door = Door::of_shares(loaded.file.shares(), &clock);
+        } else if layout::has_store(folder) && !layout::is_init_unfinished(folder) {
+            return Err(StartError::SealMissing { folder: folder.clone() });
+        }
+        Ok(Self {
+            settings,
+            clock,
+            lock: Arc::new(lock),
+            open: ArcSwapOption::empty(),
+            door: Mutex::new(door),
+            transitions: tokio::sync::Mutex::new(()),
+        })
+    }
+
+    /// The open vault, if it is.
+    pub fn unsealed(&self) -> Option<Arc<Unsealed>> {
+        self.open.load_full()
+    }
+
+    /// The time.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Lease times.
+    pub fn ttl(&self) -> TtlLimits {
+        self.settings.ttl
+    }
+
+    /// The state.
+    pub fn status(&self) -> Status {
+        let open = self.unsealed();
+        let door = self.door();
+        let (threshold, shares) = door.shares.unwrap_or((0, 0));
+        let progress = door.progress.as_ref();
+        Status {
+            is_initialized: door.is_initialized,
+            is_sealed: open.is_none(),
+            threshold,
+            shares,
+            progress: progress.map_or(0, UnsealProgress::given),
+            nonce: progress.map_or_else(String::new, |progress| progress.nonce().to_owned()),
+            cluster_id: open.map(|open| open.cluster_id.clone()),
+        }
+    }
+
+    /// Seals: new requests are refused at once, running ones get a moment, then the keys are wiped.
+    /// Sealed already is fine.
+    pub async fn seal(&self) {
+        let _one = self.transitions.lock().await;
+        let Some(open) = self.open.swap(None) else { return };
+        for _ in 0..GRACE_STEPS {
+            // One holder is this function, and one may be the request that asks for it.
+            if Arc::strong_count(&open) <= 2 {
+                break;
+            }
+            tokio::time::sleep(GRACE_STEP).await;
+        }
+        let closed = tokio::task::spawn_blocking(move || {
+            open.ground.audit.close();
+            open.ground.barrier.close()
+        });
+        match closed.await {
+            Ok(Ok(())) => tracing::info!("sealed"),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "sealed, but the store was not closed cleanly")
+            }
+            Err(error) => tracing::error!(%error, "sealed, but closing the store broke off"),
+        }
+    }
+
+    fn door(&self) -> std::sync::MutexGuard<'_, Door> {
+        self.door.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Door {
+    fn of_shares(shares: Option<(u8, u8)>, clock: &Arc<dyn Clock>) -> Self {
+        let progress =
+            shares.map(|(threshold, _)| UnsealProgress::new(threshold, Arc::clone(clock)));
+        Self { is_initialized: true, shares, progress }
+    }
+}
+
+/// How long running requests get when the vault is sealed: 5 seconds in all.
+const GRACE_STEPS: u32 = 500;
+const GRACE_STEP: Duration = Duration::from_millis(10);

@@ -1,0 +1,322 @@
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{Settings, Unsealed, Vault};
+use crate::{
+    audit::{self, Broker, DeviceConfig, Notice},
+    barrier::{
+        self, Barrier, Batch, Checkpoint, Collection, CommitError, Keyring, ReadError, Record,
+        SpaceId,
+    },
+    clock::Clock,
+    crypto::random,
+    gate::Ground,
+    mount::{self, Mounts},
+    policy,
+    seal::{self, Secret, ShareRefused, ShareTextError, Submitted, UnsealCounts, parse_share},
+    storage::{self, NamedSeq, Store},
+    token,
+};
+
+/// Why a vault stays sealed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnsealError {
+    /// There is nothing to unseal.
+    #[error("Vault is not initialized")]
+    NotInitialized,
+    /// There is nothing to reset.
+    #[error("vault is unsealed")]
+    Unsealed,
+    /// The store has no slot for shares.
+    #[error("this store has no shares; unseal it with its passphrase or keyfile")]
+    NoShares,
+    /// The text is no share.
+    #[error(transparent)]
+    ShareText(#[from] ShareTextError),
+    /// The share cannot belong to this store.
+    #[error(transparent)]
+    Share(#[from] ShareRefused),
+    /// Which secret, share or byte was wrong is not told.
+    #[error("unseal failed")]
+    Failed,
+    /// The secret is right, but the seal file or its parameters cannot be used.
+    #[error(transparent)]
+    SealFile(seal::OpenError),
+    /// The seal file cannot be read.
+    #[error(transparent)]
+    Seal(#[from] seal::ReadError),
+    /// Storage does not open.
+    #[error(transparent)]
+    Storage(#[from] storage::OpenError),
+    /// The barrier does not open.
+    #[error(transparent)]
+    Barrier(#[from] barrier::OpenError),
+    /// The mount table cannot be read.
+    #[error(transparent)]
+    Mounts(#[from] mount::LoadError),
+    /// A record cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A record cannot be written.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// No audit device opens, so nothing may be answered.
+    #[error(transparent)]
+    Audit(#[from] audit::OpenError),
+    /// The first audit line cannot be written.
+    #[error(transparent)]
+    AuditLine(#[from] audit::AuditError),
+    /// A task of ours broke off.
+    #[error("the work broke off")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl Vault {
+    /// Takes a share, in hex or base64; the one that completes them unseals. While unsealed it does
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`UnsealError`].
+    pub async fn submit_share(&self, text: &str) -> Result<(), UnsealError> {
+        self.check_initialized()?;
+        let share = parse_share(text)?;
+        if self.unsealed().is_some() {
+            return Ok(());
+        }
+        let submitted = {
+            let mut door = self.door();
+            let progress = door.progress.as_mut().ok_or(UnsealError::NoShares)?;
+            progress.submit(share)?
+        };
+        match submitted {
+            Submitted::More => Ok(()),
+            Submitted::Complete(secret) => self.unseal(Secret::Shares(secret)).await,
+        }
+    }
+
+    /// Forgets the shares given so far.
+    ///
+    /// # Errors
+    /// [`UnsealError::Unsealed`] when there is nothing under way.
+    pub fn reset_shares(&self) -> Result<(), UnsealError> {
+        self.check_initialized()?;
+        if self.unsealed().is_some() {
+            return Err(UnsealError::Unsealed);
+        }
+        if let Some(progress) = self.door().progress.as_mut() {
+            progress.reset();
+        }
+        Ok(())
+    }
+
+    /// Opens the vault with the secret of one of its slots. While unsealed it does nothing.
+    ///
+    /// # Errors
+    /// [`UnsealError`].
+    pub async fn unseal(&self, secret: Secret) -> Result<(), UnsealError> {
+        self.check_initialized()?;
+        let _one = self.transitions.lock().await;
+        if self.unsealed().is_some() {
+            return Ok(());
+        }
+        let keys = self.open_seal(secret).await?;
+        let open = self.open_store(keys).await?;
+        self.open.store(Some(Arc::new(open)));
+        tracing::info!("unsealed");
+        Ok(())
+    }
+
+    /// Forgets shares that were given too long ago; called now and then.
+    pub fn expire_shares(&self) {
+        if let Some(progress) = self.door().progress.as_mut() {
+            progress.expire();
+        }
+    }
+
+    fn check_initialized(&self) -> Result<(), UnsealError> {
+        if self.door().is_initialized { Ok(()) } else { Err(UnsealError::NotInitialized) }
+    }
+
+    async fn open_seal(&self, secret: Secret) -> Result<Keys, UnsealError> {
+        let folder = self.settings.data.clone();
+        let opened = tokio::task::spawn_blocking(move || {
+            let loaded = seal::read(&folder)?;
+            let opened = match loaded.file.open(&secret) {
+                Ok(opened) => opened,
+                Err(seal::OpenError::Failed) => return Err(UnsealError::Failed),
+                Err(error) => return Err(UnsealError::SealFile(error)),
+            };
+            Ok(Keys { opened, repaired: loaded.repaired })
+        })
+        .await?;
+        if let Some(progress) = self.door().progress.as_mut() {
+            progress.tried(opened.is_ok());
+        }
+        opened
+    }
+
+    async fn open_store(&self, keys: Keys) -> Result<Unsealed, UnsealError> {
+        let (barrier, found) = self.open_barrier(keys.opened).await?;
+        let floors = Floors::over(&barrier, &self.clock);
+        let mounts = Mounts::load(&barrier, &floors.tokens).await?;
+        let audit = open_audit(&barrier, &self.settings, &self.clock).await?;
+        let counts = self.door().progress.as_mut().map(seal::UnsealProgress::take_counts);
+        tell(&audit, counts.unwrap_or_default(), &found, keys.repaired)?;
+        let cluster_id = uuid_text(&barrier.keyring().store_id().0);
+        let Floors { policies, tokens } = floors;
+        let clock = Arc::clone(&self.clock);
+        let ttl = self.settings.ttl;
+        let ground = Ground { barrier, policies, tokens, audit, ttl, clock };
+        Ok(Unsealed { ground, mounts, cluster_id })
+    }
+
+    async fn open_barrier(
+        &self,
+        opened: seal::Opened,
+    ) -> Result<(Arc<Barrier>, barrier::Opened), UnsealError> {
+        let folder = self.settings.data.clone();
+        let options = self.settings.storage;
+        let clock = Arc::clone(&self.clock);
+        let lock = Arc::clone(&self.lock);
+        let audit_file = self.settings.audit_file.as_ref().map(|file| file.path.clone());
+        tokio::task::spawn_blocking(move || {
+            let store = Store::open(&folder, options, &lock)?;
+            let named = named_by_audit(audit_file.as_deref(), &opened.keyring, store.generation());
+            Ok(Barrier::open(store, opened.keyring, opened.epoch, named, clock)?)
+        })
+        .await?
+    }
+}
+
+/// The commit that the audit file's last checkpoint names: a journal that ends before it was cut.
+fn named_by_audit(file: Option<&Path>, keyring: &Keyring, generation: u64) -> NamedSeq {
+    let Some(file) = file else { return NamedSeq::default() };
+    match audit::named_position(file, |id| keyring.audit_keys(id)) {
+        Ok(Some(position)) if position.generation == generation => NamedSeq(position.seq),
+        Ok(_) => NamedSeq::default(),
+        Err(error) => {
+            tracing::warn!(%error, "the audit file cannot be asked how far the journal goes");
+            NamedSeq::default()
+        }
+    }
+}
+
+/// What the seal file has given.
+struct Keys {
+    opened: seal::Opened,
+    repaired: Option<PathBuf>,
+}
+
+/// The floors between the barrier and the gate.
+pub(super) struct Floors {
+    pub(super) policies: Arc<policy::Store>,
+    pub(super) tokens: Arc<token::Store>,
+}
+
+impl Floors {
+    pub(super) fn over(barrier: &Arc<Barrier>, clock: &Arc<dyn Clock>) -> Self {
+        let policies = Arc::new(policy::Store::new(&barrier.view(SpaceId::SYSTEM)));
+        let tokens = Arc::new(token::Store::new(
+            Arc::clone(barrier),
+            Arc::clone(&policies),
+            Arc::clone(clock),
+        ));
+        Self { policies, tokens }
+    }
+}
+
+/// An audit device's identity, which its chain and keys hang on.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct DeviceRecord {
+    id: [u8; 16],
+}
+
+impl Record for DeviceRecord {
+    const VERSION: u8 = 1;
+}
+
+async fn open_audit(
+    barrier: &Arc<Barrier>,
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+) -> Result<Broker, UnsealError> {
+    let mut configs = Vec::new();
+    if let Some(file) = &settings.audit_file {
+        configs.push(DeviceConfig {
+            name: FILE_DEVICE.to_owned(),
+            id: device_id(barrier, FILE_DEVICE).await?,
+            path: file.path.clone(),
+            hash_paths: file.hash_paths,
+        });
+    }
+    let barrier = Arc::clone(barrier);
+    let clock = Arc::clone(clock);
+    let (broker, findings) = tokio::task::spawn_blocking(move || {
+        let keys = |id: &[u8; 16]| barrier.keyring().audit_keys(id);
+        // A broker that kept the barrier would keep the keys.
+        let stands = Arc::downgrade(&barrier);
+        let position =
+            move || stands.upgrade().map(|barrier| barrier.position()).unwrap_or_default();
+        Broker::open(configs, keys, barrier.audit_mark().clone(), clock, position)
+    })
+    .await??;
+    for finding in findings {
+        tracing::warn!(%finding, "the audit file was not as it was left");
+    }
+    Ok(broker)
+}
+
+/// The id of a device, made when it is enabled first.
+async fn device_id(barrier: &Arc<Barrier>, name: &str) -> Result<[u8; 16], UnsealError> {
+    let view = barrier.view(SpaceId::SYSTEM).under(&["audit"]);
+    let records = Collection::<DeviceRecord>::new(view);
+    if let Some(held) = records.get(&[name]).await? {
+        return Ok(held.value.id);
+    }
+    let record = DeviceRecord { id: random::array() };
+    let mut batch = Batch::default();
+    records.put(&mut batch, &[name], &record);
+    // A new device begins at its own first line, whatever an earlier one had come to.
+    barrier.audit_mark().set(Checkpoint::default());
+    barrier.commit(batch).await?;
+    Ok(record.id)
+}
+
+/// The first lines after unseal, and the log: what was tried while there was no audit key, and what
+/// was found on opening.
+fn tell(
+    audit: &Broker,
+    counts: UnsealCounts,
+    found: &barrier::Opened,
+    repaired: Option<PathBuf>,
+) -> Result<(), audit::AuditError> {
+    audit.notice(&Notice::Unsealed { attempts: counts.attempts, failures: counts.failures })?;
+    if let Some(seq) = found.cut {
+        tracing::warn!(
+            seq,
+            "unfinished_commit_cut: the last commit was torn and never acknowledged"
+        );
+        audit.notice(&Notice::UnfinishedCommitCut { seq })?;
+    }
+    if found.index_rebuilt {
+        tracing::warn!("the index was rebuilt from the journal");
+        audit.notice(&Notice::IndexRebuilt)?;
+    }
+    if let Some(file) = repaired {
+        audit.notice(&Notice::SealFileRepaired { file: &file })?;
+    }
+    Ok(())
+}
+
+/// 16 bytes in the form of a UUID, as clients expect of a cluster's id.
+fn uuid_text(bytes: &[u8; 16]) -> String {
+    let hex = data_encoding::HEXLOWER.encode(bytes);
+    let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
+    format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
+}
+
+/// The name of the device that the configuration makes.
+const FILE_DEVICE: &str = "file";
