@@ -1,1 +1,41 @@
-//! Work in the background.
+//! Work in the background of an open vault: ended tokens, what revocations and removed mounts leave.
+//!
+//! Every job is resumable and bounded: what a seal or a crash interrupts is done by a later round.
+//! Nothing depends on a job for its truth; a token whose time is over is refused without one.
+
+use std::{
+    error::Error,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use crate::vault::{Unsealed, Vault};
+
+/// Runs the jobs until the vault is dropped.
+pub async fn run(vault: Weak<Vault>) {
+    loop {
+        tokio::time::sleep(ROUND).await;
+        let Some(vault) = vault.upgrade() else { return };
+        vault.expire_shares();
+        if let Some(open) = vault.unsealed() {
+            round(&open).await;
+        }
+    }
+}
+
+/// One round: a bounded share of each job.
+pub async fn round(open: &Arc<Unsealed>) {
+    report("ended tokens", open.ground.tokens.sweep(SHARE).await);
+    report("removed mounts", open.mounts.sweep().await);
+}
+
+fn report<T, E: Error>(job: &str, done: Result<T, E>) {
+    if let Err(error) = done {
+        tracing::warn!(job, %error, "a background job did not finish; it is tried again");
+    }
+}
+
+/// Time between rounds.
+const ROUND: Duration = Duration::from_secs(10);
+/// Most things that one job does in a round.
+const SHARE: usize = 1_000;
