@@ -1,0 +1,157 @@
+use std::{fmt, sync::Arc};
+
+use super::Kista;
+use crate::{
+    gate::{
+        self, ApiError, AuthReply, AuthWish, Body, Call, Head, Mounted, Public, RawReply, Released,
+    },
+    secret::SecretBytes,
+    system::public,
+    token::{CreateError, Session},
+    vault::Unsealed,
+};
+
+/// A request whose caller is known, or needs not be: its body may be read now.
+pub struct Begun {
+    kista: Kista,
+    way: Way,
+}
+
+enum Way {
+    Public(Public, Box<Head>),
+    Identified(Arc<Identified>),
+}
+
+/// Who calls, on what, of which vault.
+pub(super) struct Identified {
+    pub(super) open: Arc<Unsealed>,
+    pub(super) session: Arc<Session>,
+    /// Whether the token is used up with this request.
+    pub(super) is_last_use: bool,
+    pub(super) mounted: Arc<dyn Mounted>,
+    pub(super) head: Head,
+}
+
+impl fmt::Debug for Begun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Begun")
+    }
+}
+
+impl Begun {
+    pub(super) fn public(kista: Kista, public: Public, head: Head) -> Self {
+        Self { kista, way: Way::Public(public, Box::new(head)) }
+    }
+
+    pub(super) fn identified(kista: Kista, identified: Identified) -> Self {
+        Self { kista, way: Way::Identified(Arc::new(identified)) }
+    }
+
+    /// Most bytes of body that are read.
+    pub fn body_limit(&self) -> usize {
+        match self.way {
+            Way::Public(..) => public::MAX_BODY_BYTES,
+            Way::Identified(_) => MAX_BODY_BYTES,
+        }
+    }
+
+    /// Goes the rest of the way, in a task of its own.
+    pub async fn call(self, body: SecretBytes) -> Released {
+        let Self { kista, way } = self;
+        match way {
+            Way::Public(public, head) => {
+                let task = tokio::spawn(async move {
+                    let answer = public::answer(kista.vault(), public, &head, body).await;
+                    gate::release_public(public, answer)
+                });
+                task.await.unwrap_or_else(|error| {
+                    gate::release_public(public, Err(ApiError::internal(error)))
+                })
+            }
+            Way::Identified(identified) => {
+                let at_work = Arc::clone(&identified);
+                let task = tokio::spawn(async move { at_work.run(&kista, body).await });
+                task.await.unwrap_or_else(|error| identified.aborted(error))
+            }
+        }
+    }
+}
+
+impl Identified {
+    async fn run(&self, kista: &Kista, body: SecretBytes) -> Released {
+        let Self { open, session, mounted, head, .. } = self;
+        let ground = &open.ground;
+        let body = match Body::check(head.operation, &head.media, body) {
+            Ok(body) => body,
+            Err(error) => return gate::refuse(ground, Some(session), head, error),
+        };
+        let permit = match gate::admit(ground, session, mounted.as_ref(), head, &body).await {
+            Ok(permit) => permit,
+            Err(error) => return self.release(Err(error)),
+        };
+        let path = mounted.place().relative(head.path.as_str());
+        let answer = mounted.dispatch(&permit, Call { head, path, body: &body }).await;
+        let answer = match answer {
+            Ok(reply) => self.grant(reply).await,
+            Err(error) => Err(error),
+        };
+        let seals = answer.as_ref().is_ok_and(|(reply, _)| reply.seals);
+        let released = self.release(answer);
+        if self.is_last_use
+            && let Err(error) = ground.tokens.revoke(session.digest).await
+        {
+            // It opens nothing any more; only its record stays until it expires.
+            tracing::warn!(%error, "a used-up token was not taken away");
+        }
+        if seals {
+            kista.vault().seal().await;
+        }
+        released
+    }
+
+    /// Makes what the handler wished for: here alone tokens are minted.
+    async fn grant(&self, mut reply: RawReply) -> Result<(RawReply, Option<AuthReply>), ApiError> {
+        let auth = match reply.auth.take() {
+            None => None,
+            Some(AuthWish::Show(auth)) => Some(*auth),
+            Some(AuthWish::Mint(spec)) => {
+                let ground = &self.open.ground;
+                let created = ground.tokens.create(spec, Some(&self.session)).await;
+                let created = created.map_err(refusal)?;
+                reply.warnings.extend(created.warnings.iter().map(ToString::to_string));
+                let now = ground.clock.now();
+                Some(AuthReply::of_entry(created.token, &created.entry, now))
+            }
+        };
+        Ok((reply, auth))
+    }
+
+    fn release(&self, answer: Result<(RawReply, Option<AuthReply>), ApiError>) -> Released {
+        let place = self.mounted.place();
+        gate::release(&self.open.ground, &self.session, place, &self.head, answer)
+    }
+
+    /// The handler panicked: its request line gets an answer line all the same.
+    fn aborted(&self, error: tokio::task::JoinError) -> Released {
+        self.release(Err(ApiError::internal(error)))
+    }
+}
+
+fn refusal(error: CreateError) -> ApiError {
+    match error {
+        CreateError::Load(error) => error.into(),
+        CreateError::Commit(error) => error.into(),
+        CreateError::RestrictedParent
+        | CreateError::PoliciesNotSubset
+        | CreateError::RootNeedsRoot
+        | CreateError::ExpiringRoot
+        | CreateError::SudoNeeded(_)
+        | CreateError::BadId
+        | CreateError::DuplicateId
+        | CreateError::TooDeep
+        | CreateError::ParentGone => ApiError::bad_request(error.to_string()),
+    }
+}
+
+/// Largest body in bytes that any route takes: a secret of 1 MiB, escaped, with room around it.
+const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
