@@ -4,7 +4,23 @@
 //! their share of time, memory and connections on the way. It judges nobody.
 //!
 //! - `certificates.rs`: [`Certificates`], what `kista up` makes
+//! - `tls.rs`: versions, suites, and proof that a client holds its certificate's key
+//! - `listener.rs`: [`Server`], connections and their limits
+//! - `pulse.rs`: when a connection has been silent for too long
+//! - `router.rs`: one connection's requests
+//! - `request.rs`, `response.rs`: between HTTP and the gate
+//! - `body.rs`: bodies under limits
 
+mod body;
 mod certificates;
+mod listener;
+mod pulse;
+mod request;
+mod response;
+mod router;
+#[cfg(test)]
+mod tests;
+mod tls;
 
 pub use certificates::{CertificateError, Certificates, Fingerprint, Outcome};
+pub use listener::{BindError, Server};

@@ -1,0 +1,356 @@
+use std::{
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::Router;
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::graceful::GracefulConnection,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+use tower::Service;
+
+use super::{
+    pulse::{Expiry, Heads, Pulse, Pulsed},
+    tls::{self, TlsError},
+};
+use crate::{
+    config::{Limits, Listener, Transport},
+    gate::Connection,
+};
+
+/// The server cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// Another program listens there.
+    #[error(
+        "cannot listen on {address}: another program does; `kista status` tells whether it is a \
+         Kista, --listen chooses another address"
+    )]
+    Taken {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The address is not this machine's, the port needs privileges, or the like.
+    #[error("cannot listen on {address}: choose another address with --listen")]
+    Refused {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Plain HTTP was asked for where others could listen in.
+    #[error("plain HTTP is for loopback addresses only, and {address} is none: use TLS")]
+    PlainOffLoopback {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The TLS files cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// A bound listener, ready to serve.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    limits: Limits,
+}
+
+impl Server {
+    /// Reads the TLS files and binds the address. Connections queue from here on and are served by
+    /// [`run`](Self::run). To be called inside a Tokio runtime, whose sockets these are.
+    ///
+    /// # Errors
+    /// [`BindError`] when the address or the TLS files cannot be used.
+    pub fn bind(config: &Listener, limits: Limits) -> Result<Self, BindError> {
+        let address = config.address;
+        let tls = match &config.transport {
+            Transport::Tls(files) => Some(tls::server_config(files)?),
+            Transport::Plain if address.ip().is_loopback() => None,
+            Transport::Plain => return Err(BindError::PlainOffLoopback { address }),
+        };
+        let refused = |source: io::Error| {
+            if source.kind() == io::ErrorKind::AddrInUse {
+                BindError::Taken { address }
+            } else {
+                BindError::Refused { address, source }
+            }
+        };
+        let listener = listen(address).map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        Ok(Self { listener, address, tls, limits })
+    }
+
+    /// The address bound: the port is the system's choice when 0 was asked for.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown` ends; then stops accepting, lets running requests end within
+    /// 30 seconds, and closes what is left.
+    pub(super) async fn serve<R>(self, router: R, shutdown: impl Future<Output = ()>)
+    where
+        R: Fn(Connection) -> Router + Send + Sync + 'static,
+    {
+        let Self { listener, address: _, tls, limits } = self;
+        let (stage, watched) = watch::channel(Stage::Serving);
+        let all_slots = limits.connections.get();
+        let slots = Arc::new(Semaphore::new(permits(limits.connections)));
+        let edge = Arc::new(Edge {
+            router,
+            tls: tls.map(TlsAcceptor::from),
+            handshakes: Semaphore::new(permits(limits.handshakes)),
+            http1: http1(),
+            http2: http2(),
+        });
+        let mut shutdown = pin!(shutdown);
+        loop {
+            let accepted = tokio::select! {
+                () = &mut shutdown => break,
+                accepted = listener.accept() => accepted,
+            };
+            let (socket, remote) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    pause_after(&error).await;
+                    continue;
+                }
+            };
+            // One more than the limit is closed at once: waiting would look like a hung server.
+            let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+                tracing::debug!(%remote, "connection refused: too many are open");
+                continue;
+            };
+            let served = Arc::clone(&edge).take(socket, remote, watched.clone(), slot);
+            tokio::spawn(served);
+        }
+        drop(listener);
+        for (next, patience) in [(Stage::Draining, DRAIN_TIMEOUT), (Stage::Closing, CLOSE_TIMEOUT)]
+        {
+            stage.send_replace(next);
+            if timeout(patience, slots.acquire_many(all_slots)).await.is_ok() {
+                break;
+            }
+        }
+    }
+}
+
+/// What the server is doing; tells connections when to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    Draining,
+    Closing,
+}
+
+/// What all connections share.
+struct Edge<R> {
+    router: R,
+    tls: Option<TlsAcceptor>,
+    handshakes: Semaphore,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+}
+
+impl<R> Edge<R>
+where
+    R: Fn(Connection) -> Router + Send + Sync + 'static,
+{
+    /// Serves one connection to its end.
+    async fn take(
+        self: Arc<Self>,
+        socket: TcpStream,
+        remote: SocketAddr,
+        mut stage: watch::Receiver<Stage>,
+        slot: OwnedSemaphorePermit,
+    ) {
+        // An IPv4 client of an IPv6 listener is named by its IPv4 address.
+        let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+        // Answers are written whole, so waiting for more to send only delays them.
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%remote, %error, "cannot set TCP_NODELAY");
+        }
+        let Some(tls) = &self.tls else {
+            let connection = Connection { remote, client_certificate: None };
+            return self.speak(socket, Heads::Plain, connection, stage, slot).await;
+        };
+        let handshake = async {
+            let _turn = self.handshakes.acquire().await;
+            tls.accept(socket).await
+        };
+        let stream = tokio::select! {
+            shaken = timeout(HANDSHAKE_TIMEOUT, handshake) => match shaken {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => {
+                    tracing::debug!(%remote, %error, "TLS handshake failed");
+                    return;
+                }
+                Err(_) => {
+                    tracing::debug!(%remote, "TLS handshake took too long");
+                    return;
+                }
+            },
+            // A client in its handshake has asked for nothing yet.
+            _ = stage.changed() => return,
+        };
+        let session = stream.get_ref().1;
+        let heads =
+            if session.alpn_protocol() == Some(tls::H2) { Heads::Framed } else { Heads::Plain };
+        let shown = session.peer_certificates().and_then(<[_]>::first);
+        let client_certificate = shown.map(|certificate| Arc::from(certificate.as_ref()));
+        let connection = Connection { remote, client_certificate };
+        self.speak(stream, heads, connection, stage, slot).await;
+    }
+
+    /// Speaks HTTP on an open stream.
+    async fn speak<S>(
+        &self,
+        stream: S,
+        heads: Heads,
+        connection: Connection,
+        stage: watch::Receiver<Stage>,
+        slot: OwnedSemaphorePermit,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let pulse = Pulse::new(heads);
+        let router = (self.router)(connection);
+        let service = service_fn({
+            let pulse = Arc::clone(&pulse);
+            move |request: Request<Incoming>| {
+                let busy = pulse.busy();
+                let answer = router.clone().call(request);
+                async move {
+                    let answer = answer.await;
+                    drop(busy);
+                    answer
+                }
+            }
+        });
+        let stream = TokioIo::new(Pulsed::new(stream, Arc::clone(&pulse)));
+        match heads {
+            Heads::Plain => {
+                drive(pin!(self.http1.serve_connection(stream, service)), pulse, stage).await;
+            }
+            Heads::Framed => {
+                drive(pin!(self.http2.serve_connection(stream, service)), pulse, stage).await;
+            }
+        }
+        drop(slot);
+    }
+}
+
+/// Drives a connection until it ends, waits too long, or is told to end.
+async fn drive<C: GracefulConnection>(
+    mut connection: Pin<&mut C>,
+    pulse: Arc<Pulse>,
+    mut stage: watch::Receiver<Stage>,
+) {
+    let mut expiry = Expiry::new(Arc::clone(&pulse));
+    loop {
+        tokio::select! {
+            biased;
+            _ = connection.as_mut() => return,
+            () = &mut expiry => {
+                if pulse.is_receiving() {
+                    tracing::debug!("connection closed: a request's head took too long");
+                    return;
+                }
+                connection.as_mut().graceful_shutdown();
+                // What cannot be sent by then goes unsent.
+                return drop(timeout(CLOSE_TIMEOUT, connection).await);
+            }
+            changed = stage.changed() => {
+                if changed.is_err() || *stage.borrow() == Stage::Closing {
+                    return;
+                }
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restart must not wait for the last run's connections to leave TIME_WAIT.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// A connection that broke while it queued concerns nobody; want of file descriptors or memory does,
+/// and would otherwise spin.
+async fn pause_after(error: &io::Error) {
+    let broken =
+        [io::ErrorKind::ConnectionAborted, io::ErrorKind::ConnectionReset].contains(&error.kind());
+    if !broken {
+        tracing::warn!(%error, "cannot accept a connection");
+        sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+fn http1() -> http1::Builder {
+    let mut http1 = http1::Builder::new();
+    // `Pulse` keeps the time of heads.
+    http1.header_read_timeout(None).max_header_size(MAX_HEAD_BYTES).max_buf_size(BUFFER_BYTES);
+    http1
+}
+
+fn http2() -> http2::Builder<TokioExecutor> {
+    let mut http2 = http2::Builder::new(TokioExecutor::new());
+    http2
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(128)
+        .max_header_list_size(HEADER_LIST_BYTES)
+        // "Rapid reset" (CVE-2023-44487): streams reset before they were taken up.
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(64)
+        // Bodies that nobody has read yet lie in these windows, outside the budget for bodies.
+        .initial_stream_window_size(64 * 1024)
+        .initial_connection_window_size(256 * 1024)
+        .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+    http2
+}
+
+fn permits(limit: std::num::NonZeroU32) -> usize {
+    usize::try_from(limit.get()).unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS)
+}
+
+/// A client has this long to end its handshake, waiting for its turn included.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Running requests may end within this time after a stop.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// The last words of a connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(60);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+const BACKLOG: u32 = 1024;
+/// A request line and its headers. A path has 1,024 bytes at most, written with percent signs three
+/// times as many; the rest is for tokens and what proxies add.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+const HEADER_LIST_BYTES: u32 = 32 * 1024;
+/// What an HTTP/1.1 connection buffers; hyper's own default is 400 KiB.
+const BUFFER_BYTES: usize = 64 * 1024;

@@ -1,0 +1,277 @@
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep_until},
+};
+
+/// What one connection is doing: waiting, receiving a request's head, or busy with requests.
+///
+/// hyper's own limit on heads runs while a connection waits for its next request too, so it cannot
+/// be short for heads and long for waiting; this one tells the two apart. All is relaxed: a reader
+/// that is late by one step looks again.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    opened: Instant,
+    /// Nanoseconds after `opened` at which the present waiting or receiving began.
+    since: AtomicU64,
+    receiving: AtomicBool,
+    requests: AtomicU32,
+    heads: Heads,
+}
+
+/// Whether bytes that come while no request runs are the beginning of a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heads {
+    /// HTTP/1.1: they are.
+    Plain,
+    /// HTTP/2: they may be pings; h2 bounds heads by size, and one connection can stall only itself.
+    Framed,
+}
+
+/// Held while a request runs.
+#[derive(Debug)]
+pub(super) struct Busy(Arc<Pulse>);
+
+impl Pulse {
+    pub(super) fn new(heads: Heads) -> Arc<Self> {
+        Arc::new(Self {
+            opened: Instant::now(),
+            since: AtomicU64::new(0),
+            receiving: AtomicBool::new(false),
+            requests: AtomicU32::new(0),
+            heads,
+        })
+    }
+
+    /// Marks the beginning of a request; its end is when the answer is dropped.
+    pub(super) fn busy(self: &Arc<Self>) -> Busy {
+        self.requests.fetch_add(1, Relaxed);
+        self.receiving.store(false, Relaxed);
+        Busy(Arc::clone(self))
+    }
+
+    /// Whether a head has begun and not ended.
+    pub(super) fn is_receiving(&self) -> bool {
+        self.receiving.load(Relaxed)
+    }
+
+    fn read(&self) {
+        let begins = self.heads == Heads::Plain
+            && self.requests.load(Relaxed) == 0
+            && !self.receiving.swap(true, Relaxed);
+        if begins {
+            self.mark();
+        }
+    }
+
+    fn wrote(&self) {
+        if !self.is_receiving() {
+            self.mark();
+        }
+    }
+
+    fn mark(&self) {
+        let nanos = u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.since.store(nanos, Relaxed);
+    }
+
+    /// When the present waiting or receiving has lasted too long; `None` while a request runs.
+    fn deadline(&self) -> Option<Instant> {
+        if self.requests.load(Relaxed) > 0 {
+            return None;
+        }
+        let patience = if self.is_receiving() { HEAD_TIMEOUT } else { IDLE_TIMEOUT };
+        Some(self.opened + Duration::from_nanos(self.since.load(Relaxed)) + patience)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.mark();
+        self.0.requests.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Ends when the connection has waited or received for too long.
+///
+/// To be polled in the connection's own task, whose every wake-up may have moved the deadline. Its
+/// timer is set back only when the deadline comes nearer, which is when a head begins and stalls.
+#[derive(Debug)]
+pub(super) struct Expiry {
+    pulse: Arc<Pulse>,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Expiry {
+    pub(super) fn new(pulse: Arc<Pulse>) -> Self {
+        let timer = Box::pin(sleep_until(pulse.opened + IDLE_TIMEOUT));
+        Self { pulse, timer }
+    }
+}
+
+impl Future for Expiry {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let deadline = self.pulse.deadline();
+            if let Some(deadline) = deadline.filter(|&deadline| deadline < self.timer.deadline()) {
+                self.timer.as_mut().reset(deadline);
+            }
+            ready!(self.timer.as_mut().poll(context));
+            match deadline {
+                Some(deadline) if deadline <= self.timer.deadline() => return Poll::Ready(()),
+                Some(deadline) => self.timer.as_mut().reset(deadline),
+                None => self.timer.as_mut().reset(Instant::now() + IDLE_TIMEOUT),
+            }
+        }
+    }
+}
+
+/// A stream that tells its [`Pulse`] when bytes pass.
+#[derive(Debug)]
+pub(super) struct Pulsed<S> {
+    stream: S,
+    pulse: Arc<Pulse>,
+}
+
+impl<S> Pulsed<S> {
+    pub(super) fn new(stream: S, pulse: Arc<Pulse>) -> Self {
+        Self { stream, pulse }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Pulsed<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.pulse.read();
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Pulsed<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        if written.is_ready() {
+            self.pulse.wrote();
+        }
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        if written.is_ready() {
+            self.pulse.wrote();
+        }
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// A head that has begun must end within this time (security.md API4).
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection on which nothing happens is closed after this time.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    async fn is_over(expiry: &mut Expiry) -> bool {
+        std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut *expiry).poll(context).is_ready()))
+            .await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_has_five_minutes() {
+        let mut expiry = Expiry::new(Pulse::new(Heads::Plain));
+        advance(IDLE_TIMEOUT - Duration::from_secs(1)).await;
+        assert!(!is_over(&mut expiry).await);
+        advance(Duration::from_secs(2)).await;
+        assert!(is_over(&mut expiry).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_has_ten_seconds_from_its_first_byte() {
+        let pulse = Pulse::new(Heads::Plain);
+        let mut expiry = Expiry::new(Arc::clone(&pulse));
+        advance(Duration::from_secs(100)).await;
+        for _ in 0..9 {
+            pulse.read();
+            assert!(!is_over(&mut expiry).await);
+            advance(Duration::from_secs(1)).await;
+        }
+        pulse.read();
+        advance(Duration::from_secs(2)).await;
+        assert!(is_over(&mut expiry).await);
+        assert!(pulse.is_receiving());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_running_request_has_no_deadline_here_and_starts_the_wait_anew() {
+        let pulse = Pulse::new(Heads::Plain);
+        let mut expiry = Expiry::new(Arc::clone(&pulse));
+        pulse.read();
+        let busy = pulse.busy();
+        pulse.read();
+        advance(IDLE_TIMEOUT * 3).await;
+        assert!(!is_over(&mut expiry).await);
+        drop(busy);
+        advance(IDLE_TIMEOUT - Duration::from_secs(1)).await;
+        assert!(!is_over(&mut expiry).await);
+        advance(Duration::from_secs(2)).await;
+        assert!(is_over(&mut expiry).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_are_not_heads() {
+        let pulse = Pulse::new(Heads::Framed);
+        let mut expiry = Expiry::new(Arc::clone(&pulse));
+        pulse.read();
+        advance(HEAD_TIMEOUT * 2).await;
+        assert!(!is_over(&mut expiry).await);
+    }
+}
