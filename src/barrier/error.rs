@@ -98,6 +98,7 @@ impl From<storage::CommitError> for CommitError {
             storage::CommitError::StaleTerm => Self::StateMismatch,
             error @ (storage::CommitError::Malformed(_)
             | storage::CommitError::Closed
+            | storage::CommitError::Index(_)
             | storage::CommitError::Failed(_)) => Self::Storage(error),
         }
     }

@@ -1,4 +1,4 @@
-use std::{collections::HashSet, fmt};
+use std::{collections::HashSet, fmt, ops::Bound};
 
 use super::CommitError;
 
@@ -12,7 +12,7 @@ pub const MAX_OPERATIONS: usize = 128;
 /// Limit of one batch in bytes, keys and records together (1.5 MiB, what one etcd `Txn` carries).
 pub const MAX_BATCH_BYTES: usize = 3 * 512 * 1024;
 /// The lowest first byte of a caller's key: 0x01 is the head, the rest below is reserved.
-pub(crate) const FIRST_KEY_BYTE: u8 = 0x10;
+const FIRST_KEY_BYTE: u8 = 0x10;
 
 /// Length of the big-endian chunk index that follows a head's key (FORMAT.md, Names).
 const CHUNK_INDEX_BYTES: usize = 4;
@@ -156,7 +156,17 @@ impl Batch {
     }
 }
 
-fn check_key(key: &[u8]) -> Result<(), CommitError> {
+/// Where a listing begins: at the prefix, or behind `after`, and never below a caller's keys.
+pub(super) fn list_from<'a>(prefix: &'a [u8], after: Option<&'a [u8]>) -> Bound<&'a [u8]> {
+    let first = prefix.max(&[FIRST_KEY_BYTE]);
+    match after {
+        Some(after) if after >= first => Bound::Excluded(after),
+        Some(_) | None => Bound::Included(first),
+    }
+}
+
+/// Refuses keys that storage never writes.
+pub(super) fn check_key(key: &[u8]) -> Result<(), CommitError> {
     within("a key's length", key.len(), MAX_KEY_BYTES)?;
     match key.first() {
         Some(&first) if first >= FIRST_KEY_BYTE => Ok(()),
@@ -164,7 +174,8 @@ fn check_key(key: &[u8]) -> Result<(), CommitError> {
     }
 }
 
-fn check_record(record: &[u8]) -> Result<(), CommitError> {
+/// Refuses records that storage never writes.
+pub(super) fn check_record(record: &[u8]) -> Result<(), CommitError> {
     within("a record's length", record.len(), MAX_RECORD_BYTES)?;
     match RecordHeader::of(record) {
         Some(_) => Ok(()),
@@ -215,6 +226,16 @@ mod tests {
         writes.remove(0);
         let refused = batch(writes).check();
         assert!(matches!(refused, Err(CommitError::TooLarge(TooLarge { given: 180, .. }))));
+    }
+
+    #[test]
+    fn a_listing_begins_behind_what_comes_before_it() {
+        let from = |prefix, after| list_from(prefix, after);
+        assert_eq!(from(&[0x10, 2], None), Bound::Included(&[0x10, 2][..]));
+        assert_eq!(from(&[0x10, 2], Some(&[0x10, 1, 9])), Bound::Included(&[0x10, 2][..]));
+        assert_eq!(from(&[0x10, 2], Some(&[0x10, 2])), Bound::Excluded(&[0x10, 2][..]));
+        assert_eq!(from(&[], None), Bound::Included(&[0x10][..]));
+        assert_eq!(from(&[], Some(&[0])), Bound::Included(&[0x10][..]));
     }
 
     #[test]

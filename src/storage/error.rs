@@ -53,6 +53,9 @@ pub enum OpenError {
     /// A fresh index cannot be made or filled.
     #[error("the index cannot be rebuilt")]
     Index(#[source] IndexError),
+    /// The committer's thread cannot be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
     /// The store is attached already.
     #[error("the store is open already")]
     Attached,
@@ -152,6 +155,9 @@ pub enum CommitError {
     /// The store is not attached yet, or closed.
     #[error("the store is closed")]
     Closed,
+    /// The index cannot be read, so that nothing can be decided; nothing was written.
+    #[error("the index cannot be read")]
+    Index(#[source] Arc<IndexError>),
     /// Writing failed, now or before, and stays off until the store is opened again. Whether this
     /// batch is on the disk is not known.
     #[error("writing has failed; restart to open the store again")]

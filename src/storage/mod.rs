@@ -11,15 +11,47 @@
 //! - `hook.rs`: [`CommitSeal`]
 //! - `error.rs`: what can go wrong
 //! - `lock.rs`: [`FolderLock`], one process for each data folder
+//! - `attach.rs`: verifies the journal through the hook, then brings the index up to date
+//! - `committer.rs`: one thread, many requests, one record, one sync
+//! - `record.rs`, `segment.rs`: the journal's bytes; `cursor.rs` reads them
+//! - `journal.rs`: appends; `replay.rs`: reads, and judges the journal's end
+//! - `sled.rs`: the index, rebuildable at any time
 //! - `memory.rs`: the backend of tests, which fails on command
+//! - `conformance.rs`: the one suite that every backend passes
 
+mod attach;
 mod batch;
+mod committer;
+#[cfg(test)]
+mod conformance;
+mod cursor;
 mod error;
+#[cfg(test)]
+mod fake;
 mod hook;
+mod journal;
 mod lock;
 pub mod memory;
+mod record;
+mod replay;
+mod segment;
+mod sled;
+#[cfg(test)]
+mod tests;
 
-use std::{fmt, path::Path};
+use std::{
+    fmt,
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt as _,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+
+use self::{attach::Folder, committer::Committer, journal::Writer, record::WriteRef};
 
 pub use batch::{
     Batch, MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_OPERATIONS, MAX_RECORD_BYTES, Malformed,
@@ -28,6 +60,9 @@ pub use batch::{
 pub use error::{CommitError, Damage, Evidence, IndexError, OpenError, ReadError, WriteError};
 pub use hook::{Change, CommitSeal, HeadAt, HeadPlace, HeadRefused, StaleTerm};
 pub use lock::{FolderLock, LockError};
+
+/// How long closing waits before it looks again whether the last read has ended.
+const READERS_PAUSE: Duration = Duration::from_micros(100);
 
 /// The random name of a store, given at its creation and never changed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,10 +112,110 @@ pub struct Attached {
     pub index_rebuilt: bool,
 }
 
+/// What answers reads, and takes what has become durable. Closed: one more engine is one more
+/// variant, and one file that passes `conformance`.
+#[derive(Debug)]
+enum Backend {
+    /// The index of a folder.
+    Sled(sled::Index),
+    /// The memory of tests.
+    Memory(Arc<memory::Platter>),
+}
+
+impl Backend {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        match self {
+            Self::Sled(index) => index.read(key, <[u8]>::to_vec),
+            Self::Memory(platter) => platter.read(key, <[u8]>::to_vec),
+        }
+    }
+
+    fn header(&self, key: &[u8]) -> Result<Option<RecordHeader>, IndexError> {
+        let header = match self {
+            Self::Sled(index) => index.read(key, RecordHeader::of)?,
+            Self::Memory(platter) => platter.read(key, RecordHeader::of)?,
+        };
+        Ok(header.flatten())
+    }
+
+    fn list(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Vec<u8>>, IndexError> {
+        match self {
+            Self::Sled(index) => index.list(prefix, after, limit),
+            Self::Memory(platter) => platter.list(prefix, after, limit),
+        }
+    }
+
+    fn apply<'a>(
+        &self,
+        writes: impl Iterator<Item = WriteRef<'a>>,
+        seq: u64,
+        sealed: &[u8],
+    ) -> Result<(), IndexError> {
+        match self {
+            Self::Sled(index) => index.apply(writes, seq, sealed),
+            Self::Memory(platter) => {
+                platter.change(writes);
+                Ok(())
+            }
+        }
+    }
+
+    fn flush(&self) -> Result<(), IndexError> {
+        match self {
+            Self::Sled(index) => index.flush(),
+            Self::Memory(_) => Ok(()),
+        }
+    }
+
+    /// Whether the next batch was told to lose.
+    fn takes_conflict(&self) -> bool {
+        match self {
+            Self::Sled(_) => false,
+            Self::Memory(platter) => platter.takes_conflict(),
+        }
+    }
+}
+
 /// One store. Clones are handles to the same one; dropping the last waits for the commit that is
 /// being written, and writes no Close record.
 #[derive(Clone, Debug)]
-pub struct Store {}
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store_id: StoreId,
+    generation: u64,
+    medium: Medium,
+    phase: Mutex<Phase>,
+    /// Present between attaching and closing. Readers take it without a lock.
+    serving: ArcSwapOption<Serving>,
+}
+
+#[derive(Debug)]
+enum Medium {
+    Folder(Folder),
+    Memory(Arc<memory::Platter>),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    Opened,
+    Attached,
+    Closed,
+}
+
+#[derive(Debug)]
+struct Serving {
+    backend: Arc<Backend>,
+    committer: Committer,
+}
 
 impl Store {
     /// Creates an empty store in a data folder.
@@ -94,8 +229,17 @@ impl Store {
         options: Options,
         _lock: &FolderLock,
     ) -> Result<Self, OpenError> {
-        let _ = (store_id, generation, options);
-        Err(OpenError::Exists { folder: folder.into() })
+        let folder = Folder { path: folder.into(), options };
+        let journal = folder.journal();
+        let cannot = |source| OpenError::Io { file: journal.clone(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(&journal).map_err(cannot)?;
+        // A creation that was cut short has left no segment yet: go on where it stopped.
+        let segments = segment::list(&journal).map_err(cannot)?;
+        if !segments.is_empty() || folder.index().exists() {
+            return Err(OpenError::Exists { folder: folder.path });
+        }
+        Writer::create(&journal, store_id, generation, options.segment_bytes)?;
+        Ok(Self::new(store_id, generation, Medium::Folder(folder)))
     }
 
     /// Opens the store of a data folder and checks the journal's structure, which needs no key.
@@ -104,51 +248,86 @@ impl Store {
     /// # Errors
     /// [`OpenError::NoStore`], [`OpenError::Damaged`] naming file and offset, [`OpenError::Io`].
     pub fn open(folder: &Path, options: Options, _lock: &FolderLock) -> Result<Self, OpenError> {
-        let _ = options;
-        Err(OpenError::NoStore { folder: folder.into() })
+        let folder = Folder { path: folder.into(), options };
+        let end = replay::walk(&folder.journal(), 0, &mut |_, _| Ok(()))?;
+        Ok(Self::new(end.header.store_id, end.header.generation, Medium::Folder(folder)))
     }
 
     /// An empty store in memory, of generation 1, and the other end that makes it fail.
     pub fn memory(store_id: StoreId) -> (Self, memory::Faults) {
-        let _ = store_id;
-        (Self {}, memory::Faults {})
+        Self::on_platter(store_id, memory::Platter::default())
+    }
+
+    fn on_platter(store_id: StoreId, platter: memory::Platter) -> (Self, memory::Faults) {
+        let platter = Arc::new(platter);
+        let store = Self::new(store_id, 1, Medium::Memory(Arc::clone(&platter)));
+        (store, memory::Faults::new(store_id, platter))
+    }
+
+    fn new(store_id: StoreId, generation: u64, medium: Medium) -> Self {
+        let phase = Mutex::new(Phase::Opened);
+        let serving = ArcSwapOption::empty();
+        Self { inner: Arc::new(Inner { store_id, generation, medium, phase, serving }) }
     }
 
     /// The store's name.
     pub fn store_id(&self) -> StoreId {
-        StoreId([0; 16])
+        self.inner.store_id
     }
 
     /// Counts restores and accepted rollbacks, from 1.
     pub fn generation(&self) -> u64 {
-        1
+        self.inner.generation
     }
 
     /// Verifies every head through `seal`, brings the index up to date and begins to serve.
     ///
     /// Blocking, and slow when the index must be rebuilt (about 20 s for a million records): call
-    /// it off the async threads. After an error nothing has been changed but the index, and the
-    /// call can be repeated with another seal.
+    /// it off the async threads. Nothing reaches the index before the whole journal is verified.
+    /// After an error the call can be repeated with another seal.
     ///
     /// # Errors
     /// [`OpenError`]: damage, a head that is not accepted, or a file that cannot be used.
     pub fn attach(
         &self,
-        seal: Box<dyn CommitSeal>,
+        mut seal: Box<dyn CommitSeal>,
         named: NamedSeq,
     ) -> Result<Attached, OpenError> {
-        let _ = named;
-        drop(seal);
-        Err(OpenError::Closed)
+        let mut phase = self.phase();
+        match *phase {
+            Phase::Opened => {}
+            Phase::Attached => return Err(OpenError::Attached),
+            Phase::Closed => return Err(OpenError::Closed),
+        }
+        let store_id = self.inner.store_id;
+        let opened = match &self.inner.medium {
+            Medium::Folder(folder) => attach::folder(folder, store_id, seal.as_mut(), named)?,
+            Medium::Memory(platter) => attach::memory(platter, store_id, seal.as_mut(), named)?,
+        };
+        let attached = opened.attached;
+        let backend = Arc::new(opened.backend);
+        let committer = Committer::start(committer::Start {
+            store_id,
+            backend: Arc::clone(&backend),
+            log: opened.log,
+            seal,
+            seq: attached.seq,
+            chain: attached.chain,
+        })
+        .map_err(OpenError::Thread)?;
+        self.inner.serving.store(Some(Arc::new(Serving { backend, committer })));
+        *phase = Phase::Attached;
+        Ok(attached)
     }
 
-    /// The record under a key. Reads never wait for writers; two reads may straddle a commit.
+    /// The record under a key. Reads never wait for a sync; two reads may straddle a commit.
     ///
     /// # Errors
     /// [`ReadError`].
     pub async fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
-        let _ = key;
-        Err(ReadError::Closed)
+        let serving = self.inner.serving.load();
+        let serving = serving.as_ref().ok_or(ReadError::Closed)?;
+        serving.backend.get(key).map_err(ReadError::Index)
     }
 
     /// Up to `limit` keys that begin with `prefix` and are greater than `after`, ascending.
@@ -163,8 +342,9 @@ impl Store {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<Vec<u8>>, ReadError> {
-        let _ = (prefix, after, limit);
-        Err(ReadError::Closed)
+        let serving = self.inner.serving.load();
+        let serving = serving.as_ref().ok_or(ReadError::Closed)?;
+        serving.backend.list(prefix, after, limit).map_err(ReadError::Index)
     }
 
     /// Commits a batch whole or not at all, and returns the sequence of its journal record.
@@ -173,20 +353,45 @@ impl Store {
     /// waiting may still be written.
     ///
     /// # Errors
-    /// [`CommitError`]; nothing was written, except after [`CommitError::Failed`].
+    /// [`CommitError`]; nothing was written, except perhaps after [`CommitError::Failed`].
     pub async fn commit(&self, batch: Batch) -> Result<u64, CommitError> {
-        batch.check()?;
-        Err(CommitError::Closed)
+        let bytes = batch.check()?;
+        let submitter = {
+            let serving = self.inner.serving.load();
+            serving.as_ref().ok_or(CommitError::Closed)?.committer.submitter()
+        };
+        let answer = submitter.submit(batch, bytes).await;
+        answer.unwrap_or_else(|| match self.inner.serving.load().as_ref() {
+            Some(_) => Err(CommitError::Failed(Arc::new(WriteError::Stopped))),
+            None => Err(CommitError::Closed),
+        })
     }
 
     /// Writes the Close record, syncs the index and ends serving; every later call answers Closed.
+    /// When it returns, the folder can be opened again.
     ///
     /// Blocking: call it off the async threads. Closing what is closed, or was never attached,
     /// writes nothing.
     ///
     /// # Errors
-    /// [`CommitError::Failed`] when the Close record could not be written; closed it is anyway.
+    /// [`CommitError::Failed`] when the Close record could not be written, or the index not be
+    /// synced; closed it is anyway.
     pub fn close(&self) -> Result<(), CommitError> {
-        Ok(())
+        let mut phase = self.phase();
+        *phase = Phase::Closed;
+        let Some(mut serving) = self.inner.serving.swap(None) else {
+            return Ok(());
+        };
+        let outcome = serving.committer.close();
+        // Reads that began before end within microseconds; the index closes with the last one.
+        while let Err(shared) = Arc::try_unwrap(serving) {
+            serving = shared;
+            thread::sleep(READERS_PAUSE);
+        }
+        outcome.map_err(CommitError::Failed)
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.inner.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,0 +1,330 @@
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
+
+use super::{
+    Backend, Batch, Change, CommitError, CommitSeal, HeadPlace, Precondition, RecordHeader,
+    StoreId, WriteError,
+    journal::Writer,
+    memory::Platter,
+    record::{Draft, Place, SegmentId, WriteRef, record_len},
+};
+
+/// Requests that wait for the committer; more wait in their own tasks.
+const QUEUE: usize = 1_024;
+/// One group, and so one journal record, holds at most this many requests…
+const GROUP_REQUESTS: usize = 1_024;
+/// … and takes no further one from this many bytes on (4 MiB).
+const GROUP_BYTES: usize = 4 * 1024 * 1024;
+/// How long closing waits for room in a full queue before it looks again.
+const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(1);
+
+/// Where journal records go.
+#[derive(Debug)]
+pub(super) enum Log {
+    /// Segments in a folder.
+    Segments(Writer),
+    /// The memory of tests.
+    Memory(Arc<Platter>),
+}
+
+impl Log {
+    fn make_room(
+        &mut self,
+        length: usize,
+        seq: u64,
+        prev_chain: [u8; 32],
+    ) -> Result<SegmentId, WriteError> {
+        match self {
+            Self::Segments(writer) => writer.make_room(length, seq, prev_chain),
+            Self::Memory(_) => Ok(SegmentId::default()),
+        }
+    }
+
+    fn append(&mut self, record: Vec<u8>) -> Result<(), WriteError> {
+        match self {
+            Self::Segments(writer) => writer.append(record),
+            Self::Memory(platter) => platter.append(record),
+        }
+    }
+}
+
+/// The handle to the one thread that writes: many requests, one record, one sync.
+#[derive(Debug)]
+pub(super) struct Committer {
+    sender: mpsc::Sender<Message>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the thread starts with.
+pub(super) struct Start {
+    pub(super) store_id: StoreId,
+    pub(super) backend: Arc<Backend>,
+    pub(super) log: Log,
+    pub(super) seal: Box<dyn CommitSeal>,
+    pub(super) seq: u64,
+    pub(super) chain: [u8; 32],
+}
+
+/// A way to hand in requests.
+#[derive(Clone, Debug)]
+pub(super) struct Submit(mpsc::Sender<Message>);
+
+impl Submit {
+    /// Hands in a checked batch of `bytes` bytes; `None` when the committer is gone.
+    pub(super) async fn submit(
+        self,
+        batch: Batch,
+        bytes: usize,
+    ) -> Option<Result<u64, CommitError>> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(Message::Commit(Request { batch, bytes, answer })).await.ok()?;
+        answered.await.ok()
+    }
+}
+
+impl Committer {
+    pub(super) fn start(start: Start) -> io::Result<Self> {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let worker = Worker { state: start, failed: None, receiver };
+        let thread =
+            thread::Builder::new().name("kista-committer".into()).spawn(move || worker.run())?;
+        Ok(Self { sender, thread: Mutex::new(Some(thread)) })
+    }
+
+    pub(super) fn submitter(&self) -> Submit {
+        Submit(self.sender.clone())
+    }
+
+    /// Has the Close record written and the index flushed behind all that was handed in, and waits
+    /// for the thread's end. Blocking.
+    pub(super) fn close(&self) -> Result<(), Arc<WriteError>> {
+        let (done, closed) = std_mpsc::sync_channel(1);
+        let mut message = Message::Close(done);
+        // Not `blocking_send`, which panics on an async thread instead of blocking it.
+        while let Err(TrySendError::Full(unsent)) = self.sender.try_send(message) {
+            message = unsent;
+            thread::sleep(FULL_QUEUE_PAUSE);
+        }
+        let outcome = closed.recv().ok();
+        self.join();
+        outcome.unwrap_or_else(|| Err(Arc::new(WriteError::Stopped)))
+    }
+
+    fn join(&self) {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take() {
+            // Its panic has been told by the requests that it left unanswered.
+            drop(thread.join());
+        }
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        // The last sender but for this one is gone, so this ends the thread.
+        let (closed, _) = mpsc::channel(1);
+        self.sender = closed;
+        self.join();
+    }
+}
+
+enum Message {
+    Commit(Request),
+    Close(Closer),
+}
+
+/// Where the one who closes waits.
+type Closer = std_mpsc::SyncSender<Result<(), Arc<WriteError>>>;
+
+struct Request {
+    batch: Batch,
+    bytes: usize,
+    answer: oneshot::Sender<Result<u64, CommitError>>,
+}
+
+/// What the thread owns.
+struct Worker {
+    state: Start,
+    /// Why writing has ended. It is never tried again: after a failed sync the kernel may have
+    /// dropped the pages and call the next sync a success.
+    failed: Option<Arc<WriteError>>,
+    receiver: mpsc::Receiver<Message>,
+}
+
+impl Worker {
+    fn run(mut self) {
+        while let Some(message) = self.receiver.blocking_recv() {
+            let (group, close) = self.gather(message);
+            self.commit(group);
+            if let Some(done) = close {
+                let outcome = self.close();
+                // Answer those who came too late before the one who closes goes on.
+                self.receiver.close();
+                while let Ok(message) = self.receiver.try_recv() {
+                    if let Message::Commit(request) = message {
+                        tell(request, Err(CommitError::Closed));
+                    }
+                }
+                // Dropped first: whoever hears of the end may open the folder again at once.
+                drop(self);
+                drop(done.send(outcome));
+                return;
+            }
+        }
+    }
+
+    /// Takes what waits, without waiting for more: while a sync runs, the next group gathers.
+    fn gather(&mut self, first: Message) -> (Vec<Request>, Option<Closer>) {
+        let mut group = Vec::new();
+        let mut bytes = 0;
+        let mut message = Some(first);
+        while let Some(taken) = message {
+            match taken {
+                Message::Commit(request) => {
+                    bytes += request.bytes;
+                    group.push(request);
+                }
+                Message::Close(done) => return (group, Some(done)),
+            }
+            let full = group.len() >= GROUP_REQUESTS || bytes >= GROUP_BYTES;
+            message = if full { None } else { self.receiver.try_recv().ok() };
+        }
+        (group, None)
+    }
+
+    /// Judges a group, writes what passes as one record, and answers all.
+    ///
+    /// A loser is answered after the sync too: it may have lost to a neighbour that is not durable
+    /// before.
+    fn commit(&mut self, group: Vec<Request>) {
+        let verdicts = match &self.failed {
+            Some(cause) => {
+                group.iter().map(|_| Err(CommitError::Failed(Arc::clone(cause)))).collect()
+            }
+            None => self.state.judge(&group),
+        };
+        let mut answer = Ok(self.state.seq);
+        if verdicts.iter().any(Result::is_ok) {
+            let accepted = group.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_ok());
+            let writes = accepted.flat_map(|(request, _)| writes_of(&request.batch));
+            answer = self.state.write(writes).map_err(Arc::new);
+        }
+        if let Err(cause) = &answer {
+            self.failed = Some(Arc::clone(cause));
+        }
+        for (request, verdict) in group.into_iter().zip(verdicts) {
+            let answer = match (&answer, verdict) {
+                (Ok(seq), Ok(())) => Ok(*seq),
+                (Ok(_), Err(refused)) => Err(refused),
+                (Err(cause), _) => Err(CommitError::Failed(Arc::clone(cause))),
+            };
+            tell(request, answer);
+        }
+    }
+
+    fn close(&mut self) -> Result<(), Arc<WriteError>> {
+        if let Some(cause) = &self.failed {
+            return Err(Arc::clone(cause));
+        }
+        self.state.write(std::iter::empty()).map_err(Arc::new)?;
+        self.state.backend.flush().map_err(|error| Arc::new(WriteError::Index(error)))
+    }
+}
+
+/// What the record under each key will be once the group is written.
+type Overlay<'g> = HashMap<&'g [u8], Option<RecordHeader>>;
+
+impl Start {
+    /// Says of each request whether it is written, in their order: each sees those before it.
+    fn judge(&mut self, group: &[Request]) -> Vec<Result<(), CommitError>> {
+        let mut overlay = Overlay::new();
+        group.iter().map(|request| self.judge_one(&request.batch, &mut overlay)).collect()
+    }
+
+    fn judge_one<'g>(
+        &mut self,
+        batch: &'g Batch,
+        overlay: &mut Overlay<'g>,
+    ) -> Result<(), CommitError> {
+        if self.backend.takes_conflict() {
+            return Err(CommitError::Conflict);
+        }
+        for precondition in &batch.preconditions {
+            let expected = match precondition {
+                Precondition::Absent(_) => None,
+                Precondition::Header(_, header) => Some(*header),
+            };
+            if self.header(precondition.key(), overlay)? != expected {
+                return Err(CommitError::Conflict);
+            }
+        }
+        // Kept apart until the seal agrees: a refused batch leaves no trace.
+        let mut own = Overlay::new();
+        let mut changes = Vec::with_capacity(batch.writes.len());
+        for (key, record) in writes_of(batch) {
+            let old = match own.get(key) {
+                Some(header) => *header,
+                None => self.header(key, overlay)?,
+            };
+            let new = record.and_then(RecordHeader::of);
+            own.insert(key, new);
+            changes.push(Change { key, old, new });
+        }
+        self.seal.stage(&changes).map_err(|_| CommitError::StaleTerm)?;
+        overlay.extend(own);
+        Ok(())
+    }
+
+    fn header(
+        &self,
+        key: &[u8],
+        overlay: &Overlay<'_>,
+    ) -> Result<Option<RecordHeader>, CommitError> {
+        match overlay.get(key) {
+            Some(header) => Ok(*header),
+            None => self.backend.header(key).map_err(|error| CommitError::Index(Arc::new(error))),
+        }
+    }
+
+    /// Writes one record, syncs it, brings it into the index, and returns its sequence.
+    fn write<'a>(
+        &mut self,
+        writes: impl Iterator<Item = WriteRef<'a>> + Clone,
+    ) -> Result<u64, WriteError> {
+        let (seq, prev_chain) = (self.seq + 1, self.chain);
+        let head_len = self.seal.head_len();
+        let length = record_len(writes.clone(), head_len);
+        let segment_id = self.log.make_room(length, seq, prev_chain)?;
+        let draft = Draft::new(&Place { seq, segment_id, prev_chain }, writes.clone(), head_len);
+        let sealed = self.seal.seal(&HeadPlace { seq, prev_chain, digest: draft.digest() });
+        if sealed.len() != head_len {
+            return Err(WriteError::HeadLength { announced: head_len, given: sealed.len() });
+        }
+        let (record, chain) = draft.finish(self.store_id, &sealed);
+        self.log.append(record)?;
+        (self.seq, self.chain) = (seq, chain);
+        self.backend.apply(writes, seq, &sealed).map_err(WriteError::Index)?;
+        self.seal.durable(seq, chain);
+        Ok(seq)
+    }
+}
+
+/// The writes of a batch, as the journal and the index take them.
+fn writes_of(batch: &Batch) -> impl Iterator<Item = WriteRef<'_>> + Clone {
+    batch.writes.iter().map(|write| (write.key.as_slice(), write.record.as_deref()))
+}
+
+fn tell(request: Request, answer: Result<u64, CommitError>) {
+    // Nobody listens when the caller was dropped while waiting; the batch stands all the same.
+    drop(request.answer.send(answer));
+}

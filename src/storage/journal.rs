@@ -1,0 +1,143 @@
+use std::{
+    fs::OpenOptions,
+    io,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
+};
+
+use super::{
+    OpenError, StoreId, WriteError,
+    record::{BLOCK, SegmentId, padded},
+    replay::{End, cannot},
+    segment::{HEADER_BYTES, Header, Preparation, Segment, Spare, sync_folder},
+};
+
+/// The end of the journal, open for appending.
+#[derive(Debug)]
+pub(super) struct Writer {
+    folder: PathBuf,
+    store_id: StoreId,
+    generation: u64,
+    /// Length of the segments to come.
+    segment_bytes: u64,
+    segment: Segment,
+    /// Where the next record goes.
+    offset: u64,
+    /// The segment behind this one.
+    next: Option<Preparation>,
+}
+
+impl Writer {
+    /// Makes the first segment of a new store, durably.
+    pub(super) fn create(
+        folder: &Path,
+        store_id: StoreId,
+        generation: u64,
+        segment_bytes: u64,
+    ) -> Result<(), OpenError> {
+        let make = || {
+            let spare =
+                Spare::prepare(folder, whole_blocks(segment_bytes), &AtomicBool::new(false))?;
+            let id = random_id()?;
+            let header = Header { store_id, generation, id, first_seq: 1, prev_chain: [0; 32] };
+            spare.install(folder, &header)?;
+            sync_folder(folder.parent().unwrap_or(folder))
+        };
+        make().map_err(|source| cannot(folder, source))
+    }
+
+    /// Opens the journal behind its last record.
+    pub(super) fn open(folder: &Path, end: &End, segment_bytes: u64) -> Result<Self, OpenError> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&end.file)
+            .map_err(|source| cannot(&end.file, source))?;
+        // A file that was cut between two blocks has no room in its last, torn one.
+        let bytes = end.bytes - end.bytes % BLOCK as u64;
+        Ok(Self {
+            folder: folder.into(),
+            store_id: end.header.store_id,
+            generation: end.header.generation,
+            segment_bytes: whole_blocks(segment_bytes),
+            segment: Segment { file, path: end.file.clone(), id: end.header.id, bytes },
+            offset: end.offset,
+            next: None,
+        })
+    }
+
+    /// Makes room for a record of `length` bytes, in the next segment if need be, and names the
+    /// segment that the record must carry.
+    pub(super) fn make_room(
+        &mut self,
+        length: usize,
+        seq: u64,
+        prev_chain: [u8; 32],
+    ) -> Result<SegmentId, WriteError> {
+        let needed = padded(length) as u64;
+        if self.offset + needed > self.segment.bytes {
+            self.roll(needed, seq, prev_chain).map_err(|source| self.failed(source))?;
+        }
+        Ok(self.segment.id)
+    }
+
+    /// Appends a record with a zero block behind it, and syncs. An error means that nobody knows
+    /// what is on the disk: nothing may be appended after it.
+    pub(super) fn append(&mut self, mut record: Vec<u8>) -> Result<(), WriteError> {
+        let length = padded(record.len());
+        record.resize(length, 0);
+        let end = self.offset + length as u64;
+        // The zero block is the plain end; at the segment's end there is none.
+        if end < self.segment.bytes {
+            record.resize(length + BLOCK, 0);
+        }
+        let file = &self.segment.file;
+        let written = file.write_all_at(&record, self.offset).and_then(|()| file.sync_data());
+        written.map_err(|source| self.failed(source))?;
+        self.offset = end;
+        self.prepare_next();
+        Ok(())
+    }
+
+    /// Goes on in the next segment, whose header names the last sequence and chain of this one.
+    fn roll(&mut self, needed: u64, first_seq: u64, prev_chain: [u8; 32]) -> io::Result<()> {
+        let bytes = self.segment_bytes.max(HEADER_BYTES + needed);
+        let prepared = self.next.take().map(Preparation::finish);
+        let running = AtomicBool::new(false);
+        let mut spare = match prepared {
+            Some(Ok(spare)) => spare,
+            // Its error may be over by now; if it is not, this is where it counts.
+            Some(Err(_)) | None => Spare::prepare(&self.folder, bytes, &running)?,
+        };
+        spare.lengthen(bytes, &running)?;
+        let (store_id, generation) = (self.store_id, self.generation);
+        let header = Header { store_id, generation, id: random_id()?, first_seq, prev_chain };
+        self.segment = spare.install(&self.folder, &header)?;
+        self.offset = HEADER_BYTES;
+        Ok(())
+    }
+
+    /// Has the next segment written once this one is half full: earlier it would only double what
+    /// a small store takes, later a burst might wait for it.
+    fn prepare_next(&mut self) {
+        if self.next.is_none() && self.offset > self.segment.bytes / 2 {
+            // Without a thread the segment is written when it is needed.
+            self.next = Preparation::start(&self.folder, self.segment_bytes).ok();
+        }
+    }
+
+    fn failed(&self, source: io::Error) -> WriteError {
+        WriteError::Journal { file: self.segment.path.clone(), offset: self.offset, source }
+    }
+}
+
+fn whole_blocks(bytes: u64) -> u64 {
+    bytes.max(2 * HEADER_BYTES).next_multiple_of(BLOCK as u64)
+}
+
+fn random_id() -> io::Result<SegmentId> {
+    let mut id = [0; 8];
+    getrandom::fill(&mut id).map_err(io::Error::other)?;
+    Ok(id)
+}

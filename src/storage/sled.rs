@@ -1,0 +1,178 @@
+use std::{
+    any::Any,
+    fs::{self, DirBuilder, File},
+    io,
+    ops::Bound,
+    os::unix::fs::DirBuilderExt as _,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
+
+use super::{IndexError, batch, record::WriteRef};
+
+/// Memory that the engine keeps pages in, in bytes. No bound on what it takes in all: that grows
+/// with the number of pages too.
+const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+/// Length of the engine's segments in bytes; a page of more than a quarter is a blob file, which
+/// sled neither syncs nor gives back. A page holds up to 17 entries, so that its own 512 KiB are
+/// too short for chunks of 7,988 bytes under the longest keys (40 blob files for 600 of them), and
+/// for some under keys of 133 bytes. Writing was as fast with either length.
+const SEGMENT_BYTES: usize = 1024 * 1024;
+/// Named, because the engine's own export and import rename its default tree.
+const TREE: &str = "records";
+/// Where the head stands: be64 seq || sealed head.
+const HEAD_KEY: &[u8] = &[0x01];
+
+/// The index of a store in a folder of sled 0.34.
+///
+/// Nothing is durable because sled says so: its `flush` is no fsync, and after a power cut it may
+/// not open, or may open with its newest writes missing. So it is never waited for, and rebuilt
+/// from the journal when it is broken. It panics on damage: every call is guarded.
+#[derive(Debug)]
+pub(super) struct Index {
+    folder: PathBuf,
+    tree: ::sled::Tree,
+    db: ::sled::Db,
+}
+
+/// What the index says that it holds: everything up to this head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Claim {
+    pub(super) seq: u64,
+    pub(super) sealed: Vec<u8>,
+}
+
+impl Index {
+    /// Opens the index in this folder, or makes an empty one. Opening rewrites a damaged folder:
+    /// one that failed is [set aside](set_aside), not opened again.
+    pub(super) fn open(folder: &Path) -> Result<Self, IndexError> {
+        guarded(folder, || {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            let config = ::sled::Config::new().path(folder).cache_capacity(CACHE_BYTES);
+            let db = config.segment_size(SEGMENT_BYTES).open()?;
+            let tree = db.open_tree(TREE)?;
+            Ok(Self { folder: folder.into(), tree, db })
+        })
+    }
+
+    /// The newest head, or `None` when the index is empty.
+    pub(super) fn claim(&self) -> Result<Option<Claim>, IndexError> {
+        self.guarded(|| {
+            let Some(head) = self.tree.get(HEAD_KEY)? else {
+                return if self.tree.is_empty() { Ok(None) } else { Err(Failure::NoHead) };
+            };
+            let (seq, sealed) = head.split_first_chunk::<8>().ok_or(Failure::NoHead)?;
+            Ok(Some(Claim { seq: u64::from_be_bytes(*seq), sealed: sealed.to_vec() }))
+        })
+    }
+
+    /// Shows the record under a key to `read`, without copying it.
+    pub(super) fn read<R>(
+        &self,
+        key: &[u8],
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>, IndexError> {
+        self.guarded(|| Ok(self.tree.get(key)?.map(|record| read(&record))))
+    }
+
+    pub(super) fn list(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Vec<u8>>, IndexError> {
+        self.guarded(|| {
+            let mut keys = Vec::new();
+            let range = (batch::list_from(prefix, after), Bound::Unbounded);
+            for key in self.tree.range::<&[u8], _>(range).keys().take(limit) {
+                let key = key?;
+                if !key.starts_with(prefix) {
+                    break;
+                }
+                keys.push(key.to_vec());
+            }
+            Ok(keys)
+        })
+    }
+
+    /// Applies writes that are durable in the journal, together with the head that covers them.
+    pub(super) fn apply<'a>(
+        &self,
+        writes: impl Iterator<Item = WriteRef<'a>>,
+        seq: u64,
+        sealed: &[u8],
+    ) -> Result<(), IndexError> {
+        let mut batch = ::sled::Batch::default();
+        for (key, record) in writes {
+            match record {
+                Some(record) => batch.insert(key, record),
+                None => batch.remove(key),
+            }
+        }
+        batch.insert(HEAD_KEY, [&seq.to_be_bytes(), sealed].concat());
+        self.guarded(|| Ok(self.tree.apply_batch(batch)?))
+    }
+
+    /// Brings the index to the disk, so that the next start has little to replay.
+    pub(super) fn flush(&self) -> Result<(), IndexError> {
+        self.guarded(|| {
+            self.db.flush()?;
+            // sled's flush is a sync_file_range, which leaves the file's length to chance.
+            Ok(File::open(self.folder.join("db"))?.sync_data()?)
+        })
+    }
+
+    /// Closes an index that failed; its last words do not matter.
+    pub(super) fn discard(self) {
+        let folder = self.folder.clone();
+        let dropped = guarded(&folder, || {
+            drop(self);
+            Ok(())
+        });
+        drop(dropped);
+    }
+
+    fn guarded<R>(&self, call: impl FnOnce() -> Result<R, Failure>) -> Result<R, IndexError> {
+        guarded(&self.folder, call)
+    }
+}
+
+/// Moves a broken index out of the way, where it stays for examination until the next one breaks.
+pub(super) fn set_aside(folder: &Path) -> io::Result<()> {
+    let aside = folder.with_extension("broken");
+    for step in [fs::remove_dir_all(&aside), fs::rename(folder, &aside)] {
+        match step {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Why a call failed, before the folder is named.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Sled(#[from] ::sled::Error),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("it holds records but no head")]
+    NoHead,
+}
+
+/// Turns the engine's errors and panics into one error.
+fn guarded<R>(folder: &Path, call: impl FnOnce() -> Result<R, Failure>) -> Result<R, IndexError> {
+    // A panic may leave sled's state half changed. It is not used for more than reads after that:
+    // the committer stops at the first error, and attaching starts again with a fresh index.
+    let reason = match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(answer)) => return Ok(answer),
+        Ok(Err(failure)) => failure.to_string(),
+        Err(panic) => format!("the engine panicked: {}", panic_text(panic.as_ref())),
+    };
+    Err(IndexError { folder: folder.into(), reason })
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
+}
