@@ -1,11 +1,10 @@
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::ApiError;
 use crate::{
-    clock::Timestamp,
     secret::SecretString,
     token::{Entry, TokenSpec},
 };
@@ -124,15 +123,15 @@ pub struct AuthReply {
 }
 
 impl AuthReply {
-    /// What is told of a token as it stands at `now`.
-    pub fn of_entry(client_token: SecretString, entry: &Entry, now: Timestamp) -> Self {
+    /// What is told of a token that has just been given `ttl`, zero for ever.
+    pub fn of_entry(client_token: SecretString, entry: &Entry, ttl: Duration) -> Self {
         Self {
             client_token,
             accessor: entry.accessor.clone(),
             policies: entry.policies.clone(),
             display_name: entry.display_name.clone(),
             metadata: entry.meta.clone(),
-            lease_duration: entry.ttl_left(now).map_or(0, |left| left.as_secs()),
+            lease_duration: ttl.as_secs(),
             renewable: entry.renewable,
             orphan: entry.is_orphan(),
             num_uses: entry.uses_left.unwrap_or(0),

@@ -27,12 +27,15 @@ use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
 use super::{
+    body::Bodies,
     pulse::{Expiry, Heads, Pulse, Pulsed},
+    router::{Origin, router},
     tls::{self, TlsError},
 };
 use crate::{
     config::{Limits, Listener, Transport},
     gate::Connection,
+    pipeline::Kista,
 };
 
 /// The server cannot listen.
@@ -107,8 +110,19 @@ impl Server {
         self.address
     }
 
-    /// Serves until `shutdown` ends; then stops accepting, lets running requests end within
+    /// Serves `kista` until `shutdown` ends; then stops accepting, lets running requests end within
     /// 30 seconds, and closes what is left.
+    pub async fn run(self, kista: Kista, shutdown: impl Future<Output = ()>) {
+        let bodies = Bodies::new(self.limits);
+        let is_tls = self.tls.is_some();
+        let connected = move |connection| {
+            let (kista, bodies) = (kista.clone(), bodies.clone());
+            router(Origin { kista, bodies, connection, is_tls })
+        };
+        self.serve(connected, shutdown).await;
+    }
+
+    /// The same for any router.
     pub(super) async fn serve<R>(self, router: R, shutdown: impl Future<Output = ()>)
     where
         R: Fn(Connection) -> Router + Send + Sync + 'static,

@@ -119,8 +119,7 @@ impl Identified {
                 let created = ground.tokens.create(spec, Some(&self.session)).await;
                 let created = created.map_err(refusal)?;
                 reply.warnings.extend(created.warnings.iter().map(ToString::to_string));
-                let now = ground.clock.now();
-                Some(AuthReply::of_entry(created.token, &created.entry, now))
+                Some(AuthReply::of_entry(created.token, &created.entry, created.entry.ttl))
             }
         };
         Ok((reply, auth))

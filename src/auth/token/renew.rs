@@ -55,7 +55,7 @@ impl TokenMethod {
         token: SecretString,
     ) -> Result<Reply<Nothing>, ApiError> {
         let renewed = self.tokens.renew(session, increment, permit.ttl()).await.map_err(refusal)?;
-        let reply = Reply::show(AuthReply::of_entry(token, &renewed.entry, permit.now()));
+        let reply = Reply::show(AuthReply::of_entry(token, &renewed.entry, renewed.ttl));
         let warnings = renewed.warnings.iter().map(ToString::to_string);
         Ok(warnings.fold(reply, Reply::with_warning))
     }
