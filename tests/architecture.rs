@@ -2,13 +2,9 @@
 //!
 //! The floors are read from `docs/ARCHITECTURE.md`, so that what is drawn there is what holds.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs};
 
-use crate::source::{Mention, mentions};
+use crate::source::{Mention, Source, files, mentions, root};
 
 /// Which crates only some folders may name. A path ending in `/` is a folder, else one file.
 const HOMES: &[(&[&str], &[&str])] = &[
@@ -69,7 +65,7 @@ fn every_folder_has_its_floor() {
 fn foreign_crates_stay_in_their_homes() {
     let faults: Vec<String> = library_sources()
         .iter()
-        .chain(&sources("cli/src"))
+        .chain(&files("cli/src"))
         .flat_map(|file| homeless(&file.path, &mentions(&file.text, &file.module)))
         .collect();
     assert!(faults.is_empty(), "crates named outside their home:\n{}", faults.join("\n"));
@@ -129,6 +125,12 @@ fn a_crate_away_from_home_is_found() {
 /// Name of a folder of `src/` to its floor and its place in the list.
 type Floors = BTreeMap<String, (u32, usize)>;
 
+fn library_sources() -> Vec<Source> {
+    let mut found = files("src");
+    found.retain(|file| file.path != "src/lib.rs");
+    found
+}
+
 fn floors() -> Floors {
     let text = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
     let drawn = text.split("```floors\n").nth(1).unwrap().split("```").next().unwrap();
@@ -182,49 +184,4 @@ fn homeless(path: &str, mentions: &[Mention]) -> Vec<String> {
 fn folder(path: &str) -> &str {
     let inside = path.strip_prefix("src/").unwrap_or(path);
     inside.split('/').next().unwrap_or(inside).trim_end_matches(".rs")
-}
-
-struct Source {
-    path: String,
-    module: String,
-    text: String,
-}
-
-fn library_sources() -> Vec<Source> {
-    let mut found = sources("src");
-    found.retain(|file| file.path != "src/lib.rs");
-    found
-}
-
-fn sources(under: &str) -> Vec<Source> {
-    let mut files = Vec::new();
-    walk(&root().join(under), &mut files);
-    files.sort();
-    files
-        .iter()
-        .map(|file| {
-            let inside = file.strip_prefix(root().join(under)).unwrap().to_str().unwrap();
-            let module = inside.trim_end_matches(".rs").trim_end_matches("/mod");
-            Source {
-                path: format!("{under}/{inside}"),
-                module: module.replace('/', "::"),
-                text: fs::read_to_string(file).unwrap(),
-            }
-        })
-        .collect()
-}
-
-fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            walk(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }

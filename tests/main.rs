@@ -1,4 +1,8 @@
 //! Tests of the whole: one binary, so that everything is linked once.
+//!
+//! - `architecture.rs`, `forged.rs`: what must not be written
+//! - `routes.rs`: the library's vault, asked without HTTP
+//! - `leaks.rs`, `damage.rs`: the real binary, and the files that it makes
 
 #![expect(
     clippy::indexing_slicing,
@@ -7,5 +11,9 @@
 )]
 
 mod architecture;
+mod damage;
 mod forged;
+mod leaks;
+mod routes;
 mod source;
+mod support;

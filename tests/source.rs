@@ -1,5 +1,11 @@
 //! Just enough of Rust's grammar to see which modules and crates a file names.
 
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
 /// A path in a file that begins at the root of the library or with a foreign crate.
 #[derive(Debug)]
 pub(super) struct Mention {
@@ -206,4 +212,60 @@ fn character_or_lifetime(rest: &str) -> usize {
         (Some('\\'), _) | (Some(_), Some('\'')) => quoted(rest, '\''),
         _ => 1,
     }
+}
+
+/// The types that `src/` implements `name` for.
+pub(super) fn implementors(name: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for file in files("src") {
+        let tokens: Vec<_> = tokens(&file.text).into_iter().map(|token| token.1).collect();
+        let implementations = tokens.windows(4).filter(|words| words[..3] == ["impl", name, "for"]);
+        found.extend(implementations.map(|words| words[3].to_owned()));
+    }
+    found
+}
+
+/// One file of Rust.
+pub(super) struct Source {
+    /// From the project's root, with slashes.
+    pub(super) path: String,
+    /// The module that it is: `token::store`.
+    pub(super) module: String,
+    /// What it holds.
+    pub(super) text: String,
+}
+
+/// Every file of Rust under a folder of the project.
+pub(super) fn files(under: &str) -> Vec<Source> {
+    let mut files = Vec::new();
+    walk(&root().join(under), &mut files);
+    files.sort();
+    files
+        .iter()
+        .map(|file| {
+            let inside = file.strip_prefix(root().join(under)).unwrap().to_str().unwrap();
+            let module = inside.trim_end_matches(".rs").trim_end_matches("/mod");
+            Source {
+                path: format!("{under}/{inside}"),
+                module: module.replace('/', "::"),
+                text: fs::read_to_string(file).unwrap(),
+            }
+        })
+        .collect()
+}
+
+fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            walk(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// The project's root.
+pub(super) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }

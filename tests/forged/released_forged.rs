@@ -1,0 +1,7 @@
+//! Only the gate makes an answer that may leave, after it has written the line.
+
+use kista::gate::Released;
+
+fn main() {
+    let _answer = Released { status: 200, retry_after: None, body: Default::default() };
+}

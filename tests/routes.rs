@@ -1,0 +1,181 @@
+//! Every route there is, asked by those who may not: with no token, with a token that may do nothing,
+//! without sudo, and while sealed.
+
+use std::collections::BTreeSet;
+
+use kista::{
+    auth::token::TokenMethod,
+    engines::kv2::Kv2,
+    gate::{Access, Operation, Public},
+    route::Engine,
+    system::System,
+};
+
+use crate::{
+    source,
+    support::{Answer, TestVault},
+};
+
+struct Route {
+    operation: Operation,
+    path: String,
+    access: Access,
+    wing: &'static str,
+}
+
+/// Every route of every wing, with something in the place of its parameters.
+fn routes() -> Vec<Route> {
+    let mut all = of::<System>("System", "sys/");
+    all.extend(of::<TokenMethod>("TokenMethod", "auth/token/"));
+    all.extend(of::<Kv2>("Kv2", "secret/"));
+    all
+}
+
+fn of<E: Engine>(wing: &'static str, mount: &str) -> Vec<Route> {
+    let concrete = |pattern: &str| pattern.replace("{*path}", "a/b").replace("{name}", "a");
+    let routes = E::routes().all().iter();
+    routes
+        .map(|route| Route {
+            operation: route.operation,
+            path: format!("{mount}{}", concrete(route.pattern)),
+            access: route.needs.access,
+            wing,
+        })
+        .collect()
+}
+
+#[test]
+fn every_wing_is_in_the_table() {
+    let listed: BTreeSet<_> = routes().iter().map(|route| route.wing.to_owned()).collect();
+    assert_eq!(source::implementors("Engine"), listed);
+}
+
+#[test]
+fn these_and_no_others_are_public() {
+    let public: Vec<_> = Public::ALL.iter().map(|public| public.path()).collect();
+    assert_eq!(public, ["sys/init", "sys/seal-status", "sys/unseal", "sys/health", "sys/leader"]);
+}
+
+#[test]
+fn these_and_no_others_need_sudo() {
+    assert_eq!(
+        with(Access::Sudo),
+        [
+            "List auth/token/accessors",
+            "List auth/token/accessors/",
+            "Write auth/token/create-orphan",
+            "Write auth/token/revoke-orphan",
+            "Write sys/seal",
+        ]
+    );
+}
+
+#[test]
+fn these_and_no_others_judge_their_callers_themselves() {
+    assert_eq!(with(Access::Holder), ["Read sys/internal/ui/mounts/a/b"]);
+}
+
+fn with(access: Access) -> Vec<String> {
+    let routes = routes();
+    let found = routes.iter().filter(|route| route.access == access);
+    let mut found: Vec<_> =
+        found.map(|route| format!("{:?} {}", route.operation, route.path)).collect();
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn no_route_answers_without_a_token() {
+    let vault = TestVault::open().await;
+    for token in [None, Some(""), Some("hvs.unknown"), Some(vault.root.trim_start_matches("hvs."))]
+    {
+        for route in routes() {
+            let answer = vault.call(token, route.operation, &route.path, "{}").await;
+            assert_eq!(answer.status, 403, "{:?} {}: {answer:?}", route.operation, route.path);
+            assert_eq!(answer.json(), serde_json::json!({"errors": ["permission denied"]}));
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_route_answers_a_token_whose_policy_says_nothing() {
+    let vault = TestVault::open().await;
+    vault.policy("elsewhere", r#"path "other/*" { capabilities = ["read"] }"#).await;
+    for route in routes() {
+        let token = vault.token(&["elsewhere"]).await;
+        let answer = vault.call(Some(&token), route.operation, &route.path, "{}").await;
+        assert_eq!(answer.status, 403, "{:?} {}: {answer:?}", route.operation, route.path);
+        assert!(answer.json()["data"].is_null(), "{answer:?}");
+    }
+    assert!(!sealed(&vault).await);
+}
+
+#[tokio::test]
+async fn sudo_is_asked_for_where_the_table_says() {
+    let vault = TestVault::open().await;
+    let all =
+        r#"path "*" { capabilities = ["create", "read", "update", "patch", "delete", "list"] }"#;
+    vault.policy("no-sudo", all).await;
+    for route in routes() {
+        // A token of its own for each: some of them end the one they are called with.
+        let token = vault.token(&["no-sudo"]).await;
+        let answer = vault.call(Some(&token), route.operation, &route.path, "{}").await;
+        let denied = answer.status == 403 && answer.text.contains("permission denied");
+        let name = format!("{:?} {}: {answer:?}", route.operation, route.path);
+        match route.access {
+            Access::Sudo => assert!(denied, "{name}"),
+            Access::Token | Access::Holder => assert!(!denied && answer.status != 405, "{name}"),
+        }
+    }
+    assert!(!sealed(&vault).await);
+}
+
+#[tokio::test]
+async fn while_sealed_only_public_routes_answer() {
+    let vault = TestVault::open().await;
+    vault.seal().await;
+    for token in [None, Some(vault.root.as_str())] {
+        for route in routes() {
+            let answer = vault.call(token, route.operation, &route.path, "{}").await;
+            assert_eq!(answer.status, 503, "{:?} {}: {answer:?}", route.operation, route.path);
+            assert_eq!(answer.json(), serde_json::json!({"errors": ["Vault is sealed"]}));
+        }
+    }
+    assert!(sealed(&vault).await);
+    vault.unseal().await;
+    assert_eq!(vault.as_root(Operation::Read, "sys/mounts", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn absent_and_forbidden_look_the_same() {
+    let vault = TestVault::open().await;
+    vault.as_root(Operation::Write, "secret/data/there", r#"{"data":{"a":1}}"#).await;
+    vault.policy("elsewhere", r#"path "other/*" { capabilities = ["read"] }"#).await;
+    let token = vault.token(&["elsewhere"]).await;
+    let ask =
+        async |path: &str| -> Answer { vault.call(Some(&token), Operation::Read, path, "").await };
+    let there = ask("secret/data/there").await;
+    for path in ["secret/data/absent", "nowhere/at/all", "sys/mounts", "sys/no/such/route"] {
+        let absent = ask(path).await;
+        assert_eq!((absent.status, absent.text), (there.status, there.text.clone()), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_ends_when_its_time_is_up() {
+    let vault = TestVault::open().await;
+    vault.policy("reader", r#"path "secret/*" { capabilities = ["read"] }"#).await;
+    let body = r#"{"policies":["reader"],"ttl":"10m"}"#;
+    let made = vault.as_root(Operation::Write, "auth/token/create", body).await.json();
+    let token = made["auth"]["client_token"].as_str().unwrap();
+    let ask = || vault.call(Some(token), Operation::Read, "secret/data/x", "");
+    vault.clock.advance(std::time::Duration::from_secs(599));
+    assert_eq!(ask().await.status, 404);
+    vault.clock.advance(std::time::Duration::from_secs(2));
+    assert_eq!(ask().await.status, 403);
+}
+
+async fn sealed(vault: &TestVault) -> bool {
+    let status = vault.call(None, Operation::Read, "sys/seal-status", "").await.json();
+    status["sealed"].as_bool().unwrap()
+}

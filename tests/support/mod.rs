@@ -1,0 +1,24 @@
+//! What whole-vault tests stand on.
+//!
+//! - `vault.rs`: [`TestVault`], the library's vault over a folder that goes away
+//! - `process.rs`: [`Process`], the real binary over such a folder
+
+mod process;
+mod vault;
+
+pub(crate) use process::{Kept, Process};
+pub(crate) use vault::TestVault;
+
+/// Status and text of an answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    /// The body as JSON; an empty one is `null`.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
+}

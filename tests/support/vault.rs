@@ -1,0 +1,111 @@
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use kista::{
+    clock::{Clock, ManualClock, Timestamp},
+    gate::{Connection, Head, Media, Operation, Query, Released, RequestPath},
+    pipeline::Kista,
+    seal::{NewSlot, ShareCounts},
+    secret::{SecretBytes, SecretString},
+    storage::Options,
+    token::TtlLimits,
+    vault::{Settings, Vault},
+};
+use tempfile::TempDir;
+
+use super::Answer;
+
+/// An open vault with `secret/` mounted, a root token, and a clock turned by hand.
+pub(crate) struct TestVault {
+    pub(crate) root: String,
+    pub(crate) clock: Arc<ManualClock>,
+    kista: Kista,
+    share: String,
+    _folder: TempDir,
+}
+
+impl TestVault {
+    pub(crate) async fn open() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_767_225_600_000)));
+        let month = Duration::from_secs(768 * 3600);
+        let settings = Settings {
+            data: folder.path().join("data"),
+            ttl: TtlLimits { default: month, max: month },
+            audit_file: None,
+            storage: Options { segment_bytes: 1024 * 1024 },
+        };
+        let vault = Vault::start(settings, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+        let slot = NewSlot::Shares(ShareCounts::new(1, 1).unwrap());
+        let made = vault.initialize(vec![slot]).await.unwrap();
+        let share = made.shares[0].expose(|bytes| data_encoding::HEXLOWER.encode(bytes));
+        let root = made.root_token.expose(str::to_owned);
+        let opened = Self { root, clock, kista: Kista::new(vault), share, _folder: folder };
+        opened.unseal().await;
+        let mount = r#"{"type":"kv","options":{"version":"2"}}"#;
+        let answer = opened.as_root(Operation::Write, "sys/mounts/secret", mount).await;
+        assert_eq!(answer.status, 204, "{answer:?}");
+        opened
+    }
+
+    pub(crate) async fn unseal(&self) {
+        self.kista.vault().submit_share(&self.share).await.unwrap();
+        assert!(!self.kista.vault().status().is_sealed);
+    }
+
+    pub(crate) async fn seal(&self) {
+        self.kista.vault().seal().await;
+    }
+
+    pub(crate) async fn as_root(&self, operation: Operation, path: &str, body: &str) -> Answer {
+        self.call(Some(&self.root), operation, path, body).await
+    }
+
+    /// One request, as the HTTP layer would hand it on.
+    pub(crate) async fn call(
+        &self,
+        token: Option<&str>,
+        operation: Operation,
+        path: &str,
+        body: &str,
+    ) -> Answer {
+        let media = if operation == Operation::Patch { Media::MergePatch } else { Media::Json };
+        let head = Head {
+            id: "00000000-0000-4000-8000-000000000000".to_owned(),
+            operation,
+            is_head_method: false,
+            path: RequestPath::parse(path).unwrap(),
+            query: Query::default(),
+            token: token.map(SecretString::copy_of),
+            namespace: None,
+            wrap_ttl: None,
+            media,
+            connection: Connection {
+                remote: SocketAddr::from(([127, 0, 0, 1], 40_000)),
+                client_certificate: None,
+            },
+        };
+        match self.kista.begin(head).await {
+            Ok(begun) => answer(begun.call(SecretBytes::copy_of(body.as_bytes())).await),
+            Err(released) => answer(released),
+        }
+    }
+
+    /// A token with these policies and no other.
+    pub(crate) async fn token(&self, policies: &[&str]) -> String {
+        let body = serde_json::json!({"policies": policies, "no_default_policy": true});
+        let made = self.as_root(Operation::Write, "auth/token/create", &body.to_string()).await;
+        made.json()["auth"]["client_token"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn policy(&self, name: &str, text: &str) {
+        let body = serde_json::json!({ "policy": text }).to_string();
+        let path = format!("sys/policies/acl/{name}");
+        let answer = self.as_root(Operation::Write, &path, &body).await;
+        assert_eq!(answer.status, 204, "{answer:?}");
+    }
+}
+
+fn answer(released: Released) -> Answer {
+    let (status, _, body) = released.into_parts();
+    Answer { status, text: String::from_utf8(body.to_vec()).unwrap() }
+}
