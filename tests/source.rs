@@ -20,7 +20,7 @@ pub(super) struct Mention {
 /// Every such path in `text`, the source of the module `module` (`token::store`).
 pub(super) fn mentions(text: &str, module: &str) -> Vec<Mention> {
     let tokens = tokens(text);
-    let local = declared_modules(&tokens);
+    let own = own_names(&tokens);
     let mut found = Vec::new();
     let mut depth = module.split("::").count();
     let mut braces: Vec<Brace> = Vec::new();
@@ -52,7 +52,7 @@ pub(super) fn mentions(text: &str, module: &str) -> Vec<Mention> {
                     ours(&tokens, end, &mut found);
                 }
             }
-            name if is_foreign(&tokens, at) && !local.contains(&name) => {
+            name if is_foreign(&tokens, at) && !own.contains(&name) => {
                 let line = tokens[at].0;
                 found.push(Mention { line, name: name.to_owned(), is_ours: false });
             }
@@ -118,10 +118,18 @@ fn is_foreign(tokens: &[Token<'_>], at: usize) -> bool {
     starts && (word(tokens, at + 1) == "::" || matches!(before, "use" | "extern" | "crate"))
 }
 
-/// Names of `mod x;` and `mod x {`: a path that begins with one of them is no foreign crate.
-fn declared_modules<'a>(tokens: &[Token<'a>]) -> Vec<&'a str> {
-    let pairs = tokens.windows(2);
-    pairs.filter(|pair| pair[0].1 == "mod").map(|pair| pair[1].1).collect()
+/// Names that the file declares or imports as modules of its own: a path that begins with one of them
+/// names no foreign crate.
+fn own_names<'a>(tokens: &[Token<'a>]) -> Vec<&'a str> {
+    let declared = tokens.windows(2).filter(|pair| pair[0].1 == "mod").map(|pair| pair[1].1);
+    let mut names: Vec<_> = declared.collect();
+    for (at, pair) in tokens.windows(2).enumerate() {
+        if pair[0].1 == "use" && matches!(pair[1].1, "crate" | "self" | "super") {
+            let imported = tokens[at..].iter().take_while(|token| token.1 != ";");
+            names.extend(imported.map(|token| token.1).filter(|token| is_name(token)));
+        }
+    }
+    names
 }
 
 fn is_name(token: &str) -> bool {
