@@ -3,6 +3,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 /// Text that is wiped when dropped and prints as `[secret]`.
+#[derive(Default)]
 pub struct SecretString(Zeroizing<String>);
 
 impl SecretString {

@@ -234,6 +234,9 @@ fn health(vault: &Vault, head: &Head) -> Result<(u16, JsonText), ApiError> {
         cluster_name: Option<&'static str>,
         #[serde(skip_serializing_if = "Option::is_none")]
         cluster_id: Option<String>,
+        /// Kista's own: what needs an operator's look.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
     }
     let codes = HealthCodes::of(&head.query)?;
     let Status { is_initialized, is_sealed, cluster_id, .. } = vault.status();
@@ -249,6 +252,7 @@ fn health(vault: &Vault, head: &Head) -> Result<(u16, JsonText), ApiError> {
         version: VERSION,
         cluster_name: cluster_id.is_some().then_some(CLUSTER_NAME),
         cluster_id,
+        warnings: vault.unsealed().map_or_else(Vec::new, |open| open.warnings()),
     })?;
     let status = match (is_initialized, is_sealed) {
         (false, _) => codes.uninitialized,

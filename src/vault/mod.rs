@@ -64,6 +64,8 @@ struct Door {
     /// Threshold and number of shares, of a store with a slot of them.
     shares: Option<(u8, u8)>,
     progress: Option<UnsealProgress>,
+    /// The copy of the seal file that was repaired since the last unseal.
+    repaired: Option<PathBuf>,
 }
 
 /// An open vault.
@@ -75,6 +77,19 @@ pub struct Unsealed {
     pub mounts: Mounts,
     /// The store's name on the wire.
     pub cluster_id: String,
+    /// What was not as it was left when the vault was opened, a word each; told by `sys/health`. It
+    /// names no file, since anyone may ask.
+    pub notices: Vec<String>,
+}
+
+impl Unsealed {
+    /// The notices of opening, and the audit devices that cannot write now.
+    pub fn warnings(&self) -> Vec<String> {
+        let failing =
+            self.ground.audit.health().into_iter().filter(|device| device.error.is_some());
+        let failing = failing.map(|device| format!("audit_device_failing: {}", device.name));
+        self.notices.iter().cloned().chain(failing).collect()
+    }
 }
 
 /// The state as `sys/seal-status` tells it.
@@ -156,6 +171,7 @@ impl Vault {
             // Structure only, so that damage is told at start and not at the first unseal.
             drop(storage::Store::open(folder, settings.storage, &lock)?);
             door = Door::of_shares(loaded.file.shares(), &clock);
+            door.repaired = loaded.repaired;
         } else if layout::has_store(folder) && !layout::is_init_unfinished(folder) {
             return Err(StartError::SealMissing { folder: folder.clone() });
         }
@@ -235,7 +251,7 @@ impl Door {
     fn of_shares(shares: Option<(u8, u8)>, clock: &Arc<dyn Clock>) -> Self {
         let progress =
             shares.map(|(threshold, _)| UnsealProgress::new(threshold, Arc::clone(clock)));
-        Self { is_initialized: true, shares, progress }
+        Self { is_initialized: true, shares, progress, repaired: None }
     }
 }
 

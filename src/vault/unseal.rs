@@ -5,7 +5,7 @@ use std::{
 
 use super::{Settings, Unsealed, Vault};
 use crate::{
-    audit::{self, Broker, DeviceConfig, Notice},
+    audit::{self, Broker, DeviceConfig, Finding, Notice},
     barrier::{
         self, Barrier, Batch, Checkpoint, Collection, CommitError, Keyring, ReadError, Record,
         SpaceId,
@@ -162,15 +162,19 @@ impl Vault {
         let (barrier, found) = self.open_barrier(keys.opened).await?;
         let floors = Floors::over(&barrier, &self.clock);
         let mounts = Mounts::load(&barrier, &floors.tokens).await?;
-        let audit = open_audit(&barrier, &self.settings, &self.clock).await?;
-        let counts = self.door().progress.as_mut().map(seal::UnsealProgress::take_counts);
-        tell(&audit, counts.unwrap_or_default(), &found, keys.repaired)?;
+        let (audit, mut notices) = open_audit(&barrier, &self.settings, &self.clock).await?;
+        let (counts, repaired) = {
+            let mut door = self.door();
+            let counts = door.progress.as_mut().map(seal::UnsealProgress::take_counts);
+            (counts.unwrap_or_default(), door.repaired.take().or(keys.repaired))
+        };
+        notices.extend(tell(&audit, counts, &found, repaired)?);
         let cluster_id = uuid_text(&barrier.keyring().store_id().0);
         let Floors { policies, tokens } = floors;
         let clock = Arc::clone(&self.clock);
         let ttl = self.settings.ttl;
         let ground = Ground { barrier, policies, tokens, audit, ttl, clock };
-        Ok(Unsealed { ground, mounts, cluster_id })
+        Ok(Unsealed { ground, mounts, cluster_id, notices })
     }
 
     async fn open_barrier(
@@ -242,7 +246,7 @@ async fn open_audit(
     barrier: &Arc<Barrier>,
     settings: &Settings,
     clock: &Arc<dyn Clock>,
-) -> Result<Broker, UnsealError> {
+) -> Result<(Broker, Vec<String>), UnsealError> {
     let mut configs = Vec::new();
     if let Some(file) = &settings.audit_file {
         configs.push(DeviceConfig {
@@ -263,10 +267,21 @@ async fn open_audit(
         Broker::open(configs, keys, barrier.audit_mark().clone(), clock, position)
     })
     .await??;
+    let mut notices = Vec::new();
     for finding in findings {
         tracing::warn!(%finding, "the audit file was not as it was left");
+        notices.push(audit_notice(&finding).to_owned());
     }
-    Ok(broker)
+    Ok((broker, notices))
+}
+
+fn audit_notice(finding: &Finding) -> &'static str {
+    match finding {
+        Finding::Partial { .. } => "audit_line_unfinished",
+        Finding::Truncated { .. } => "audit_truncated",
+        Finding::Damaged { .. } => "audit_damaged",
+        Finding::SetAside { .. } => "audit_set_aside",
+    }
 }
 
 /// The id of a device, made when it is enabled first.
@@ -292,9 +307,11 @@ fn tell(
     counts: UnsealCounts,
     found: &barrier::Opened,
     repaired: Option<PathBuf>,
-) -> Result<(), audit::AuditError> {
+) -> Result<Vec<String>, audit::AuditError> {
     audit.notice(&Notice::Unsealed { attempts: counts.attempts, failures: counts.failures })?;
+    let mut notices = Vec::new();
     if let Some(seq) = found.cut {
+        notices.push(format!("unfinished_commit_cut: {seq}"));
         tracing::warn!(
             seq,
             "unfinished_commit_cut: the last commit was torn and never acknowledged"
@@ -302,13 +319,15 @@ fn tell(
         audit.notice(&Notice::UnfinishedCommitCut { seq })?;
     }
     if found.index_rebuilt {
+        notices.push("index_rebuilt".to_owned());
         tracing::warn!("the index was rebuilt from the journal");
         audit.notice(&Notice::IndexRebuilt)?;
     }
     if let Some(file) = repaired {
+        notices.push("seal_file_repaired".to_owned());
         audit.notice(&Notice::SealFileRepaired { file: &file })?;
     }
-    Ok(())
+    Ok(notices)
 }
 
 /// 16 bytes in the form of a UUID, as clients expect of a cluster's id.

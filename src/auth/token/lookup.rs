@@ -6,6 +6,7 @@ use crate::{
     gate::{ApiError, Permit},
     route::Reply,
     secret::SecretString,
+    token::Session,
 };
 
 impl TokenMethod {
@@ -15,7 +16,8 @@ impl TokenMethod {
         permit: &Permit<'_>,
         (): (),
     ) -> Result<Reply<LookUpOutput>, ApiError> {
-        self.shown(permit, None).await
+        let token = permit.head().token.as_ref();
+        Ok(Reply::of(shown(permit, permit.session(), token)))
     }
 
     /// `POST lookup`: the token in the body, or the caller's own.
@@ -24,7 +26,10 @@ impl TokenMethod {
         permit: &Permit<'_>,
         input: TokenInput,
     ) -> Result<Reply<LookUpOutput>, ApiError> {
-        self.shown(permit, input.token.as_ref()).await
+        let Some(token) = &input.token else { return self.look_up_self(permit, ()).await };
+        let session = self.tokens.lookup(token).await?;
+        let session = session.ok_or_else(|| ApiError::new(403, "bad token"))?;
+        Ok(Reply::of(shown(permit, &session, Some(token))))
     }
 
     /// `POST lookup-accessor`.
@@ -35,7 +40,7 @@ impl TokenMethod {
     ) -> Result<Reply<LookUpOutput>, ApiError> {
         let session = self.tokens.lookup_accessor(&input.accessor).await?;
         let session = session.ok_or_else(invalid_accessor)?;
-        Ok(Reply::of(LookUpOutput::of(&session, String::new(), permit.now())))
+        Ok(Reply::of(shown(permit, &session, None)))
     }
 
     /// `LIST accessors`.
@@ -47,18 +52,12 @@ impl TokenMethod {
         let keys = self.tokens.accessors(None, usize::MAX).await?;
         Ok(Reply::of(AccessorsOutput { keys }))
     }
+}
 
-    async fn shown(
-        &self,
-        permit: &Permit<'_>,
-        token: Option<&SecretString>,
-    ) -> Result<Reply<LookUpOutput>, ApiError> {
-        let session = self.named(permit, token).await?;
-        let session = session.ok_or_else(|| ApiError::new(403, "bad token"))?;
-        let shown = token.or(permit.head().token.as_ref());
-        let id = shown.map_or_else(String::new, |token| token.expose(str::to_owned));
-        Ok(Reply::of(LookUpOutput::of(&session, id, permit.now())))
-    }
+/// The token itself is in the answer only where the caller has shown it.
+fn shown(permit: &Permit<'_>, session: &Session, token: Option<&SecretString>) -> LookUpOutput {
+    let id = token.map_or_else(String::new, |token| token.expose(str::to_owned));
+    LookUpOutput::of(session, id, permit.now())
 }
 
 /// The text that clients match.

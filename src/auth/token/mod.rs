@@ -12,10 +12,9 @@ mod revoke;
 use std::sync::{Arc, LazyLock};
 
 use crate::{
-    gate::{ApiError, Operation, Permit},
+    gate::Operation,
     route::{Engine, Routes},
-    secret::SecretString,
-    token::{Session, Store},
+    token::Store,
 };
 
 /// The method, mounted once in every store.
@@ -29,18 +28,6 @@ impl TokenMethod {
     pub fn new(tokens: Arc<Store>) -> Self {
         Self { tokens }
     }
-
-    /// The token named in a request's body; the caller's own where none is.
-    async fn named(
-        &self,
-        permit: &Permit<'_>,
-        token: Option<&SecretString>,
-    ) -> Result<Option<Arc<Session>>, ApiError> {
-        match token.or(permit.head().token.as_ref()) {
-            Some(token) => Ok(self.tokens.lookup(token).await?),
-            None => Ok(None),
-        }
-    }
 }
 
 impl Engine for TokenMethod {
@@ -53,10 +40,11 @@ impl Engine for TokenMethod {
 fn routes() -> Routes<TokenMethod> {
     Routes::new()
         .on(Operation::Write, "create", TokenMethod::create)
-        .on_sudo(Operation::Write, "create-orphan", TokenMethod::create_orphan)
+        .on(Operation::Write, "create-orphan", TokenMethod::create_orphan)
         .on(Operation::Read, "lookup-self", TokenMethod::look_up_self)
         .on(Operation::Write, "lookup-self", TokenMethod::look_up_self)
         .on(Operation::Write, "lookup", TokenMethod::look_up)
+        .on(Operation::Read, "lookup", TokenMethod::look_up_self)
         .on(Operation::Write, "lookup-accessor", TokenMethod::look_up_accessor)
         .on(Operation::Write, "renew-self", TokenMethod::renew_self)
         .on(Operation::Write, "renew", TokenMethod::renew)

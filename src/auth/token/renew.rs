@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::{
     TokenMethod,
@@ -19,7 +19,10 @@ impl TokenMethod {
         permit: &Permit<'_>,
         input: TokenInput,
     ) -> Result<Reply<Nothing>, ApiError> {
-        self.renew(permit, TokenInput { token: None, ..input }).await
+        let token = permit.head().token.as_ref();
+        let token =
+            token.map_or_else(SecretString::default, |token| token.expose(SecretString::copy_of));
+        self.renewed(permit, permit.session(), input.increment, token).await
     }
 
     /// `POST renew`: the token in the body, or the caller's own.
@@ -28,11 +31,9 @@ impl TokenMethod {
         permit: &Permit<'_>,
         input: TokenInput,
     ) -> Result<Reply<Nothing>, ApiError> {
-        let session = self.named(permit, input.token.as_ref()).await?;
+        let Some(token) = input.token else { return self.renew_self(permit, input).await };
+        let session = self.tokens.lookup(&token).await?;
         let session = session.ok_or_else(|| ApiError::bad_request("token not found"))?;
-        let shown = input.token.as_ref().or(permit.head().token.as_ref());
-        let token = shown
-            .map_or_else(|| SecretString::copy_of(""), |token| token.expose(SecretString::copy_of));
         self.renewed(permit, &session, input.increment, token).await
     }
 
@@ -44,13 +45,13 @@ impl TokenMethod {
     ) -> Result<Reply<Nothing>, ApiError> {
         let session = self.tokens.lookup_accessor(&input.accessor).await?;
         let session = session.ok_or_else(invalid_accessor)?;
-        self.renewed(permit, &session, input.increment, SecretString::copy_of("")).await
+        self.renewed(permit, &session, input.increment, SecretString::default()).await
     }
 
     async fn renewed(
         &self,
         permit: &Permit<'_>,
-        session: &Arc<Session>,
+        session: &Session,
         increment: Duration,
         token: SecretString,
     ) -> Result<Reply<Nothing>, ApiError> {

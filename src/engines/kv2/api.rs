@@ -185,9 +185,12 @@ fn check_custom(custom: &BTreeMap<String, String>) -> Result<(), ApiError> {
     if custom.len() > 64 {
         return Err(ApiError::bad_request("custom_metadata holds more than 64 keys"));
     }
-    if custom.iter().any(|(key, value)| key.is_empty() || key.len() > 128 || value.len() > 512) {
+    let fits = |text: &str, most: usize| {
+        (1..=most).contains(&text.len()) && !text.chars().any(char::is_control)
+    };
+    if custom.iter().any(|(key, value)| !fits(key, 128) || !fits(value, 512)) {
         return Err(ApiError::bad_request(
-            "custom_metadata keys have 1 to 128 bytes, values up to 512",
+            "custom_metadata keys have 1 to 128 printable bytes, values 1 to 512",
         ));
     }
     Ok(())

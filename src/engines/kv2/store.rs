@@ -123,11 +123,17 @@ const TRIES: usize = 1_000;
 
 /// Whether there is anything at `path`.
 pub(super) async fn exists(view: &MountView, path: &str) -> Result<bool, ApiError> {
+    if names_a_folder(path) {
+        return Ok(false);
+    }
     Ok(view.get(&metadata_path(path)).await?.is_some())
 }
 
 /// Reads the secret at `path`.
 pub(super) async fn load(view: &MountView, path: &str) -> Result<Option<Held>, ApiError> {
+    if names_a_folder(path) {
+        return Ok(None);
+    }
     let Some(stored) = view.get(&metadata_path(path)).await? else { return Ok(None) };
     let (metadata, inline) =
         stored.value.expose(decode).ok_or_else(|| ApiError::internal(Malformed))?;
@@ -266,6 +272,11 @@ pub(super) async fn sweep(permit: &Permit<'_>) -> Result<(), ApiError> {
         permit.commit(batch).await?;
     }
     Ok(())
+}
+
+/// A secret's path never ends in a slash, so nothing lies there.
+fn names_a_folder(path: &str) -> bool {
+    path.ends_with('/')
 }
 
 fn metadata_path(path: &str) -> Vec<&str> {
