@@ -4,6 +4,7 @@ use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use super::{ApiError, AuthReply, JsonText, RawReply, Shape};
+use crate::secret::SecretBuffer;
 
 /// An answer that may leave: its audit line is written, or it is of a kind that needs none.
 ///
@@ -27,12 +28,12 @@ impl Released {
     }
 
     pub(super) fn of_error(error: &ApiError) -> Self {
-        let mut body = Zeroizing::new(Vec::with_capacity(128));
+        let mut body = SecretBuffer::with_capacity(128);
         body.extend_from_slice(b"{\"errors\":");
         write_json(&mut body, &error.public);
         body.extend_from_slice(b"}\n");
         let retry_after = matches!(error.status, 429 | 503).then_some(1);
-        Self { status: error.status, retry_after, body }
+        Self { status: error.status, retry_after, body: body.into_zeroizing() }
     }
 
     pub(super) fn of_reply(request_id: &str, reply: &RawReply, auth: Option<&AuthReply>) -> Self {
@@ -42,14 +43,14 @@ impl Released {
         }
         let status = reply.status.unwrap_or(200);
         let data = reply.data.as_ref().map_or(b"null".as_slice(), JsonText::as_bytes);
-        let mut body = Zeroizing::new(Vec::with_capacity(data.len() * 2 + 512));
+        let mut body = SecretBuffer::with_capacity(data.len() * 2 + 512);
         if reply.shape == Shape::Bare {
             body.extend_from_slice(data);
         } else {
             write_envelope(&mut body, request_id, reply, data, auth);
         }
-        body.push(b'\n');
-        Self { status, retry_after: None, body }
+        body.extend_from_slice(b"\n");
+        Self { status, retry_after: None, body: body.into_zeroizing() }
     }
 }
 
@@ -61,7 +62,7 @@ impl fmt::Debug for Released {
 
 /// Vault's envelope, keys always present.
 fn write_envelope(
-    body: &mut Vec<u8>,
+    body: &mut SecretBuffer,
     request_id: &str,
     reply: &RawReply,
     data: &[u8],
@@ -80,10 +81,10 @@ fn write_envelope(
     if reply.shape == Shape::EnvelopeWithCopy
         && let Some(members) = members_of(data)
     {
-        body.push(b',');
+        body.extend_from_slice(b",");
         body.extend_from_slice(members);
     }
-    body.push(b'}');
+    body.extend_from_slice(b"}");
 }
 
 /// What stands between the braces of a non-empty object.
@@ -92,7 +93,7 @@ fn members_of(data: &[u8]) -> Option<&[u8]> {
     (!members.is_empty()).then_some(members)
 }
 
-fn write_json(body: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
+fn write_json(body: &mut SecretBuffer, value: &(impl serde::Serialize + ?Sized)) {
     // Writing to memory cannot fail, and none of the types written here can refuse to serialise.
     if serde_json::to_writer(&mut *body, value).is_err() {
         body.extend_from_slice(RawValue::NULL.get().as_bytes());

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use super::ApiError;
 use crate::{
-    secret::SecretString,
+    secret::{SecretBuffer, SecretString},
     token::{Entry, TokenSpec},
 };
 
@@ -18,14 +18,9 @@ impl JsonText {
     /// # Errors
     /// 500 when it does not serialise, which no type of ours does.
     pub fn of(value: &impl Serialize) -> Result<Self, ApiError> {
-        let mut text = Zeroizing::new(Vec::with_capacity(512));
-        serde_json::to_writer(&mut *text, value).map_err(ApiError::internal)?;
-        Ok(Self(text))
-    }
-
-    /// Takes over text that is JSON already.
-    pub fn from_text(text: Zeroizing<Vec<u8>>) -> Self {
-        Self(text)
+        let mut text = SecretBuffer::with_capacity(512);
+        serde_json::to_writer(&mut text, value).map_err(ApiError::internal)?;
+        Ok(Self(text.into_zeroizing()))
     }
 
     /// The text.

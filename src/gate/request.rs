@@ -122,7 +122,7 @@ impl fmt::Debug for RequestPath {
 }
 
 /// The decoded pairs of a query string.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
@@ -152,6 +152,12 @@ impl Query {
     /// Every pair, in the order given.
     pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+impl fmt::Debug for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[query]")
     }
 }
 

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -81,11 +81,6 @@ impl Record {
             Class::Secret => self.path.clone(),
             Class::Auth => format!("auth/{}", self.path),
         }
-    }
-
-    /// The longest its leases may be, where it says so.
-    pub fn max_lease(&self) -> Option<Duration> {
-        (self.max_lease_ttl != 0).then(|| Duration::from_secs(self.max_lease_ttl))
     }
 }
 

@@ -64,14 +64,14 @@ impl Begun {
                     let answer = public::answer(kista.vault(), public, &head, body).await;
                     gate::release_public(public, answer)
                 });
-                task.await.unwrap_or_else(|error| {
-                    gate::release_public(public, Err(ApiError::internal(error)))
+                task.await.unwrap_or_else(|_| {
+                    gate::release_public(public, Err(ApiError::internal(BrokenOff)))
                 })
             }
             Way::Identified(identified) => {
                 let at_work = Arc::clone(&identified);
                 let task = tokio::spawn(async move { at_work.run(&kista, body).await });
-                task.await.unwrap_or_else(|error| identified.aborted(error))
+                task.await.unwrap_or_else(|_| identified.aborted())
             }
         }
     }
@@ -131,10 +131,15 @@ impl Identified {
     }
 
     /// The handler panicked: its request line gets an answer line all the same.
-    fn aborted(&self, error: tokio::task::JoinError) -> Released {
-        self.release(Err(ApiError::internal(error)))
+    fn aborted(&self) -> Released {
+        self.release(Err(ApiError::internal(BrokenOff)))
     }
 }
+
+/// A handler panicked. Its message is not repeated, since nobody knows what is in it.
+#[derive(Debug, thiserror::Error)]
+#[error("the call broke off in a panic")]
+struct BrokenOff;
 
 fn refusal(error: CreateError) -> ApiError {
     match error {

@@ -5,13 +5,16 @@
 //! computes nothing; comparing and deriving are `crypto/`'s.
 //!
 //! - `bytes.rs`: [`SecretBytes`]
+//! - `buffer.rs`: [`SecretBuffer`], bytes that grow
 //! - `text.rs`: [`SecretString`]
 //! - `key.rs`: [`Key`] and [`Algorithm`]
 
+mod buffer;
 mod bytes;
 mod key;
 mod text;
 
+pub use buffer::SecretBuffer;
 pub use bytes::SecretBytes;
 pub use key::{Algorithm, Key, WrongLength};
 pub use text::SecretString;

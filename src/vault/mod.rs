@@ -195,11 +195,6 @@ impl Vault {
         &self.clock
     }
 
-    /// Lease times.
-    pub fn ttl(&self) -> TtlLimits {
-        self.settings.ttl
-    }
-
     /// The state.
     pub fn status(&self) -> Status {
         let open = self.unsealed();

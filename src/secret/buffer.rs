@@ -1,0 +1,63 @@
+use std::{fmt, io};
+
+use zeroize::Zeroizing;
+
+/// Bytes that grow without leaving copies behind: what they outgrow is wiped.
+///
+/// A plain `Vec` that is reallocated leaves its old content in freed memory.
+pub struct SecretBuffer(Zeroizing<Vec<u8>>);
+
+impl SecretBuffer {
+    /// An empty buffer with room for `capacity` bytes.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self(Zeroizing::new(Vec::with_capacity(capacity)))
+    }
+
+    /// Appends bytes.
+    pub fn extend_from_slice(&mut self, bytes: &[u8]) {
+        let needed = self.0.len().saturating_add(bytes.len());
+        if needed > self.0.capacity() {
+            let mut larger = Zeroizing::new(Vec::with_capacity(needed.saturating_mul(2)));
+            larger.extend_from_slice(&self.0);
+            // The old one is wiped as it is dropped.
+            self.0 = larger;
+        }
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// Takes the bytes out, still wiped on drop.
+    pub fn into_zeroizing(self) -> Zeroizing<Vec<u8>> {
+        self.0
+    }
+}
+
+impl io::Write for SecretBuffer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for SecretBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_grows_and_keeps_what_was_written() {
+        let mut buffer = SecretBuffer::with_capacity(2);
+        for part in [b"abc".as_slice(), b"", b"defghijklmnop"] {
+            buffer.extend_from_slice(part);
+        }
+        assert_eq!(buffer.into_zeroizing().as_slice(), b"abcdefghijklmnop");
+    }
+}
