@@ -192,8 +192,6 @@ pub struct Head {
     pub id: String,
     /// What is asked.
     pub operation: Operation,
-    /// Whether the method was `HEAD`: the answer's body is not sent.
-    pub is_head_method: bool,
     /// Of what.
     pub path: RequestPath,
     /// The query's pairs.

@@ -23,7 +23,6 @@ pub(super) fn head(parts: &Parts, connection: &Connection) -> Result<Head, Rejec
     Ok(Head {
         id: random::uuid(),
         operation: operation(&parts.method, &path, &query)?,
-        is_head_method: parts.method == Method::HEAD,
         path,
         query,
         token: token(&parts.headers),

@@ -72,7 +72,6 @@ impl TestVault {
         let head = Head {
             id: "00000000-0000-4000-8000-000000000000".to_owned(),
             operation,
-            is_head_method: false,
             path: RequestPath::parse(path).unwrap(),
             query: Query::default(),
             token: token.map(SecretString::copy_of),
