@@ -195,34 +195,41 @@ mod tests {
 
     use super::*;
 
-    const KEY: &str = "10c0c1c2c3c4c5c6c7c8c9cacbcccdcecf010137f33f589cf5415b8e2a3e202153810b31926dbe202076411139ccc9654c110189114fa791cbe90b692f49bfed27c431001f833864a0de61dd9e49762c649baa0227df157b8592e93714bf8ff23d308c2c8a834d4ccbd4772bfa82e3b4f8cb2aa589455dd711e89074fd84ab76bb1050be00";
-    const RECORD: &str = "0101000000000007000102030405060708090a0b0c0d0e0f1011121314151617dceefe8afcd0d3c2e81da0f41497be9b8b35b96c84ac35e9592aadf6c11023ce9ac08a054e2f052d8a33fa169c9a6c5ac06ae6ca2a26e9ff467cab4b8f710209363704a7302bb52f1fb16606ca7b1077";
-    const SEALED: &str = "010100000000000718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2fc7da03dd4060902fa3822a6bf99de3097d33e9827881eebbc5b6e785e6d52e56e5d7aa637d84b1b23215bc34c1c5e1dab6f92b3036f1299303172dc35d79913b5adb4f3826e4f9c31dfb616981feafba5499910e6bd043a9f4aa0e3ac0e0a91a76546727d0fd14381821ece426435d7292fbb71446e282b8f4c9cd33078de5fc29dffc4f5e37d3f406f2cb765a0d6d3a4050315731d8b80dd2a1c00b5536d4a0462c1a2d6f306ab623a54e49c39d8594abc623343694";
-    const CHAIN: &str = "c4456c32585430f559d99171ad341b1b758a0e83f93280c69f0deba8a244a02d";
-
-    fn store_id() -> StoreId {
-        let mut next = 0x9f;
-        StoreId([0; 16].map(|_: u8| {
-            next += 1;
-            next
-        }))
+    /// Bytes of the format's vectors, by JSON pointer below `/journal`.
+    fn given(pointer: &str) -> Vec<u8> {
+        let file = include_str!("../../tests/vectors/format.json");
+        let vectors: serde_json::Value = serde_json::from_str(file).unwrap();
+        let text = vectors["journal"].pointer(pointer).and_then(serde_json::Value::as_str);
+        HEX.decode(text.unwrap().as_bytes()).unwrap()
     }
 
-    /// The journal record of FORMAT.md's vectors.
-    fn vector() -> (Vec<u8>, [u8; 32]) {
-        let hex = |text: &str| HEX.decode(text.as_bytes()).unwrap();
-        let (key, record, sealed) = (hex(KEY), hex(RECORD), hex(SEALED));
-        let place = Place { seq: 42, segment_id: [0x66; 8], prev_chain: [0x55; 32] };
+    fn store_id() -> StoreId {
+        StoreId(given("/store_id").try_into().unwrap())
+    }
+
+    fn draft() -> Draft {
+        let (key, record) = (given("/writes/0/key"), given("/writes/0/record"));
+        let place = Place {
+            seq: 42,
+            segment_id: given("/segment_id").try_into().unwrap(),
+            prev_chain: given("/prev_chain").try_into().unwrap(),
+        };
         let writes = [(key.as_slice(), Some(record.as_slice()))];
-        let draft = Draft::new(&place, writes.iter().copied(), sealed.len());
-        draft.finish(store_id(), &sealed)
+        Draft::new(&place, writes.iter().copied(), given("/sealed_head").len())
+    }
+
+    /// The journal record of the format's vectors.
+    fn vector() -> (Vec<u8>, [u8; 32]) {
+        draft().finish(store_id(), &given("/sealed_head"))
     }
 
     #[test]
     fn record_and_chain_equal_the_vector() {
+        assert_eq!(draft().bytes, given("/before_sealed_head"));
+        assert_eq!(draft().digest().as_slice(), given("/digest"));
         let (bytes, chain) = vector();
         assert_eq!(bytes.len(), 564);
-        assert_eq!(HEX.encode(&chain), CHAIN);
+        assert_eq!(chain.as_slice(), given("/chain"));
     }
 
     #[test]
@@ -231,12 +238,11 @@ mod tests {
         let record = Record::decode(store_id(), &bytes).unwrap();
         assert_eq!(record.place.seq, 42);
         assert_eq!(record.chain, chain);
-        assert_eq!(HEX.encode(record.sealed), SEALED);
+        assert_eq!(record.sealed, given("/sealed_head"));
         assert_eq!(record.writes.len(), 1);
-        assert_eq!(HEX.encode(record.writes[0].0), KEY);
-        assert_eq!(HEX.encode(record.writes[0].1.unwrap()), RECORD);
-        let before_head = bytes.len() - CHAIN_BYTES - record.sealed.len();
-        assert_eq!(record.digest, <[u8; 32]>::from(Sha256::digest(&bytes[..before_head])));
+        assert_eq!(record.writes[0].0, given("/writes/0/key"));
+        assert_eq!(record.writes[0].1.unwrap(), given("/writes/0/record"));
+        assert_eq!(record.digest.as_slice(), given("/digest"));
     }
 
     #[test]
