@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Barrier, Keyring, Opened,
-    term::{Term, TermId, Terms},
+    term::{Term, TermId, Terms, derive},
 };
 use crate::{
     clock::{ManualClock, Timestamp},
@@ -58,10 +58,22 @@ pub(super) fn two_terms() -> Terms {
 
 /// The layout of the keyring of the vectors: term 7 and one secret of each lineage.
 pub(super) fn keyring_bytes() -> Vec<u8> {
+    keyring_of([0x11; 32], &vector("/kdf/4/key"))
+}
+
+/// A keyring of the same store and term number with another key.
+pub(super) fn other_keyring() -> Keyring {
+    let key = Key::<Kdf>::build(|key| key.fill(0x12));
+    let check = derive::<Kdf>(store_id(), &key, "check").expose(<[u8]>::to_vec);
+    let bytes = SecretBytes::from_vec(keyring_of([0x12; 32], &check));
+    Keyring::decode(&store_id(), &bytes).unwrap()
+}
+
+fn keyring_of(term: [u8; 32], check: &[u8]) -> Vec<u8> {
     let mut bytes = vec![1, 1, 0, 0, 0, 7, 1, 2];
     bytes.extend(1_767_225_600_000_u64.to_be_bytes());
-    bytes.extend([0x11; 32]);
-    bytes.extend(vector("/kdf/4/key"));
+    bytes.extend(term);
+    bytes.extend(check);
     bytes.push(4);
     for (kind, byte) in [(1, 0x33), (2, 0x34), (3, 0x35), (4, 0x88)] {
         bytes.extend([kind, 0, 0, 0, 1]);
@@ -84,6 +96,13 @@ pub(crate) fn open() -> (Arc<Barrier>, Store, Faults) {
     let (barrier, Opened { head, .. }) =
         Barrier::open(store.clone(), keyring(), 1, NamedSeq(0), clock()).unwrap();
     assert_eq!(head, None);
+    (barrier, store, faults)
+}
+
+/// The same store as after a restart.
+pub(crate) fn reopen(faults: &Faults) -> (Arc<Barrier>, Store, Faults) {
+    let (store, faults) = faults.reopen();
+    let (barrier, _) = Barrier::open(store.clone(), keyring(), 1, NamedSeq(0), clock()).unwrap();
     (barrier, store, faults)
 }
 

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    fixture::{clock, everything, open, store_id, write_behind},
+    fixture::{clock, everything, keyring, open, other_keyring, store_id, write_behind},
     *,
 };
 use crate::{clock::Timestamp, storage::RecordHeader};
@@ -367,6 +367,106 @@ fn a_store_opens_under_its_own_keyring_only() {
     let other = Keyring::generate(Timestamp::from_millis(0));
     let opened = Barrier::open(store, other, 1, NamedSeq(0), clock());
     assert!(matches!(opened, Err(OpenError::ForeignStore { .. })));
+}
+
+#[tokio::test]
+async fn a_store_opens_again_and_goes_on() {
+    let (barrier, _, faults) = open();
+    let view = system(&barrier);
+    barrier.audit_mark().set(Checkpoint { n: 7, hash: [7; 32] });
+    put(&view, &["large"], &[7; 20_000]).await;
+    put(&view, &["a"], b"one").await;
+    put(&view, &["a"], b"two").await;
+    delete(&view, &["large"]).await;
+    barrier.close().unwrap();
+
+    let (store, faults) = faults.reopen();
+    let (again, opened) = Barrier::open(store, keyring(), 1, NamedSeq(5), clock()).unwrap();
+    assert_eq!(again.position(), barrier.position());
+    let head = opened.head.unwrap();
+    assert_eq!((head.seq, head.records(), head.min_seal_epoch), (5, 1, 1));
+    assert_eq!(again.audit_mark().get(), Checkpoint { n: 7, hash: [7; 32] });
+    let view = system(&again);
+    assert_eq!(get(&view, &["a"]).await.as_deref(), Some(&b"two"[..]));
+    put(&view, &["b"], b"three").await;
+
+    let (store, _) = faults.reopen();
+    let (last, _) = Barrier::open(store, keyring(), 1, NamedSeq(6), clock()).unwrap();
+    assert_eq!(names(&system(&last), &[]).await, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_store_on_disk_opens_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = storage::FolderLock::acquire(folder.path()).unwrap();
+    let options = storage::Options { segment_bytes: 64 * 1024 };
+    let store = Store::create(folder.path(), store_id(), 1, options, &lock).unwrap();
+    let (barrier, _) = Barrier::open(store, keyring(), 1, NamedSeq(0), clock()).unwrap();
+    for n in 0..20 {
+        put(&system(&barrier), &["planted", &n.to_string()], &vec![7; 1_000 * n]).await;
+    }
+    barrier.close().unwrap();
+    drop(barrier);
+    let store = Store::open(folder.path(), options, &lock).unwrap();
+    let (barrier, opened) = Barrier::open(store, keyring(), 1, NamedSeq(0), clock()).unwrap();
+    assert_eq!((opened.cut, opened.index_rebuilt), (None, false));
+    for n in 0..20 {
+        let value = get(&system(&barrier), &["planted", &n.to_string()]).await;
+        assert_eq!(value, Some(vec![7; 1_000 * n]));
+    }
+}
+
+#[tokio::test]
+async fn an_older_seal_file_opens_nothing_and_a_newer_one_still_does() {
+    let (store, faults) = Store::memory(store_id());
+    let (barrier, _) = Barrier::open(store, keyring(), 5, NamedSeq(0), clock()).unwrap();
+    put(&system(&barrier), &["a"], b"value").await;
+    let (store, _) = faults.reopen();
+    let older = Barrier::open(store.clone(), keyring(), 4, NamedSeq(0), clock());
+    assert!(matches!(older, Err(OpenError::RollbackDetected { given: 4, needed: 5 })));
+    let (barrier, _) = Barrier::open(store, keyring(), 6, NamedSeq(0), clock()).unwrap();
+    assert_eq!(get(&system(&barrier), &["a"]).await.as_deref(), Some(&b"value"[..]));
+}
+
+#[tokio::test]
+async fn a_journal_of_other_keys_is_refused() {
+    let (barrier, _, faults) = open();
+    put(&system(&barrier), &["a"], b"value").await;
+    let opened = Barrier::open(faults.reopen().0, other_keyring(), 1, NamedSeq(0), clock());
+    let Err(OpenError::Storage(error)) = opened else { panic!("it opened") };
+    assert!(matches!(error, storage::OpenError::HeadRefused { seq: 1, .. }));
+}
+
+#[tokio::test]
+async fn records_that_no_commit_wrote_stop_the_state() {
+    let (barrier, store, faults) = open();
+    let view = system(&barrier);
+    put(&view, &["a"], b"value").await;
+    let (key, record) = everything(&store).await.swap_remove(0);
+    delete(&view, &["a"]).await;
+    // Put back behind the store's back, it opens: its own place, store and term.
+    faults.tamper(&key, Some(&record));
+    assert_eq!(get(&view, &["a"]).await.as_deref(), Some(&b"value"[..]));
+    let mut batch = Batch::default();
+    batch.delete(&view, &["a"]);
+    assert!(matches!(view.commit(batch).await, Err(CommitError::StateMismatch)));
+}
+
+#[tokio::test]
+async fn only_expectations_of_the_caller_are_conflicts() {
+    let (barrier, _, faults) = open();
+    let view = system(&barrier);
+    faults.conflict_next();
+    put(&view, &["a"], b"value").await;
+    faults.conflict_next();
+    let mut batch = Batch::default();
+    batch.put_if(&view, &["b"], b"value", Expected::Absent);
+    batch.put(&view, &["a"], b"value");
+    view.commit(batch).await.unwrap();
+    faults.conflict_next();
+    let mut batch = Batch::default();
+    batch.put_if(&view, &["c"], b"value", Expected::Absent);
+    assert!(matches!(view.commit(batch).await, Err(CommitError::Conflict)));
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]

@@ -17,15 +17,18 @@ struct Fixture {
     policies: Arc<policy::Store>,
     clock: Arc<ManualClock>,
     storage: Storage,
-    _faults: Faults,
+    faults: Faults,
 }
 
 fn fixture() -> Fixture {
-    let (barrier, storage, faults) = fixture::open();
+    fixture_over(fixture::open())
+}
+
+fn fixture_over((barrier, storage, faults): (Arc<Barrier>, Storage, Faults)) -> Fixture {
     let policies = Arc::new(policy::Store::new(&barrier.view(SpaceId::SYSTEM)));
     let clock = fixture::clock();
     let tokens = Store::new(barrier, Arc::clone(&policies), Arc::<ManualClock>::clone(&clock));
-    Fixture { tokens, policies, clock, storage, _faults: faults }
+    Fixture { tokens, policies, clock, storage, faults }
 }
 
 fn names(policies: &[&str]) -> Vec<String> {
@@ -304,6 +307,30 @@ async fn a_sweep_leaves_nothing_of_revoked_tokens() {
     assert_eq!(fixture.records().await, before);
     assert!(fixture.is_live(&root).await);
     assert_eq!(fixture.tokens.sweep(10).await.unwrap(), Swept { tokens: 0, more: false });
+}
+
+#[tokio::test]
+async fn a_sweep_that_a_restart_cut_off_goes_on_and_nothing_comes_to_life() {
+    let before = fixture();
+    let root = before.root().await;
+    let parent = before.child_session(&root, spec(&["app"])).await;
+    let mut below = Vec::new();
+    for _ in 0..5 {
+        let child = before.child_session(&parent, spec(&[])).await;
+        below.push(before.child_session(&child, spec(&[])).await);
+        below.push(child);
+    }
+    before.tokens.revoke(parent.digest).await.unwrap();
+    for limit in 1..4 {
+        assert!(before.tokens.sweep(limit).await.unwrap().more);
+        let after = fixture_over(fixture::reopen(&before.faults));
+        for session in &below {
+            assert!(!after.is_live(session).await);
+        }
+        assert!(after.is_live(&root).await);
+        after.sweep_all().await;
+        assert_eq!(after.tokens.accessors(None, 100).await.unwrap(), [root.accessor()]);
+    }
 }
 
 #[tokio::test]
