@@ -24,3 +24,4 @@ mod tls;
 
 pub use certificates::{CertificateError, Certificates, Fingerprint, Outcome};
 pub use listener::{BindError, Server};
+pub use tls::TlsError;

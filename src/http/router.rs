@@ -91,3 +91,120 @@ async fn carry_parts(
 
 /// A request may take this long, its body included. What it has begun goes on to its end.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use http::StatusCode;
+    use http_body_util::BodyExt;
+    use serde_json::{Value, json};
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::{
+        clock::SystemClock,
+        config::Limits,
+        storage,
+        token::TtlLimits,
+        vault::{Settings, Vault},
+    };
+
+    /// A connection to a vault that is not initialised: enough for all that is decided before one.
+    struct Site {
+        router: Router,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Site {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let settings = Settings {
+                data: folder.path().join("data"),
+                ttl: TtlLimits { default: Duration::from_secs(60), max: Duration::from_secs(60) },
+                audit_file: None,
+                storage: storage::Options::default(),
+            };
+            let vault = Vault::start(settings, Arc::new(SystemClock)).unwrap();
+            let origin = Origin {
+                kista: Kista::new(vault),
+                bodies: Bodies::new(Limits::default()),
+                connection: Connection {
+                    remote: "192.0.2.1:5".parse().unwrap(),
+                    client_certificate: None,
+                },
+                is_tls: true,
+            };
+            Self { router: router(origin), _folder: folder }
+        }
+
+        async fn send(&self, method: &str, target: &str, body: Body) -> (StatusCode, Vec<u8>) {
+            let request = Request::builder().method(method).uri(target).body(body).unwrap();
+            let response = self.router.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.headers()["content-type"], "application/json");
+            assert_eq!(response.headers()["cache-control"], "no-store");
+            let status = response.status();
+            (status, response.into_body().collect().await.unwrap().to_bytes().to_vec())
+        }
+
+        async fn ask(&self, method: &str, target: &str) -> (u16, Value) {
+            let (status, body) = self.send(method, target, Body::empty()).await;
+            (status.as_u16(), serde_json::from_slice(&body).unwrap())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_outside_the_api_is_not_found() {
+        let site = Site::new();
+        for target in ["/", "/v1", "/v2/a", "/secret/a", "/ui/", "/favicon.ico"] {
+            assert_eq!(site.ask("GET", target).await, (404, json!({"errors": []})), "{target}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_bare_prefix_and_encoded_slashes_reach_the_pipeline() {
+        let site = Site::new();
+        for target in ["/v1/", "/v1/a", "/v1/a%2Fb", "/v1/a/", "/v1/a?x=y"] {
+            let (status, body) = site.ask("GET", target).await;
+            assert_eq!((status, &body["errors"][0]), (503, &json!("Vault is sealed")), "{target}");
+        }
+        let (status, _) = site.ask("GET", "/v1/sys%2Fseal-status").await;
+        assert_eq!(status, 200);
+    }
+
+    #[tokio::test]
+    async fn a_method_that_no_route_has_is_refused() {
+        let site = Site::new();
+        for method in ["OPTIONS", "TRACE", "PROPFIND"] {
+            assert_eq!(site.ask(method, "/v1/a").await, (405, json!({"errors": []})), "{method}");
+        }
+        let (status, _) = site.send("HEAD", "/v1/sys/init", Body::empty()).await;
+        assert_eq!(status, 405);
+        let (status, body) = site.send("HEAD", "/v1/sys/health", Body::empty()).await;
+        assert_eq!((status.as_u16(), body.len()), (501, 0));
+    }
+
+    #[tokio::test]
+    async fn a_path_with_two_readings_is_refused() {
+        let site = Site::new();
+        for target in ["/v1/a/%2e%2e/b", "/v1/a%00", "/v1/a//b", "/v1/%g1"] {
+            assert_eq!(site.ask("GET", target).await.0, 400, "{target}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_beyond_the_route_s_limit_is_refused() {
+        let site = Site::new();
+        let (status, body) =
+            site.send("PUT", "/v1/sys/init", Body::from(vec![b' '; 1024 * 1024])).await;
+        assert_eq!(status, 413);
+        assert_eq!(body, b"{\"errors\":[\"http: request body too large\"]}\n");
+    }
+
+    #[tokio::test]
+    async fn the_body_of_a_read_is_not_looked_at() {
+        let site = Site::new();
+        let (status, _) = site.send("GET", "/v1/sys/init", Body::from("{not json")).await;
+        assert_eq!(status, 200);
+    }
+}
