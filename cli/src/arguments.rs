@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     context::ContextCommand, delete::Delete, get::Get, ls::Ls, operator::OperatorCommand, put::Put,
-    status::Status,
+    server::Serve, status::Status, up::Up,
 };
 
 /// A vault for secrets and keys: server and command line in one.
@@ -28,6 +28,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Up(Up),
+    Server(Serve),
     Put(Put),
     Get(Get),
     Ls(Ls),

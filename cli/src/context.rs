@@ -71,11 +71,6 @@ impl Context {
         })?;
         files::replace(&file(folders, &self.name)?, &SecretBytes::from_vec(text.into_bytes()))
     }
-
-    /// The file that it is kept in.
-    pub(crate) fn file(&self, folders: &Folders) -> Result<PathBuf, Failure> {
-        file(folders, &self.name)
-    }
 }
 
 /// Refuses a name that is no file name, or would be a hidden one.

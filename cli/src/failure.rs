@@ -1,4 +1,4 @@
-use std::{fmt::Display, io};
+use std::{error::Error, fmt::Display, io};
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,18 @@ impl Failure {
     /// The command line makes no sense.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(message).exit(Exit::Usage)
+    }
+
+    /// What the library could not do, with the causes under it.
+    pub(crate) fn of(error: &dyn Error) -> Self {
+        let mut message = error.to_string();
+        let mut under = error.source();
+        while let Some(cause) = under {
+            message.push_str(": ");
+            message.push_str(&cause.to_string());
+            under = cause.source();
+        }
+        Self::new(message)
     }
 
     /// A file or a stream cannot be used.

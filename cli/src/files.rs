@@ -24,17 +24,43 @@ pub(crate) fn make_folder(folder: &Path) -> Result<(), Failure> {
 /// returns. What was there is replaced.
 pub(crate) fn replace(file: &Path, content: &SecretBytes) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::io(format!("write {}", file.display()), &error);
-    let (Some(folder), Some(name)) = (file.parent(), file.file_name()) else {
-        return Err(failed(io::ErrorKind::InvalidFilename.into()));
-    };
-    make_folder(folder)?;
-    let mut unfinished = name.to_owned();
+    if let Some(folder) = file.parent() {
+        make_folder(folder)?;
+    }
+    let mut unfinished = file.as_os_str().to_owned();
     unfinished.push(".unfinished");
-    let unfinished = folder.join(unfinished);
-    write_through(&unfinished, content)
-        .and_then(|()| fs::rename(&unfinished, file))
-        .and_then(|()| File::open(folder)?.sync_all())
-        .map_err(failed)
+    let unfinished = Path::new(&unfinished);
+    write_through(unfinished, content).map_err(failed)?;
+    rename(unfinished, file)
+}
+
+/// Writes a file that was not there, readable by the owner alone, and on the disk when this returns.
+pub(crate) fn create(file: &Path, content: &SecretBytes) -> Result<(), Failure> {
+    let written = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+        content.expose(|bytes| file.write_all(bytes))?;
+        file.sync_all()
+    };
+    written()
+        .and_then(|()| sync_folder_of(file))
+        .map_err(|error| Failure::io(format!("make {}", file.display()), &error))
+}
+
+/// Gives a whole file its final name, on the disk when this returns.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), Failure> {
+    fs::rename(from, to).and_then(|()| sync_folder_of(to)).map_err(|error| {
+        Failure::io(format!("rename {} to {}", from.display(), to.display()), &error)
+    })
+}
+
+/// Removes a file; one that is not there is fine.
+pub(crate) fn remove(file: &Path) -> Result<(), Failure> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Failure::io(format!("remove {}", file.display()), &error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Reads a file that only its owner may read; `None` when it is not there.
@@ -51,6 +77,14 @@ pub(crate) fn read_private(file: &Path) -> Result<Option<SecretBytes>, Failure> 
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(&error)),
+    }
+}
+
+/// Makes the names in the folder of a file last.
+fn sync_folder_of(file: &Path) -> io::Result<()> {
+    match file.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
     }
 }
 

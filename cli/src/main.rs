@@ -6,7 +6,7 @@
 //! - `context.rs`, `folders.rs`, `files.rs`: what is kept on this machine
 //! - `values.rs`, `prompt.rs`: what is asked for
 //! - `output.rs`: the only printer; `failure.rs`: how the program ends
-//! - `hygiene.rs`: what the process does before it holds a secret
+//! - `hygiene.rs`: what the process does before it holds a secret; `logging.rs`: the server's log
 
 mod arguments;
 mod commands;
@@ -15,6 +15,7 @@ mod failure;
 mod files;
 mod folders;
 mod hygiene;
+mod logging;
 mod output;
 mod prompt;
 mod server;
@@ -23,6 +24,7 @@ mod values;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tokio::runtime::Builder;
 
 use crate::{
     arguments::{Arguments, Command},
@@ -48,12 +50,21 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<Exit, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::io("start", &error))?;
+    let mut builder = match command {
+        Command::Up(_) | Command::Server(_) => Builder::new_multi_thread(),
+        Command::Put(_)
+        | Command::Get(_)
+        | Command::Ls(_)
+        | Command::Delete(_)
+        | Command::Status(_)
+        | Command::Operator(_)
+        | Command::Context(_) => Builder::new_current_thread(),
+    };
+    let runtime = builder.enable_all().build().map_err(|error| Failure::io("start", &error))?;
     runtime.block_on(async {
         match command {
+            Command::Up(up) => up.run().await,
+            Command::Server(server) => server.run().await,
             Command::Put(put) => put.run().await,
             Command::Get(get) => get.run().await,
             Command::Ls(ls) => ls.run().await,

@@ -7,5 +7,8 @@ pub(crate) mod ls;
 mod near;
 pub(crate) mod operator;
 pub(crate) mod put;
+mod serve;
+pub(crate) mod server;
 pub(crate) mod status;
 mod target;
+pub(crate) mod up;

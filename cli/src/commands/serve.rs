@@ -1,0 +1,80 @@
+//! What `up` and `server` share: opening a data folder, and serving it until a signal comes.
+
+use std::{path::Path, process, sync::Arc};
+
+use kista::{
+    clock::SystemClock,
+    config::Config,
+    http::Server,
+    pipeline::Kista,
+    seal::{Secret, keyfile},
+    storage,
+    token::TtlLimits,
+    vault::{Settings, Vault},
+};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::failure::{Exit, Failure};
+
+/// Binds the address, then takes possession of the data folder. The port comes first: when it is
+/// taken, nothing has been touched.
+pub(super) async fn start(config: &Config) -> Result<(Server, Kista), Failure> {
+    let server = Server::bind(&config.listener, config.limits).map_err(|e| Failure::of(&e))?;
+    let settings = Settings {
+        data: config.data.clone(),
+        ttl: TtlLimits { default: config.default_lease_ttl, max: config.max_lease_ttl },
+        audit_file: config.audit_file.clone(),
+        storage: storage::Options::default(),
+    };
+    let vault = tokio::task::spawn_blocking(|| Vault::start(settings, Arc::new(SystemClock)))
+        .await
+        .map_err(|error| Failure::of(&error))?
+        .map_err(|error| Failure::of(&error))?;
+    Ok((server, Kista::new(vault)))
+}
+
+/// Opens the store with its keyfile.
+pub(super) async fn unseal(kista: &Kista, file: &Path) -> Result<(), Failure> {
+    let key = keyfile::read(file).map_err(|error| Failure::of(&error))?;
+    kista.vault().unseal(Secret::Keyfile(key)).await.map_err(|error| Failure::of(&error))
+}
+
+/// Serves until SIGTERM or ctrl-C, lets running requests end, and seals. A second signal ends the
+/// process at once, as a crash would; nothing that was acknowledged is lost by it.
+pub(super) async fn run(server: Server, kista: Kista) -> Result<Exit, Failure> {
+    let mut stop = Stop::listen()?;
+    let stopped = async move {
+        stop.comes().await;
+        tracing::info!("stopping");
+        tokio::spawn(async move {
+            stop.comes().await;
+            process::exit(i32::from(Exit::Failed as u8));
+        });
+    };
+    server.run(kista.clone(), stopped).await;
+    kista.shutdown().await;
+    Ok(Exit::Done)
+}
+
+/// The signals that ask a server to end.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn listen() -> Result<Self, Failure> {
+        let on = |kind| signal(kind).map_err(|error| Failure::io("wait for signals", &error));
+        Ok(Self {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn comes(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,89 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use kista::config::{Config, Overrides};
+
+use super::serve;
+use crate::{
+    failure::{Exit, Failure},
+    logging,
+};
+
+/// Serve a store in the foreground. It starts sealed, or not initialised.
+///
+/// A flag beats the configuration file. SIGTERM and ctrl-C let running requests end, then stop;
+/// a second one stops at once.
+#[derive(Debug, Args)]
+#[command(before_help = "Example:\n  \
+    kista server --data /var/lib/kista --tls-cert cert.pem --tls-key key.pem\n  \
+    kista server --config /etc/kista/kista.toml")]
+pub(crate) struct Serve {
+    /// TOML file with everything below, audit devices and limits
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address to listen on [default: 127.0.0.1:8200]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Folder of the store
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// PEM file of the certificate chain, the server's own first
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// PEM file of the private key
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// PEM file of CAs whose names are offered to clients with certificates; trusts nobody
+    #[arg(long, value_name = "FILE")]
+    tls_client_ca: Option<PathBuf>,
+    /// Lifetime of a token or lease that asks for none [default: 768h]
+    #[arg(long, value_name = "DUR")]
+    default_lease_ttl: Option<String>,
+    /// Longest lifetime of a token or lease [default: 768h]
+    #[arg(long, value_name = "DUR")]
+    max_lease_ttl: Option<String>,
+    /// Serve plain HTTP, on a loopback address only
+    #[arg(long)]
+    insecure_http: bool,
+    /// Let audit devices be made over the API, which choose files on this machine
+    #[arg(long)]
+    allow_api_audit: bool,
+    /// Serve rekey and generate-root without a token, as old clients expect
+    #[arg(long)]
+    allow_unauthenticated_rekey: bool,
+    /// error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "L")]
+    log_level: Option<String>,
+}
+
+impl Serve {
+    pub(crate) async fn run(self) -> Result<Exit, Failure> {
+        let overrides = Overrides {
+            data: self.data,
+            listen: self.listen,
+            tls_cert: self.tls_cert,
+            tls_key: self.tls_key,
+            tls_client_ca: self.tls_client_ca,
+            insecure_http: self.insecure_http,
+            default_lease_ttl: self.default_lease_ttl,
+            max_lease_ttl: self.max_lease_ttl,
+            log_level: self.log_level,
+            allow_api_audit: self.allow_api_audit,
+            allow_unauthenticated_rekey: self.allow_unauthenticated_rekey,
+            ..Overrides::default()
+        };
+        let config = Config::load(self.config.as_deref(), overrides)
+            .map_err(|error| Failure::of(&error).exit(Exit::Usage))?;
+        logging::start(config.log_level);
+        let (server, kista) = serve::start(&config).await?;
+        if let Some(keyfile) = &config.seal_keyfile
+            && kista.vault().status().is_initialized
+            && let Err(failure) = serve::unseal(&kista, keyfile).await
+        {
+            // It can still be unsealed by other means, so it serves.
+            tracing::error!(reason = failure.message, "the store stays sealed");
+        }
+        tracing::info!(address = %server.local_addr(), "listening");
+        serve::run(server, kista).await
+    }
+}

@@ -1,0 +1,234 @@
+//! From nothing to a server that is ready to be used, in one command.
+
+mod first;
+mod kit;
+mod places;
+
+use std::{
+    env,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use kista::{
+    clock::{Clock, SystemClock},
+    config::{Config, Overrides},
+    http::Certificates,
+    pipeline::Kista,
+    secret::SecretString,
+};
+
+use self::places::{Places, shown};
+use super::serve;
+use crate::{
+    context::{self, Context, LOCAL},
+    failure::{Exit, Failure},
+    files,
+    folders::Folders,
+    logging, output,
+};
+
+/// Make a store, its keys and certificates, and serve it; again: serve what is there.
+///
+/// Everything goes into the user's folders ($XDG_DATA_HOME/kista, $XDG_CONFIG_HOME/kista and
+/// $XDG_STATE_HOME/kista), nothing into the current one. It asks nothing. The store opens with a
+/// keyfile that is kept apart from it; the shares in the recovery kit open it without.
+#[derive(Debug, Args)]
+#[command(before_help = "Example:\n  kista up\n  \
+                         kista up --context test --data /tmp/test --listen 127.0.0.1:8300")]
+pub(crate) struct Up {
+    /// Folder of the store [default: $XDG_DATA_HOME/kista, or what the context remembers]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Address to listen on [default: 127.0.0.1:8200]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Context to make; each store has one of its own [default: local]
+    #[arg(long, value_name = "NAME", env = "KISTA_CONTEXT")]
+    context: Option<String>,
+    /// error, warn, info, debug or trace [default: warn]
+    #[arg(long, value_name = "L")]
+    log_level: Option<String>,
+}
+
+impl Up {
+    pub(crate) async fn run(self) -> Result<Exit, Failure> {
+        let name = self.context.as_deref().unwrap_or(LOCAL);
+        context::check_name(name)?;
+        let folders = Folders::of_user()?;
+        let known = Context::load(&folders, name)?;
+        let places = Places::find(&folders, name, self.data.as_deref(), known.as_ref())?;
+        let config = self.config(&places)?;
+        logging::start(config.log_level);
+        let certificates = prepare(&places, config.listener.address)?;
+        let (server, kista) = serve::start(&config).await?;
+        let mut context = Context {
+            name: places.context.clone(),
+            address: address_for_clients(server.local_addr()),
+            token: None,
+            ca_file: Some(certificates.authority.clone()),
+            data: Some(places.data.clone()),
+        };
+        let is_first = !kista.vault().status().is_initialized;
+        if is_first {
+            // Kept without a token first: an earlier store's would be taken for this one's by the
+            // start that follows a crash.
+            context.save(&folders)?;
+            context.token = Some(first::start(&kista, &places).await?);
+        } else {
+            context.token = again(&kista, &places, known).await?;
+        }
+        context.save(&folders)?;
+        tell(&places, &certificates, &context, is_first);
+        serve::run(server, kista).await
+    }
+
+    fn config(&self, places: &Places) -> Result<Config, Failure> {
+        let server = places.certificates.join("server.pem");
+        let overrides = Overrides {
+            data: Some(places.data.clone()),
+            listen: self.listen.clone(),
+            tls_cert: Some(server.clone()),
+            tls_key: Some(server),
+            log_level: Some(self.log_level.clone().unwrap_or_else(|| "warn".to_owned())),
+            seal_keyfile: Some(places.keyfile.clone()),
+            audit_file: Some(places.audit.clone()),
+            ..Overrides::default()
+        };
+        Config::load(None, overrides).map_err(|error| Failure::of(&error).exit(Exit::Usage))
+    }
+}
+
+/// Makes the folders and the certificates.
+fn prepare(places: &Places, address: SocketAddr) -> Result<Certificates, Failure> {
+    for file in [&places.keyfile, &places.audit] {
+        if let Some(folder) = file.parent() {
+            files::make_folder(folder)?;
+        }
+    }
+    let names = if address.ip().is_unspecified() || address.ip().is_loopback() {
+        Vec::new()
+    } else {
+        vec![address.ip().to_string()]
+    };
+    Certificates::ensure(&places.certificates, &names, SystemClock.now())
+        .map_err(|error| Failure::of(&error))
+}
+
+/// Opens the store that is there, and returns the token that its context shall have. A root token
+/// that was not kept is made anew: whoever has the data folder and the keyfile may do everything
+/// anyway.
+async fn again(
+    kista: &Kista,
+    places: &Places,
+    known: Option<Context>,
+) -> Result<Option<SecretString>, Failure> {
+    let mut token = known.and_then(|context| context.token);
+    if let Err(failure) = serve::unseal(kista, &places.keyfile).await {
+        output::warn(&format!(
+            "the store stays sealed: {}\n  its shares open it: kista operator unseal",
+            failure.message
+        ));
+    } else if token.is_none() {
+        token = kista.vault().mint_root().await.map_err(|error| Failure::of(&error))?;
+        first::mount_secrets(kista).await?;
+        output::note("  The context held no token: it has a new root token now");
+    }
+    Ok(token)
+}
+
+/// The address by which this machine reaches the listener.
+fn address_for_clients(bound: SocketAddr) -> String {
+    let ip = match bound.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    format!("https://{}", SocketAddr::new(ip, bound.port()))
+}
+
+/// Says what there is, where, and what to type next.
+fn tell(places: &Places, certificates: &Certificates, context: &Context, is_first: bool) {
+    let name = &places.context;
+    if is_first {
+        output::note(&format!("  First start: data in {}", shown(&places.data)));
+        output::note(&format!(
+            "  Seal: keyfile {} (opens at start) and {} shares, {} of which open",
+            shown(&places.keyfile),
+            first::SHARES,
+            first::THRESHOLD
+        ));
+        output::note(&format!(
+            "  ! The shares are in {} (0600). Print it, move it off this machine, delete it.",
+            shown(&places.kit)
+        ));
+        output::note(&format!(
+            "  Audit: {}      Root token: in context {name:?} (0600)",
+            shown(&places.audit)
+        ));
+    } else {
+        output::note(&format!("  Serving the store in {}", shown(&places.data)));
+        remind(places);
+    }
+    output::note(&format!(
+        "  Listening on {}   certificate by a CA of its own, trusted in context {name:?}:",
+        context.address
+    ));
+    output::note(&format!("    SHA-256 {}", certificates.server_fingerprint));
+    output::note(&format!("  Next: {}", next(name)));
+}
+
+/// Says what the first start left to do.
+fn remind(places: &Places) {
+    if places.kit_pending.exists() {
+        output::warn(&format!(
+            "the first start was cut off while it made the recovery kit: unless {} holds {} \
+             shares,\n  only the keyfile {} opens this store. Keep a copy of it elsewhere; or, if \
+             the store is\n  still empty, remove {} and start again. If the kit is whole, remove \
+             {}",
+            shown(&places.kit),
+            first::SHARES,
+            shown(&places.keyfile),
+            shown(&places.data),
+            shown(&places.kit_pending)
+        ));
+    } else if places.kit.exists() {
+        output::note(&format!(
+            "  ! The recovery kit is still in {}. Print it, move it off this machine, delete it.",
+            shown(&places.kit)
+        ));
+    }
+}
+
+fn next(name: &str) -> String {
+    let set = if name == LOCAL {
+        "eval \"$(kista context env)\"".to_owned()
+    } else {
+        format!("export KISTA_CONTEXT={name}")
+    };
+    let install = if runs_from_a_build() { "cargo install --path cli       " } else { "" };
+    format!("{install}{set}       kista put secret/app/db")
+}
+
+/// Whether this is `cargo run`, so that `kista` is not on the PATH yet.
+fn runs_from_a_build() -> bool {
+    let program = env::current_exe().ok();
+    let folder = program.as_deref().and_then(Path::parent);
+    folder.is_some_and(|folder| {
+        folder.ends_with("target/release") || folder.ends_with("target/debug")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_on_every_address_is_reached_on_loopback() {
+        let reached = |bound: &str| address_for_clients(bound.parse().unwrap());
+        assert_eq!(reached("0.0.0.0:8200"), "https://127.0.0.1:8200");
+        assert_eq!(reached("[::]:8200"), "https://[::1]:8200");
+        assert_eq!(reached("10.1.2.3:443"), "https://10.1.2.3:443");
+    }
+}
