@@ -74,6 +74,24 @@ pub(crate) fn drive(
     })
 }
 
+/// One request from here: the body of its answer.
+pub(crate) fn once(
+    address: SocketAddr,
+    ca: &Path,
+    token: &str,
+    method: &str,
+    body: &str,
+) -> io::Result<Vec<u8>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut client = Client::connect(&connector(ca)?, address, token, 0).await?;
+        let request = client.request(method, crate::PATH, body);
+        client.stream.write_all(&request).await?;
+        let head = client.answer().await?;
+        Ok(client.buffer.split_off(head))
+    })
+}
+
 /// In the process that is the load: drives, and returns the line for its parent.
 pub(crate) fn as_load() -> Option<io::Result<String>> {
     let arguments: Vec<String> = env::args().collect();
@@ -95,11 +113,7 @@ fn run(work: Work, address: &str, seconds: &str, ca: &Path) -> io::Result<String
         let mut tasks = Vec::new();
         let end = Instant::now() + length;
         for number in 0..CONNECTIONS {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            let name = ServerName::IpAddress(address.ip().into());
-            let stream = connector.connect(name, stream).await?;
-            let client = Client { stream, buffer: Vec::new(), number, token: token.clone() };
+            let client = Client::connect(&connector, address, &token, number).await?;
             tasks.push(tokio::spawn(client.run(work, end)));
         }
         let mut times = Vec::new();
@@ -122,6 +136,19 @@ struct Client {
 }
 
 impl Client {
+    async fn connect(
+        connector: &TlsConnector,
+        address: SocketAddr,
+        token: &str,
+        number: usize,
+    ) -> io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::IpAddress(address.ip().into());
+        let stream = connector.connect(name, stream).await?;
+        Ok(Self { stream, buffer: Vec::new(), number, token: token.to_owned() })
+    }
+
     async fn run(mut self, work: Work, end: Instant) -> io::Result<Vec<Duration>> {
         let mut times = Vec::new();
         let read = self.request("GET", crate::PATH, "");
@@ -155,8 +182,8 @@ impl Client {
         .into_bytes()
     }
 
-    /// Reads one answer to its end; anything but 200 ends the run.
-    async fn answer(&mut self) -> io::Result<()> {
+    /// Reads one answer to its end and says where its body begins; anything but 200 ends the run.
+    async fn answer(&mut self) -> io::Result<usize> {
         self.buffer.clear();
         loop {
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
@@ -176,7 +203,7 @@ impl Client {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
             }
-            return Ok(());
+            return Ok(head + 4);
         }
     }
 }
