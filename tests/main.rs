@@ -2,6 +2,7 @@
 //!
 //! - `architecture.rs`, `forged.rs`: what must not be written
 //! - `routes.rs`: the library's vault, asked without HTTP
+//! - `leaks.rs`, `damage.rs`: the real binary, and the files that it makes
 
 #![expect(
     clippy::indexing_slicing,
@@ -10,7 +11,9 @@
 )]
 
 mod architecture;
+mod damage;
 mod forged;
+mod leaks;
 mod routes;
 mod source;
 mod support;

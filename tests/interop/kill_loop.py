@@ -28,6 +28,7 @@ class Writer:
         self.acknowledged = {key: ABSENT for key in range(KEYS)}
         self.unanswered = {}
         self.count = 0
+        self.answered = 0
         self.error = None
 
     def path(self, key):
@@ -60,6 +61,7 @@ class Writer:
                                        {"data": {"value": value}})
             assert status == 200, (status, raw)
         self.acknowledged[key] = self.unanswered.pop(key)
+        self.answered += 1
 
     def check(self, connection, token):
         """Compares every key, and takes what an unanswered write has become."""
@@ -89,6 +91,18 @@ def initialise(server):
     status, raw = server.call("POST", "sys/mounts/secret", token, {"type": "kv", "options": {"version": "2"}})
     assert status == 204, (status, raw)
     return answer["keys"], token
+
+
+def check_audit(server, writers):
+    """No answer without its line: as many answers to writes in the file as writers have seen, or more."""
+    answered = 0
+    for line in server.audit.read_text().splitlines():
+        entry = json.loads(line)
+        if entry["type"] == "response" and entry["request"]["operation"] in ("update", "create", "delete"):
+            answered += entry["request"]["path"].startswith("secret/")
+    seen = sum(writer.answered for writer in writers)
+    assert answered >= seen, f"{seen} answers seen, {answered} in the audit file"
+    print(f"{seen} answers seen, {answered} in the audit file", flush=True)
 
 
 def cycle(server, writers, token, seconds):
@@ -140,6 +154,7 @@ def main():
                 total = sum(writer.count for writer in writers)
                 print(f"cycle {number}: {total} writes, slowest start to unsealed {slowest:.2f} s", flush=True)
         assert server.stop() == 0
+        check_audit(server, writers)
     print(f"{cycles} passed, 0 failed")
 
 

@@ -30,6 +30,8 @@ class Server:
         self.process = None
         self.ca = self.folder / "cert.pem"
         self.key = self.folder / "key.pem"
+        self.configuration = self.folder / "kista.toml"
+        self.configuration.write_text(f'[audit.file]\npath = "{self.audit}"\n')
         if not self.ca.exists():
             make_certificate(self.ca, self.key)
 
@@ -41,6 +43,7 @@ class Server:
         """What the binary is started with."""
         return [
             self.binary, "server",
+            "--config", str(self.configuration),
             "--data", str(self.data),
             "--listen", f"127.0.0.1:{self.port}",
             "--tls-cert", str(self.ca),

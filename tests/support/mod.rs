@@ -1,9 +1,12 @@
 //! What whole-vault tests stand on.
 //!
 //! - `vault.rs`: [`TestVault`], the library's vault over a folder that goes away
+//! - `process.rs`: [`Process`], the real binary over such a folder
 
+mod process;
 mod vault;
 
+pub(crate) use process::{Kept, Process};
 pub(crate) use vault::TestVault;
 
 /// Status and text of an answer.
