@@ -1,0 +1,185 @@
+"""The README's first minute and everyday commands, as a user types them, and the usual mistakes.
+
+    python first_minute.py BINARY
+"""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import server as servers
+
+
+class Home:
+    """A user with an empty home and a free port."""
+
+    def __init__(self, binary, folder):
+        self.binary = str(pathlib.Path(binary).resolve())
+        self.folder = pathlib.Path(folder)
+        self.listen = f"127.0.0.1:{servers.free_port()}"
+        self.up = None
+        keep = {name: value for name, value in os.environ.items()
+                if not name.startswith(("VAULT_", "BAO_", "KISTA_", "XDG_"))}
+        self.environment = {**keep, "HOME": str(self.folder)}
+
+    def kista(self, *arguments, text="", **environment):
+        """Runs one command: exit code, stdout, stderr. Input comes from a pipe, as in a script."""
+        done = subprocess.run([self.binary, *arguments], input=text, capture_output=True, text=True,
+                              timeout=60, env={**self.environment, **environment})
+        return done.returncode, done.stdout, done.stderr
+
+    def ok(self, *arguments, text="", **environment):
+        code, output, errors = self.kista(*arguments, text=text, **environment)
+        assert code == 0, (arguments, code, output, errors)
+        return output
+
+    def fails(self, code, *arguments, hint="", **environment):
+        found, output, errors = self.kista(*arguments, **environment)
+        assert found == code, (arguments, found, output, errors)
+        assert hint in errors and output == "", (arguments, output, errors)
+
+    def start(self):
+        log = open(self.folder / "up.log", "ab")
+        self.up = subprocess.Popen([self.binary, "up", "--listen", self.listen], env=self.environment,
+                                   stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                   preexec_fn=servers.die_with_parent)
+        log.close()
+        for _ in range(600):
+            if self.up.poll() is not None:
+                raise RuntimeError(f"up ended with {self.up.returncode}:\n{self.said()}")
+            if self.kista("status")[0] == 0:
+                return
+            time.sleep(0.1)
+        raise RuntimeError(f"no answer within 60 s:\n{self.said()}")
+
+    def stop(self, how=signal.SIGINT):
+        self.up.send_signal(how)
+        return self.up.wait(timeout=60)
+
+    def said(self):
+        return (self.folder / "up.log").read_text()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.up and self.up.poll() is None:
+            self.up.kill()
+            self.up.wait()
+
+
+def before_there_is_a_server_it_says_what_to_do(home):
+    home.fails(5, "status", hint="kista up")
+    home.fails(5, "get", "secret/app/db", hint="kista up")
+
+
+def up_makes_everything(home):
+    home.start()
+    said = home.said()
+    assert "recovery-kit.txt" in said and home.listen in said, said
+    config = home.folder / ".config/kista"
+    for name in ("seal.key", "recovery-kit.txt"):
+        assert (config / name).stat().st_mode & 0o777 == 0o600, name
+    assert (home.folder / ".local/share/kista").stat().st_mode & 0o777 == 0o700
+
+
+def secrets_go_in_and_come_out(home):
+    home.ok("put", "secret/app/db", "url=postgres://db", "password=-", text="correct horse")
+    assert home.ok("get", "secret/app/db", "-k", "password") == "correct horse"
+    shown = json.loads(home.ok("get", "secret/app/db", "--json"))
+    assert "correct horse" in json.dumps(shown)
+    assert "app/" in home.ok("ls", "secret/")
+    assert "db" in home.ok("ls", "secret/app/")
+
+
+def a_value_on_the_command_line_is_warned_of(home):
+    code, _, errors = home.kista("put", "secret/app/argv", "a=b")
+    assert code == 0 and errors, errors
+
+
+def other_clients_work_with_the_printed_environment(home):
+    lines = home.ok("context", "env").splitlines()
+    words = dict(line.removeprefix("export ").split("=", 1) for line in lines if "=" in line)
+    words = {name: value.strip("'\"") for name, value in words.items()}
+    answer = subprocess.run(
+        ["curl", "--silent", "--show-error", "--cacert", words["VAULT_CACERT"],
+         "-H", f"X-Vault-Token: {words['VAULT_TOKEN']}", f"{words['VAULT_ADDR']}/v1/secret/data/app/db"],
+        capture_output=True, text=True, timeout=30)
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["data"]["data"]["password"] == "correct horse"
+
+
+def mistakes_have_their_exit_codes_and_a_next_step(home):
+    home.fails(3, "get", "secret/app/no-such")
+    home.fails(4, "get", "nowhere/app/db", hint="mount")
+    home.fails(4, "get", "secret/app/db", KISTA_TOKEN="hvs.wrong")
+    home.fails(2, "get")
+    code, _, errors = home.kista("up", "--listen", home.listen)
+    assert code == 1 and errors, (code, errors)
+    _, output, errors = home.kista("put", "--help")
+    assert "Example" in output and errors == ""
+
+
+def delete_is_soft(home):
+    home.ok("delete", "secret/app/db")
+    home.fails(3, "get", "secret/app/db")
+
+
+def sealed_it_says_so(home):
+    home.ok("put", "secret/app/kept", "a=-", text="still here")
+    home.ok("operator", "seal")
+    home.fails(5, "get", "secret/app/kept", hint="seal")
+    assert home.kista("status")[0] == 5 or "sealed" in home.kista("status")[1]
+
+
+def shares_of_the_kit_unseal(home):
+    kit = (home.folder / ".config/kista/recovery-kit.txt").read_text()
+    shares = [line.split()[-1] for line in kit.splitlines() if line.startswith("Share ")]
+    assert len(shares) == 5, "the kit shows no shares"
+    for share in shares[:3]:
+        home.ok("operator", "unseal", text=share + "\n")
+    assert home.ok("get", "secret/app/kept", "-k", "a") == "still here"
+
+
+def it_starts_again_with_what_is_there(home):
+    assert home.stop() == 0, home.said()
+    home.start()
+    assert home.ok("get", "secret/app/kept", "-k", "a") == "still here"
+    assert home.stop(signal.SIGKILL) == -signal.SIGKILL
+    home.start()
+    assert home.ok("get", "secret/app/kept", "-k", "a") == "still here"
+    assert home.stop(signal.SIGTERM) == 0
+
+
+STEPS = [
+    before_there_is_a_server_it_says_what_to_do,
+    up_makes_everything,
+    secrets_go_in_and_come_out,
+    a_value_on_the_command_line_is_warned_of,
+    other_clients_work_with_the_printed_environment,
+    mistakes_have_their_exit_codes_and_a_next_step,
+    delete_is_soft,
+    sealed_it_says_so,
+    shares_of_the_kit_unseal,
+    it_starts_again_with_what_is_there,
+]
+
+
+def main():
+    with servers.scratch() as folder, Home(sys.argv[1], folder) as home:
+        for done, step in enumerate(STEPS):
+            try:
+                step(home)
+            except Exception:
+                print(f"FAILED {step.__name__}\n{done} passed, 1 failed", flush=True)
+                raise
+            print(f"ok {step.__name__}", flush=True)
+    print(f"{len(STEPS)} passed, 0 failed")
+
+
+if __name__ == "__main__":
+    main()
