@@ -18,7 +18,7 @@ const LABEL: &[u8] = b"kista/head/1\0";
 const FIXED_BYTES: usize = 1 + 16 + 8 + 8 + 32 + 8 + 8 + 8 + 32 + 1;
 const TERM_BYTES: usize = 4 + 8 + 32;
 
-/// What the newest commit says of the whole store (FORMAT.md 2.7).
+/// What the newest commit says of the whole store (FORMAT.md 7).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Head {
     /// The store.
@@ -143,7 +143,7 @@ impl fmt::Debug for Head {
     }
 }
 
-/// This store, this place and these bytes of the journal (FORMAT.md 2.7).
+/// This store, this place and these bytes of the journal (FORMAT.md 7).
 fn associated_data(
     store_id: StoreId,
     seq: u64,

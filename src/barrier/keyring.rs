@@ -20,7 +20,7 @@ use crate::{
     storage::StoreId,
 };
 
-/// How many terms a keyring holds at most; a head lists no more (FORMAT.md 2.7).
+/// How many terms a keyring holds at most; a head lists no more (FORMAT.md 7).
 pub(super) const MAX_TERMS: usize = 8;
 /// How many lineage secrets a keyring holds at most: a bound on what is parsed.
 const MAX_SECRETS: usize = 64;
@@ -30,7 +30,7 @@ const SECRET_BYTES: usize = 1 + 4 + 32;
 
 /// The random keys of a store: terms, which rotate, and lineage secrets, which outlive them.
 ///
-/// Everything else is derived from these (FORMAT.md 2.1). It lives in the seal file, sealed under
+/// Everything else is derived from these (FORMAT.md 2). It lives in the seal file, sealed under
 /// the root key, and in memory while the store is open; it is never written to the journal.
 pub struct Keyring {
     store_id: StoreId,
@@ -46,7 +46,7 @@ struct TermEntry {
     key: Key<Kdf>,
 }
 
-/// Where a term is in its life (FORMAT.md 2.10).
+/// Where a term is in its life (FORMAT.md 10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TermState {
     Pending = 1,
@@ -87,7 +87,7 @@ pub enum KeyringError {
     /// Written by a later version.
     #[error("the keyring has format {0}, which this version does not know; use a newer one")]
     Format(u8),
-    /// Not laid out as FORMAT.md 2.8 says.
+    /// Not laid out as FORMAT.md 8 says.
     #[error("the keyring is malformed")]
     Malformed,
     /// A term's key does not match its check value in this store.
@@ -118,7 +118,7 @@ impl Keyring {
         self.store_id
     }
 
-    /// Lays the keyring out as FORMAT.md 2.8 says, for the seal file.
+    /// Lays the keyring out as FORMAT.md 8 says, for the seal file.
     pub fn encode(&self) -> SecretBytes {
         let length = 3 + self.terms.len() * TERM_BYTES + self.secrets.len() * SECRET_BYTES;
         // Of its final length from the start: growing would leave copies of keys behind.
@@ -195,7 +195,7 @@ impl Keyring {
         Siv::new(&self.derive::<AesSiv512>(Lineage::Names, "names", &space.0))
     }
 
-    /// The keyed hash under which tokens are found (FORMAT.md 2.1).
+    /// The keyed hash under which tokens are found (FORMAT.md 2).
     pub fn token_mac(&self) -> Mac {
         Mac::new(&self.derive::<HmacSha256>(Lineage::Tokens, "token", &[]))
     }

@@ -12,7 +12,7 @@ use crate::{
 /// Length of a head's value in bytes: total, number of chunks, value id.
 const HEAD_BYTES: usize = 8 + 4 + 16;
 
-/// The head of a value in chunks (FORMAT.md 2.2). The key, the value id and the last flag bind each
+/// The head of a value in chunks (FORMAT.md 4). The key, the value id and the last flag bind each
 /// chunk to its place; the head binds their number and the whole length.
 #[derive(Debug)]
 pub(super) struct LargeHead {

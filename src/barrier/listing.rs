@@ -56,7 +56,7 @@ impl<'a> Names<'a> {
 }
 
 /// Walks the children of a folder in the order of their keys, seeking past each child's subtree
-/// (FORMAT.md 2.4).
+/// (FORMAT.md 5).
 pub(super) struct Walk<'a> {
     space: &'a Space,
     folder: &'a Folder,

@@ -1,6 +1,6 @@
 //! The wall: everything that storage keeps is sealed here.
 //!
-//! A [`Barrier`] stands over one attached store. It seals values and names (FORMAT.md 2.2 to 2.4),
+//! A [`Barrier`] stands over one attached store. It seals values and names (FORMAT.md 4 and 5),
 //! lends storage the seal that covers each commit (2.5, 2.7), and hands out [`MountView`]s, the only
 //! sight of storage that the floors above get. It judges no caller and knows no engine.
 //!

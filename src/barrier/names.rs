@@ -10,7 +10,7 @@ pub const MAX_SEGMENTS: usize = 32;
 pub const MAX_PATH_BYTES: usize = 1_024;
 
 /// Padded lengths that a segment may have; its code is the place in this list, from 1
-/// (FORMAT.md 2.4).
+/// (FORMAT.md 5).
 const BUCKETS: [usize; 5] = [16, 32, 64, 128, 256];
 
 /// Length of the code and the synthetic IV before a segment's ciphertext.

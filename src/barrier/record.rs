@@ -3,7 +3,7 @@ use zeroize::Zeroizing;
 use super::term::{HEADER_BYTES, Sealed, Term, Terms, be32};
 use crate::{secret::SecretBytes, storage::StoreId};
 
-/// Longest value of one record in bytes; longer ones are cut into chunks (FORMAT.md 2.2).
+/// Longest value of one record in bytes; longer ones are cut into chunks (FORMAT.md 4).
 pub(super) const MAX_VALUE_BYTES: usize = 7_680;
 
 const LABEL: &[u8] = b"kista/record/1\0";
@@ -80,7 +80,7 @@ pub(super) fn is_head(record: &[u8]) -> bool {
     Sealed::parse(record).is_some_and(|sealed| sealed.flags() == Kind::Head.flags())
 }
 
-/// This store, this key, this term; for a chunk also its value and the end (FORMAT.md 2.2). It
+/// This store, this key, this term; for a chunk also its value and the end (FORMAT.md 4). It
 /// says nothing about time.
 fn associated_data(
     store_id: StoreId,

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::names::{self, MAX_PATH_BYTES, MAX_SEGMENTS, PathError, check_name};
 use crate::crypto::{random, siv::Siv};
 
-/// First byte of every record's storage key (FORMAT.md 2.4).
+/// First byte of every record's storage key (FORMAT.md 5).
 pub(super) const RECORD_KEY: u8 = 0x10;
 /// Ends the key of a record; a chunk's index follows it.
 pub(super) const LEAF: u8 = 0x00;

@@ -70,7 +70,7 @@ pub(super) struct TermSum {
     pub(super) sum: Sum,
 }
 
-/// Count and sum of every live term, in the order of their ids (FORMAT.md 2.5).
+/// Count and sum of every live term, in the order of their ids (FORMAT.md 6).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct State(Vec<TermSum>);
 
@@ -127,7 +127,7 @@ impl State {
 }
 
 /// `HMAC(state key, lp(key) || record[0..32] || tag)`: two ciphertexts that share nonce and tag and
-/// both open would be a forgery of the cipher (FORMAT.md 2.5).
+/// both open would be a forgery of the cipher (FORMAT.md 6).
 pub(super) fn element(term: &Term, key: &[u8], header: &RecordHeader) -> Sum {
     Sum::from_bytes(&term.elements().tag(&[&be32(key.len()), key, header.as_bytes()]))
 }

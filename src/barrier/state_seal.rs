@@ -82,7 +82,7 @@ impl Shared {
     }
 }
 
-/// The seal of the commits of one open store (FORMAT.md 2.5 and 2.7): lent to storage, which calls
+/// The seal of the commits of one open store (FORMAT.md 6 and 7): lent to storage, which calls
 /// it from its committer.
 #[derive(Debug)]
 pub(super) struct StateSeal {

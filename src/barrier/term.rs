@@ -22,7 +22,7 @@ const FORMAT: u8 = 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TermId(pub u32);
 
-/// What is derived from one term's key, kept ready (FORMAT.md 2.1).
+/// What is derived from one term's key, kept ready (FORMAT.md 2).
 pub(super) struct Term {
     pub(super) id: TermId,
     pub(super) store_id: StoreId,
@@ -67,7 +67,7 @@ impl Term {
         [FORMAT, self.cipher.code(), flags, 0, a, b, c, d]
     }
 
-    /// A hedged nonce (FORMAT.md 2.3): should `random` ever repeat, only equal inputs get equal
+    /// A hedged nonce (FORMAT.md 2): should `random` ever repeat, only equal inputs get equal
     /// nonces.
     pub(super) fn nonce(&self, random: &[u8; 32], aad: &[u8], plaintext: &[u8]) -> [u8; 24] {
         let tag = self.nonces.tag(&[random, &be32(aad.len()), aad, plaintext]);
@@ -156,7 +156,7 @@ impl<'a> Sealed<'a> {
     }
 }
 
-/// Derives a key of a term or lineage secret (FORMAT.md 2.1, without a context).
+/// Derives a key of a term or lineage secret (FORMAT.md 2, without a context).
 pub(super) fn derive<A: Algorithm>(store_id: StoreId, secret: &Key<Kdf>, purpose: &str) -> Key<A> {
     secret.expose(|secret| kdf::derive(&store_id.0, secret, purpose, &[]))
 }

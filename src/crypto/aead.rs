@@ -1,5 +1,5 @@
-//! Authenticated encryption with 192-bit nonces, so that random nonces need no counting
-//! (security.md 4.3). Neither cipher commits to its key; format.md 2 says where that matters.
+//! Authenticated encryption with 192-bit nonces, so that random nonces need no counting.
+//! Neither cipher commits to its key; FORMAT.md 2 says where that matters.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ impl Algorithm for Aead256 {
     const NAME: &'static str = "AEAD-256";
 }
 
-/// The ciphers of records, heads and wraps, with their codes on disk (format.md 2.2).
+/// The ciphers of records, heads and wraps, with their codes on disk (FORMAT.md 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Cipher {
@@ -49,7 +49,7 @@ impl Cipher {
 
 /// The ciphertext does not open here: another key, nonce or associated data, or changed bytes.
 ///
-/// One variant without a cause, so that no wording tells which (format.md 2.8, style.md 3).
+/// One variant without a cause, so that no wording tells which (FORMAT.md 8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the ciphertext does not open: wrong key or place, or damaged")]
 pub struct OpenFailed;
@@ -86,7 +86,7 @@ impl Sealer {
     /// Encrypts `plaintext` and returns ciphertext || tag, 16 bytes longer.
     ///
     /// A nonce must not come twice under one key with different inputs: draw or hedge it
-    /// (format.md 2.3).
+    /// (FORMAT.md 2).
     ///
     /// # Panics
     /// When plaintext or associated data exceed 64 GiB (SP 800-38D §5.2.1.1), which no caller has.

@@ -1,4 +1,4 @@
-//! Keys from keys (HKDF-SHA-256, format.md 2.1) and from passphrases (Argon2id, format.md 2.8).
+//! Keys from keys (HKDF-SHA-256, FORMAT.md 2) and from passphrases (Argon2id, FORMAT.md 8).
 
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ pub fn hkdf_sha256(salt: &[u8], ikm: &[u8], info: &[u8], out: &mut [u8]) {
     expand(salt, ikm, &[info], out);
 }
 
-/// The key for one purpose: `kdf` of format.md 2.1, as long as `A`'s keys.
+/// The key for one purpose: `kdf` of FORMAT.md 2, as long as `A`'s keys.
 ///
 /// `ikm` is a secret of full strength (root key, term, lineage secret, KEK), `purpose` and `context`
 /// are of the table there; two different pairs give independent keys.
@@ -73,7 +73,7 @@ pub struct Argon2Params {
     pub p: u8,
 }
 
-/// Argon2id parameters outside the bounds of format.md 2.8, or beyond this machine.
+/// Argon2id parameters outside the bounds of FORMAT.md 8, or beyond this machine.
 ///
 /// The lower bounds stop an edited slot from making guesses cheap, the upper ones from using up the
 /// machine; both are checked before any memory is taken.
@@ -121,7 +121,7 @@ pub enum OutOfBounds {
 }
 
 impl Argon2Params {
-    /// Whether the parameters lie within format.md 2.8.
+    /// Whether the parameters lie within FORMAT.md 8.
     ///
     /// # Errors
     /// The [`OutOfBounds`] that says which bound they miss.
@@ -142,7 +142,7 @@ impl Argon2Params {
         Ok(())
     }
 
-    /// 256 MiB, 3 passes, 4 lanes: what a passphrase slot gets unless calibrated (security.md 4.3).
+    /// 256 MiB, 3 passes, 4 lanes: what a passphrase slot gets unless calibrated.
     pub const fn recommended() -> Self {
         Self { m_kib: 256 * MIB, t: 3, p: 4 }
     }
@@ -232,7 +232,7 @@ fn nfc(passphrase: &SecretString) -> Zeroizing<String> {
 
 /// KiB in one MiB.
 const MIB: u32 = 1024;
-/// Bounds of format.md 2.8.
+/// Bounds of FORMAT.md 8.
 const MIN_KIB: u32 = 64 * MIB;
 const MAX_KIB: u32 = 4096 * MIB;
 const MAX_PASSES: u32 = 20;
@@ -240,7 +240,7 @@ const MIN_KIB_PASSES: u64 = 192 * 1024;
 const MAX_LANES: u8 = 8;
 /// RFC 9106 §3.1 in the crate's reading; our slots have 32.
 const MIN_SALT_BYTES: usize = 8;
-/// What a guess has to cost the machine that made the slot (security.md 4.3).
+/// What a guess has to cost the machine that made the slot.
 const TARGET: Duration = Duration::from_millis(500);
 
 #[cfg(test)]

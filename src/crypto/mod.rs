@@ -1,12 +1,12 @@
 //! Primitives without state or I/O; the only home of the cipher crates.
 //!
 //! Nothing here knows a store, a path or a file: callers bring keys, nonces and associated data as
-//! format.md says, and get bytes or one refusal without a reason. Each primitive has the published
+//! FORMAT.md says, and get bytes or one refusal without a reason. Each primitive has the published
 //! vectors of its standard in `tests/vectors/`.
 //!
 //! - `aead.rs`: [`Sealer`], XAES-256-GCM and XChaCha20-Poly1305
 //! - `siv.rs`: [`Siv`], deterministic AES-256-SIV
-//! - `kdf.rs`: HKDF-SHA-256, the derivation of format.md 2.1, Argon2id
+//! - `kdf.rs`: HKDF-SHA-256, the derivation of FORMAT.md 2, Argon2id
 //! - `mac.rs`: SHA-256, [`Mac`], constant-time comparison
 //! - `sign.rs`: [`SigningKey`], Ed25519
 //! - `shamir.rs`: splitting a secret into shares and back

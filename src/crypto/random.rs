@@ -1,5 +1,5 @@
 //! Randomness from the system, asked each time: a generator of our own would repeat itself when a
-//! virtual machine is restored twice (format.md 2).
+//! virtual machine is restored twice (FORMAT.md 2).
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! Shamir's secret sharing over GF(256), in Vault's share form: y bytes, then x (format.md 2.8).
+//! Shamir's secret sharing over GF(256), in Vault's share form: y bytes, then x (FORMAT.md 8).
 //!
 //! Any `threshold` shares give the secret; fewer say nothing about it. A wrong share is not seen
 //! here: what comes out is checked against the slot's commitment. Arithmetic has no tables and no
@@ -31,7 +31,7 @@ pub enum SplitError {
 
 /// The shares do not fit together: none, of different or too short a length, or one x twice or zero.
 ///
-/// One text, so that it does not tell which share is bad (security.md 4.4).
+/// One text, so that it does not tell which share is bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the shares do not fit together")]
 pub struct CombineError;

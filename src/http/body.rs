@@ -128,7 +128,7 @@ fn grow(bytes: &mut Zeroizing<Vec<u8>>, room: usize) {
     *bytes = larger;
 }
 
-/// A body must end within this time (security.md API4).
+/// A body must end within this time.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// The budget is charged in steps of this many bytes.
 const STEP: usize = 64 * 1024;

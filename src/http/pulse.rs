@@ -209,7 +209,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Pulsed<S> {
     }
 }
 
-/// A head that has begun must end within this time (security.md API4).
+/// A head that has begun must end within this time.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection on which nothing happens is closed after this time.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);

@@ -1,7 +1,7 @@
 //! Deadlines in minute buckets: what must be done when its time has come.
 //!
 //! Encrypted names have no order, so what is found by time lies in a folder for each minute
-//! (FORMAT.md 2.4); the folders that exist are the minutes that have deadlines. They are never
+//! (FORMAT.md 5); the folders that exist are the minutes that have deadlines. They are never
 //! loaded whole. A deadline only says when to look: whether a token or lease has expired is judged
 //! from its own record at each use.
 

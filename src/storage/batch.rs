@@ -5,7 +5,7 @@ use super::CommitError;
 /// Limit of one record in bytes: the index keeps what is larger in files of their own, which it
 /// neither syncs nor gives back (the caller cuts larger values into chunks).
 pub const MAX_RECORD_BYTES: usize = 8_192;
-/// Limit of one storage key in bytes (FORMAT.md, Names).
+/// Limit of one storage key in bytes (FORMAT.md 5).
 pub const MAX_KEY_BYTES: usize = 3_072;
 /// Limit of the operations of one batch; the chunks of a value count with its head.
 pub const MAX_OPERATIONS: usize = 128;
@@ -14,7 +14,7 @@ pub const MAX_BATCH_BYTES: usize = 3 * 512 * 1024;
 /// The lowest first byte of a caller's key: 0x01 is the head, the rest below is reserved.
 const FIRST_KEY_BYTE: u8 = 0x10;
 
-/// Length of the big-endian chunk index that follows a head's key (FORMAT.md, Names).
+/// Length of the big-endian chunk index that follows a head's key (FORMAT.md 5).
 const CHUNK_INDEX_BYTES: usize = 4;
 
 /// What tells one version of a record from another: its first 32 bytes and its tag.

@@ -8,7 +8,7 @@ pub(super) const BLOCK: usize = 512;
 pub(super) const FRONT_BYTES: usize = 56;
 /// Length of the chain value that ends a record.
 pub(super) const CHAIN_BYTES: usize = 32;
-/// No body is longer, whatever its length says (FORMAT.md, Journal).
+/// No body is longer, whatever its length says (FORMAT.md 7).
 pub(super) const MAX_BODY_BYTES: u64 = 64 * 1024 * 1024;
 
 const MAGIC: &[u8; 4] = b"KJR1";
@@ -169,7 +169,7 @@ pub(super) fn padded(length: usize) -> usize {
     length.next_multiple_of(BLOCK)
 }
 
-/// Checksum and link in one (FORMAT.md, Journal).
+/// Checksum and link in one (FORMAT.md 7).
 fn chain(store_id: StoreId, before: &[u8]) -> [u8; 32] {
     Sha256::new()
         .chain_update(CHAIN_LABEL)

@@ -26,7 +26,7 @@ const MAGIC: &[u8; 8] = b"KSEG0001";
 const SPARE: &str = "spare";
 static ZEROS: [u8; 1024 * 1024] = [0; 1024 * 1024];
 
-/// The first block of a segment: whose it is and what it follows (FORMAT.md, Journal).
+/// The first block of a segment: whose it is and what it follows (FORMAT.md 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) store_id: StoreId,
