@@ -83,7 +83,8 @@ pub(crate) fn check_name(name: &str) -> Result<(), Failure> {
         .hint("use letters, digits, '-', '_' and '.'"))
 }
 
-fn file(folders: &Folders, name: &str) -> Result<PathBuf, Failure> {
+/// The file of the context of this name.
+pub(crate) fn file(folders: &Folders, name: &str) -> Result<PathBuf, Failure> {
     check_name(name)?;
     Ok(Path::new(&folders.config).join("contexts").join(format!("{name}.toml")))
 }

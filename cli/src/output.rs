@@ -18,6 +18,16 @@ use crate::failure::Failure;
 pub(crate) struct Output {
     json: bool,
     to_terminal: bool,
+    reader: Reader,
+}
+
+/// What it means when the reader goes away before the end, as `head` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    /// It has seen enough.
+    MayLeave,
+    /// It has not got what is shown only once.
+    MustStay,
 }
 
 /// One cell of a table.
@@ -37,7 +47,13 @@ pub(crate) enum Sight {
 
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
-        Self { json, to_terminal: io::stdout().is_terminal() }
+        let to_terminal = io::stdout().is_terminal();
+        Self { json, to_terminal, reader: Reader::MayLeave }
+    }
+
+    /// For what is shown only once: a reader that goes away is a failure.
+    pub(crate) fn once(self) -> Self {
+        Self { reader: Reader::MustStay, ..self }
     }
 
     pub(crate) fn wants_json(self) -> bool {
@@ -50,7 +66,7 @@ impl Output {
 
     /// Prints one line of data.
     pub(crate) fn line(self, text: &str) -> Result<(), Failure> {
-        print(|out| {
+        self.print(|out| {
             write_printable(out, text)?;
             out.write_all(b"\n")
         })
@@ -58,7 +74,7 @@ impl Output {
 
     /// Prints a value as it is, with a newline only where a person reads it.
     pub(crate) fn value(self, value: &SecretString) -> Result<(), Failure> {
-        print(|out| {
+        self.print(|out| {
             value.expose(|text| out.write_all(text.as_bytes()))?;
             if self.to_terminal { out.write_all(b"\n") } else { Ok(()) }
         })
@@ -66,7 +82,7 @@ impl Output {
 
     /// Prints lines as they are.
     pub(crate) fn lines(self, lines: &[SecretString]) -> Result<(), Failure> {
-        print(|out| {
+        self.print(|out| {
             for line in lines {
                 line.expose(|text| out.write_all(text.as_bytes()))?;
                 out.write_all(b"\n")?;
@@ -87,7 +103,7 @@ impl Output {
 
     /// Prints JSON on one line.
     pub(crate) fn json(self, json: &JsonValue) -> Result<(), Failure> {
-        print(|out| {
+        self.print(|out| {
             json.expose_json(|text| out.write_all(text.as_bytes()))?;
             out.write_all(b"\n")
         })
@@ -99,7 +115,20 @@ impl Output {
         heading: [&str; N],
         rows: &[[Cell; N]],
     ) -> Result<(), Failure> {
-        print(|out| self.write_table(out, heading, rows))
+        self.print(|out| self.write_table(out, heading, rows))
+    }
+
+    /// Writes to stdout.
+    fn print(self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        match write(&mut stdout).and_then(|()| stdout.flush()) {
+            Err(error)
+                if error.kind() != io::ErrorKind::BrokenPipe || self.reader == Reader::MustStay =>
+            {
+                Err(Failure::io("write to stdout", &error))
+            }
+            Err(_) | Ok(()) => Ok(()),
+        }
     }
 
     fn write_table<const N: usize>(
@@ -201,17 +230,6 @@ pub(crate) fn is_conversation() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Writes to stdout. A reader that went away, such as `head`, is no failure.
-fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    match write(&mut stdout).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::io("write to stdout", &error))
-        }
-        Err(_) | Ok(()) => Ok(()),
-    }
-}
-
 /// Writes lines to stderr. Nowhere is left to tell of its failure.
 fn say(text: &str) {
     let mut stderr = io::stderr().lock();
@@ -272,7 +290,7 @@ mod tests {
             [Cell::Plain(key.to_owned()), Cell::Secret(SecretString::copy_of(value), sight)]
         });
         let mut out = Vec::new();
-        let output = Output { json: false, to_terminal };
+        let output = Output { json: false, to_terminal, reader: Reader::MayLeave };
         output.write_table(&mut out, ["KEY", "VALUE"], &rows).unwrap();
         String::from_utf8(out).unwrap()
     }

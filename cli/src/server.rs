@@ -97,6 +97,9 @@ impl Server {
             }
             Error::CasConflict => failure(&error.to_string()).exit(Exit::Conflict),
             Error::BadPath(_) => failure(&error.to_string()).exit(Exit::Usage),
+            Error::Other { messages, .. } if !messages.is_empty() => {
+                failure(&messages.join("; ").split_whitespace().collect::<Vec<_>>().join(" "))
+            }
             error @ (Error::Unexpected(_) | Error::Other { .. } | _) => failure(&error.to_string()),
         }
     }

@@ -3,6 +3,7 @@ use std::{error, fmt, io, time::Duration};
 use bytes::Bytes;
 use http::{HeaderValue, Method, header};
 use reqwest::{Response, Url};
+use rustls::CertificateError;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
@@ -264,11 +265,36 @@ async fn read_body(mut response: Response) -> Result<Option<Zeroizing<Vec<u8>>>,
 /// What is wrong with the server's certificate, if that is why there is no connection.
 fn distrust(error: &(dyn error::Error + 'static)) -> Option<String> {
     if let Some(rustls::Error::InvalidCertificate(reason)) = error.downcast_ref() {
-        return Some(reason.to_string());
+        return Some(plain(reason));
     }
     // An io::Error does not name the error that it carries as its source, but that one's source.
     let carried = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     carried.and_then(|inner| distrust(inner)).or_else(|| distrust(error.source()?))
+}
+
+/// The usual reasons in words; the rest as rustls names them.
+#[expect(clippy::wildcard_enum_match_arm, reason = "rustls adds reasons; their own text serves")]
+fn plain(reason: &CertificateError) -> String {
+    let text = reason.to_string();
+    // Only its name tells this one: the error inside is webpki's, which is no crate of ours.
+    if text.contains("CaUsedAsEndEntity") {
+        return "it is a CA's own certificate; give the server one with basicConstraints CA:FALSE"
+            .to_owned();
+    }
+    let words = match reason {
+        CertificateError::UnknownIssuer => "its issuer is not a CA that is trusted",
+        // A CA of the same name, such as that of another `kista up`.
+        CertificateError::BadSignature => "another CA has signed it",
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "it is not valid yet; is this machine's clock right?"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "it is for other names than this address"
+        }
+        _ => &text,
+    };
+    words.to_owned()
 }
 
 /// Percent-encodes a path for the request line (RFC 3986 §2.3: the unreserved characters stay).

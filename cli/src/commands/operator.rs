@@ -63,7 +63,12 @@ impl Init {
                 });
             }
         };
-        self.print(&made)?;
+        self.print(&made).map_err(|failure| {
+            failure.hint(
+                "the shares and the token are lost with it; the store is still empty, so remove \
+                 the server's data folder, start it again and repeat this",
+            )
+        })?;
         output::note(&format!(
             "These are shown once and kept nowhere. Give each share to another person; {} of them \
              open the vault.\nnext:  kista operator unseal",
@@ -73,7 +78,7 @@ impl Init {
     }
 
     fn print(&self, made: &Initialised) -> Result<(), Failure> {
-        let output = Output::new(self.server.json);
+        let output = Output::new(self.server.json).once();
         if output.wants_json() {
             let mut object = Fields::new();
             object.set("unseal_keys_b64", strings(&made.keys_base64));
@@ -183,14 +188,19 @@ async fn give_lines(server: &Server, text: &SecretString) -> Result<SealStatus, 
 }
 
 async fn give_one(server: &Server, key: UnsealKey) -> Result<SealStatus, Failure> {
+    let is_share = matches!(key, UnsealKey::Share(_));
     match server.client.sys().unseal(key).await {
         Ok(status) => Ok(status),
-        Err(error @ Error::Other { status: 400, .. }) => {
-            Err(server.explain("unseal", error).await.hint(
-                "after a wrong set of shares all are discarded: kista status shows the progress",
-            ))
+        Err(error) => {
+            let is_refused = matches!(error, Error::Other { status: 400, .. });
+            let failure = server.explain("unseal", error).await;
+            Err(if is_refused && is_share {
+                failure
+                    .hint("kista status shows how many shares count; after a wrong set none does")
+            } else {
+                failure
+            })
         }
-        Err(error) => Err(server.explain("unseal", error).await),
     }
 }
 

@@ -16,7 +16,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(before_help = "Example:\n  \
     kista server --data /var/lib/kista --tls-cert cert.pem --tls-key key.pem\n  \
-    kista server --config /etc/kista/kista.toml")]
+    kista server --config /etc/kista/kista.toml",
+    after_long_help = CONFIGURATION)]
 pub(crate) struct Serve {
     /// TOML file with everything below, audit devices and limits
     #[arg(long, value_name = "FILE")]
@@ -85,5 +86,34 @@ impl Serve {
         }
         tracing::info!(address = %server.local_addr(), "listening");
         serve::run(server, kista).await
+    }
+}
+
+/// What a configuration file looks like; the whole of it is documented at `kista::config`.
+const CONFIGURATION: &str = "\
+The configuration file; all but `data` and the listener's files has a default:
+  data = \"/var/lib/kista\"
+  [listener]
+  address = \"0.0.0.0:8200\"
+  tls_cert = \"/etc/kista/server.pem\"
+  tls_key = \"/etc/kista/server.key\"
+  [audit.file]
+  path = \"/var/log/kista/audit.log\"
+  [seal]
+  keyfile = \"/etc/kista/seal.key\"    # opens the store at start, if it has a slot for it
+Then, from another terminal: kista operator init, kista operator unseal.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_of_the_help_is_accepted() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("kista.toml");
+        let lines = CONFIGURATION.lines().filter_map(|line| line.strip_prefix("  "));
+        std::fs::write(&file, lines.collect::<Vec<_>>().join("\n")).unwrap();
+        let config = Config::load(Some(&file), Overrides::default()).unwrap();
+        assert!(config.audit_file.is_some() && config.seal_keyfile.is_some());
     }
 }

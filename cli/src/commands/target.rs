@@ -60,7 +60,8 @@ impl Target {
                 return Err(Failure::new(format!(
                     "no mount holds {given}, or the token may not see it"
                 ))
-                .hint("a path begins with its mount; `kista up` makes secret/")
+                .hint("a path begins with its mount: `kista up` makes secret/, others are made with POST \
+                     sys/mounts/NAME")
                 .exit(Exit::Denied));
             }
             Err(error) => return Err(server.explain(&format!("{verb} {given}"), error).await),

@@ -72,6 +72,7 @@ impl Up {
         };
         let is_first = !kista.vault().status().is_initialized;
         if is_first {
+            refuse_if_store_is_missing(&places, known.as_ref())?;
             // Kept without a token first: an earlier store's would be taken for this one's by the
             // start that follows a crash.
             context.save(&folders)?;
@@ -81,6 +82,8 @@ impl Up {
         }
         context.save(&folders)?;
         tell(&places, &certificates, &context, is_first);
+        let is_sealed = kista.vault().status().is_sealed;
+        output::note(&format!("  Next: {}", next(name, is_sealed)));
         serve::run(server, kista).await
     }
 
@@ -114,6 +117,24 @@ fn prepare(places: &Places, address: SocketAddr) -> Result<Certificates, Failure
     };
     Certificates::ensure(&places.certificates, &names, SystemClock.now())
         .map_err(|error| Failure::of(&error))
+}
+
+/// A context with a token is that of a store that was finished. A disk that is not mounted must not
+/// be taken for a first start, whose token would replace that store's.
+fn refuse_if_store_is_missing(places: &Places, known: Option<&Context>) -> Result<(), Failure> {
+    if known.is_none_or(|context| context.token.is_none()) {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "the context {:?} is that of a store which is not in {}",
+        places.context,
+        places.data.display()
+    ))
+    .hint(format!(
+        "mount or put back that folder; or, if the store is gone for good, remove {} and start \
+         again",
+        places.context_file.display()
+    )))
 }
 
 /// Opens the store that is there, and returns the token that its context shall have. A root token
@@ -176,7 +197,6 @@ fn tell(places: &Places, certificates: &Certificates, context: &Context, is_firs
         context.address
     ));
     output::note(&format!("    SHA-256 {}", certificates.server_fingerprint));
-    output::note(&format!("  Next: {}", next(name)));
 }
 
 /// Says what the first start left to do.
@@ -201,14 +221,15 @@ fn remind(places: &Places) {
     }
 }
 
-fn next(name: &str) -> String {
+fn next(name: &str, is_sealed: bool) -> String {
+    let install = if runs_from_a_build() { "cargo install --path cli       " } else { "" };
     let set = if name == LOCAL {
         "eval \"$(kista context env)\"".to_owned()
     } else {
         format!("export KISTA_CONTEXT={name}")
     };
-    let install = if runs_from_a_build() { "cargo install --path cli       " } else { "" };
-    format!("{install}{set}       kista put secret/app/db")
+    let act = if is_sealed { "kista operator unseal" } else { "kista put secret/app/db" };
+    format!("{install}{set}       {act}")
 }
 
 /// Whether this is `cargo run`, so that `kista` is not on the PATH yet.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    context::{Context, LOCAL},
+    context::{self, Context, LOCAL},
     failure::Failure,
     folders::Folders,
 };
@@ -15,6 +15,8 @@ use crate::{
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Places {
     pub(super) context: String,
+    /// The file of the context.
+    pub(super) context_file: PathBuf,
     /// The store.
     pub(super) data: PathBuf,
     /// Opens the store at start; kept apart from it.
@@ -62,6 +64,7 @@ impl Places {
         let config = own(&folders.config);
         Ok(Self {
             context: context.to_owned(),
+            context_file: context::file(folders, context)?,
             data: given.or(remembered).unwrap_or_else(|| default_data(folders, context)),
             keyfile: config.join("seal.key"),
             kit: config.join("recovery-kit.txt"),
