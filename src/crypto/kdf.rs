@@ -50,7 +50,7 @@ pub fn derive<A: Algorithm>(
     Key::build(|key| derive_into(store_id, ikm, purpose, context, key))
 }
 
-/// [`derive`] into a buffer, for what is more than one key: the slot's wrap key || commitment.
+/// [`derive()`] into a buffer, for what is more than one key: the slot's wrap key || commitment.
 pub fn derive_into(store_id: &[u8; 16], ikm: &[u8], purpose: &str, context: &[u8], out: &mut [u8]) {
     expand(store_id, ikm, &[b"kista/v1/", purpose.as_bytes(), b"\0", context], out);
 }
