@@ -178,6 +178,17 @@ fn a_missing_index_is_rebuilt() {
     assert!(missing.is_empty() && log.contains("index"), "{log}");
 }
 
+#[test]
+fn a_damaged_audit_file_is_set_aside_and_named() {
+    let made = Made::new();
+    for part in [10, 50, 99] {
+        let copy = made.copy(|data| flip(&data.with_file_name("audit.log"), part));
+        let Outcome::Opened { missing, log } = copy.outcome() else { panic!("it does not open") };
+        assert!(missing.is_empty());
+        assert!(log.contains("audit_damaged") && log.contains("audit.log, line"), "{log}");
+    }
+}
+
 fn path(number: usize) -> String {
     format!("secret/data/folder/{number}")
 }
