@@ -63,7 +63,6 @@ fn these_and_no_others_need_sudo() {
         [
             "List auth/token/accessors",
             "List auth/token/accessors/",
-            "Write auth/token/create-orphan",
             "Write auth/token/revoke-orphan",
             "Write sys/seal",
         ]
