@@ -1,3 +1,5 @@
+use crate::clock::Timestamp;
+
 /// Reads the fixed fields of a layout from its front.
 pub(super) struct Fields<'a>(&'a [u8]);
 
@@ -23,6 +25,14 @@ impl<'a> Fields<'a> {
 
     pub(super) fn be64(&mut self) -> Option<u64> {
         self.bytes().map(|bytes| u64::from_be_bytes(*bytes))
+    }
+
+    /// A time in milliseconds. One beyond what a timestamp holds is refused, so that whatever is read
+    /// is written back as the same bytes.
+    pub(super) fn time_ms(&mut self) -> Option<Timestamp> {
+        let millis = self.be64()?;
+        let time = Timestamp::from_millis(millis);
+        (time.millis() == millis).then_some(time)
     }
 
     /// `Some` when everything was read.

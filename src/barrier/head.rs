@@ -114,7 +114,7 @@ impl Head {
             generation: fields.be64()?,
             seq: fields.be64()?,
             prev_chain: *fields.bytes()?,
-            time: Timestamp::from_millis(fields.be64()?),
+            time: fields.time_ms()?,
             min_seal_epoch: fields.be64()?,
             audit: Checkpoint { n: fields.be64()?, hash: *fields.bytes()? },
             terms: Vec::new(),

@@ -257,7 +257,7 @@ impl TermEntry {
             3 => TermState::Retiring,
             _ => return None,
         };
-        let created = Timestamp::from_millis(fields.be64()?);
+        let created = fields.time_ms()?;
         let key = Key::copy_of(fields.bytes::<32>()?).ok()?;
         Some((Self { id, cipher, state, created, key }, fields.bytes()?))
     }

@@ -194,7 +194,12 @@ impl Slot {
             return Err(SlotMalformed::UnknownFlags(flags));
         }
         let id = cursor.array().ok_or(SlotMalformed::Length)?;
-        let created = Timestamp::from_millis(cursor.be64().ok_or(SlotMalformed::Length)?);
+        let millis = cursor.be64().ok_or(SlotMalformed::Length)?;
+        let created = Timestamp::from_millis(millis);
+        // Beyond what a timestamp holds it would not be written back as the same bytes.
+        if created.millis() != millis {
+            return Err(SlotMalformed::Parameters);
+        }
         let length = cursor.be16().ok_or(SlotMalformed::Length)?;
         let params = cursor.take(usize::from(length)).ok_or(SlotMalformed::Length)?;
         let params = Params::parse(code, params)?;
