@@ -125,14 +125,33 @@ impl<'a> Sys<'a> {
     /// [`Error::Other`] with status 400 when there is a store or the numbers do not fit, and what
     /// any call may answer.
     pub async fn init(&self, shares: u8, threshold: u8) -> Result<Initialised, Error> {
+        let body = format!(r#"{{"secret_shares":{shares},"secret_threshold":{threshold}}}"#);
+        self.make(SecretBytes::from_vec(body.into_bytes())).await
+    }
+
+    /// Makes the store with a passphrase in place of shares; there are none in the answer. Takes a
+    /// second or two: the passphrase is stretched.
+    ///
+    /// Differs from Vault: the field `passphrase` is Kista's own.
+    ///
+    /// # Errors
+    /// As [`init`](Self::init).
+    pub async fn init_with_passphrase(
+        &self,
+        passphrase: &SecretString,
+    ) -> Result<Initialised, Error> {
+        let mut fields = Fields::new();
+        fields.set("passphrase", JsonValue::string(passphrase));
+        self.make(fields.to_json()).await
+    }
+
+    async fn make(&self, body: SecretBytes) -> Result<Initialised, Error> {
         #[derive(Deserialize)]
         struct Answered {
             keys: Vec<Wiped>,
             keys_base64: Vec<Wiped>,
             root_token: Wiped,
         }
-        let body = format!(r#"{{"secret_shares":{shares},"secret_threshold":{threshold}}}"#);
-        let body = SecretBytes::from_vec(body.into_bytes());
         let call = Call::write("sys/init".to_owned(), Capability::Write, body)?;
         let answer: Answered = self.client.send(&call).await?.bare()?;
         let plain = |texts: Vec<Wiped>| texts.into_iter().map(|text| text.0).collect();

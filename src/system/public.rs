@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::{
+    crypto::Argon2Params,
     gate::{ApiError, Body, Head, JsonText, Object, Operation, Public, Query},
     route::{Fields, parse_boolean},
     seal::{NewSlot, Secret, ShareCounts},
@@ -29,8 +30,12 @@ pub async fn answer(
     match (public, head.operation) {
         (Public::Init, Operation::Read) => Ok((200, init_state(vault)?)),
         (Public::Init, Operation::Write) => {
-            let slots = read(head, body, init_slots)?;
-            Ok((200, init(vault, slots).await?))
+            let wish = read(head, body, init_wish)?;
+            // Checked before the passphrase is stretched; the vault checks it again.
+            if vault.status().is_initialized {
+                return Err(already_initialized());
+            }
+            Ok((200, init(vault, wish.slots().await?).await?))
         }
         (Public::SealStatus, Operation::Read) => Ok((200, seal_status(vault)?)),
         (Public::Unseal, Operation::Write) => {
@@ -70,7 +75,7 @@ fn init_state(vault: &Vault) -> Result<JsonText, ApiError> {
     JsonText::of(&Wire { initialized: vault.status().is_initialized })
 }
 
-fn init_slots(fields: &Fields<'_>) -> Result<Vec<NewSlot>, ApiError> {
+fn init_wish(fields: &Fields<'_>) -> Result<InitWish, ApiError> {
     for unsupported in ["pgp_keys", "root_token_pgp_key", "recovery_pgp_keys"] {
         if fields.raw(unsupported).is_some_and(|raw| !matches!(raw, "\"\"" | "[]")) {
             return Err(ApiError::bad_request(format!(
@@ -87,9 +92,35 @@ fn init_slots(fields: &Fields<'_>) -> Result<Vec<NewSlot>, ApiError> {
     }
     let shares = fields.integer("secret_shares")?.unwrap_or(0);
     let threshold = fields.integer("secret_threshold")?.unwrap_or(0);
-    let counts = ShareCounts::new(threshold, shares)
-        .map_err(|error| ApiError::bad_request(format!("invalid seal configuration: {error}")))?;
-    Ok(vec![NewSlot::Shares(counts)])
+    // Differs from Vault: a passphrase may take the place of shares, or stand beside them.
+    let passphrase = fields.text("passphrase")?.filter(|passphrase| !passphrase.is_empty());
+    let mut wish = InitWish { shares: None, passphrase: passphrase.map(SecretString::from_string) };
+    if wish.passphrase.is_none() || shares != 0 {
+        let counts = ShareCounts::new(threshold, shares).map_err(|error| {
+            ApiError::bad_request(format!("invalid seal configuration: {error}"))
+        })?;
+        wish.shares = Some(counts);
+    }
+    Ok(wish)
+}
+
+/// The ways in that a new store is to have.
+struct InitWish {
+    shares: Option<ShareCounts>,
+    passphrase: Option<SecretString>,
+}
+
+impl InitWish {
+    /// Takes a second or two for a passphrase: what this machine can stretch it by is measured.
+    async fn slots(self) -> Result<Vec<NewSlot>, ApiError> {
+        let mut slots: Vec<_> = self.shares.map(NewSlot::Shares).into_iter().collect();
+        if let Some(passphrase) = self.passphrase {
+            let params = tokio::task::spawn_blocking(Argon2Params::calibrate).await;
+            let params = params.map_err(ApiError::internal)?;
+            slots.push(NewSlot::Passphrase(passphrase, params));
+        }
+        Ok(slots)
+    }
 }
 
 async fn init(vault: &Vault, slots: Vec<NewSlot>) -> Result<JsonText, ApiError> {
@@ -100,7 +131,7 @@ async fn init(vault: &Vault, slots: Vec<NewSlot>) -> Result<JsonText, ApiError> 
         root_token: &'a str,
     }
     let made = vault.initialize(slots).await.map_err(|error| match error {
-        InitError::AlreadyInitialized => ApiError::bad_request(error.to_string()),
+        InitError::AlreadyInitialized => already_initialized(),
         InitError::Seal(_)
         | InitError::Folder(_)
         | InitError::Storage(_)
@@ -116,6 +147,10 @@ async fn init(vault: &Vault, slots: Vec<NewSlot>) -> Result<JsonText, ApiError> 
     };
     let (keys, keys_base64) = (encode(hex), encode(base64));
     made.root_token.expose(|root_token| JsonText::of(&Wire { keys, keys_base64, root_token }))
+}
+
+fn already_initialized() -> ApiError {
+    ApiError::bad_request(InitError::AlreadyInitialized.to_string())
 }
 
 fn hex(bytes: &[u8]) -> String {

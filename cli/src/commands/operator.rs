@@ -45,6 +45,12 @@ pub(crate) struct Init {
     #[arg(long, alias = "key-threshold", value_name = "N", default_value_t = 3,
           value_parser = clap::value_parser!(u8).range(1..))]
     threshold: u8,
+    /// Open the vault with a passphrase in place of shares; asked for, or read from stdin
+    #[arg(long, conflicts_with_all = ["shares", "threshold"])]
+    passphrase: bool,
+    /// Ask for nothing: read stdin
+    #[arg(long)]
+    no_input: bool,
     #[command(flatten)]
     server: ServerArguments,
 }
@@ -52,7 +58,13 @@ pub(crate) struct Init {
 impl Init {
     async fn run(self) -> Result<Exit, Failure> {
         let server = Server::find(&self.server)?;
-        let made = match server.client.sys().init(self.shares, self.threshold).await {
+        let made = if self.passphrase {
+            let passphrase = new_passphrase(Person::look(self.no_input))?;
+            server.client.sys().init_with_passphrase(&passphrase).await
+        } else {
+            server.client.sys().init(self.shares, self.threshold).await
+        };
+        let made = match made {
             Ok(made) => made,
             Err(error) => {
                 let failure = server.explain("initialise", error).await;
@@ -69,11 +81,17 @@ impl Init {
                  the server's data folder, start it again and repeat this",
             )
         })?;
-        output::note(&format!(
-            "These are shown once and kept nowhere. Give each share to another person; {} of them \
-             open the vault.\nnext:  kista operator unseal",
-            self.threshold
-        ));
+        output::note(&if self.passphrase {
+            "The token is shown once and kept nowhere; the passphrase opens the vault.\n\
+             next:  kista operator unseal --passphrase"
+                .to_owned()
+        } else {
+            format!(
+                "These are shown once and kept nowhere. Give each share to another person; {} of \
+                 them open the vault.\nnext:  kista operator unseal",
+                self.threshold
+            )
+        });
         Ok(Exit::Done)
     }
 
@@ -83,8 +101,9 @@ impl Init {
             let mut object = Fields::new();
             object.set("unseal_keys_b64", strings(&made.keys_base64));
             object.set("unseal_keys_hex", strings(&made.keys));
-            object.set("unseal_shares", output::json(&self.shares)?);
-            object.set("unseal_threshold", output::json(&self.threshold)?);
+            let count = |number: u8| output::json(if self.passphrase { &0 } else { &number });
+            object.set("unseal_shares", count(self.shares)?);
+            object.set("unseal_threshold", count(self.threshold)?);
             object.set("root_token", JsonValue::string(&made.root_token));
             return output.object(&object);
         }
@@ -98,6 +117,25 @@ impl Init {
         rows.push([Cell::Plain("root token".to_owned()), shown(&made.root_token)]);
         output.table(["WHAT", "VALUE"], &rows)
     }
+}
+
+/// Asks twice, since a mistyped passphrase would shut its own maker out.
+fn new_passphrase(person: Person) -> Result<SecretString, Failure> {
+    let passphrase = match person {
+        Person::Absent => prompt::stdin_text()?,
+        Person::Present => {
+            let first = person.hidden("passphrase", "")?;
+            let again = person.hidden("the same again", "")?;
+            if first.expose(|first| again.expose(|again| first != again)) {
+                return Err(Failure::usage("the two passphrases differ").hint("try again"));
+            }
+            first
+        }
+    };
+    if passphrase.is_empty() {
+        return Err(Failure::usage("the passphrase is empty"));
+    }
+    Ok(passphrase)
 }
 
 fn strings(secrets: &[SecretString]) -> JsonValue {
