@@ -233,16 +233,16 @@ impl Tables {
     }
 
     fn any_under(&self, folder: &str, now: Timestamp) -> bool {
-        let folder = folder.trim_start_matches('/');
+        let below = folder.trim_start_matches('/');
         let grants =
             |grant: &Grant| grant.is_live(now) && grant.terms(now).capabilities.grants_any();
         self.capabilities(folder, now).grants_any()
-            || self.exact.iter().any(|(path, grant)| path.starts_with(folder) && grants(grant))
-            || self.prefixes.below(folder).any(grants)
+            || self.exact.iter().any(|(path, grant)| path.starts_with(below) && grants(grant))
+            || self.prefixes.below(below).any(grants)
             || self
                 .segments
                 .iter()
-                .any(|(pattern, grant)| pattern.reaches_below(folder) && grants(grant))
+                .any(|(pattern, grant)| pattern.reaches_below(below) && grants(grant))
     }
 }
 

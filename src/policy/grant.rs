@@ -132,7 +132,10 @@ impl Terms {
         }
         let mut fits = true;
         ask.each_field(&mut |name, raw| {
-            fits = fits && !self.denied.deny(name, raw) && self.allowed.allow(name, raw);
+            // These words of a query are the operation itself.
+            let is_operation = ask.is_list() && LIST_WORDS.contains(&name);
+            fits = fits
+                && (is_operation || !self.denied.deny(name, raw) && self.allowed.allow(name, raw));
         });
         fits
     }
@@ -155,3 +158,5 @@ impl Ask<'_> {
 const LIMIT: &str = "limit";
 /// The parameter of lists that says where they begin.
 const AFTER: &str = "after";
+/// What makes a GET a list.
+const LIST_WORDS: [&str; 2] = ["list", "scan"];

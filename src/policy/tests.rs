@@ -621,6 +621,16 @@ mod conditions {
         assert!(!acl.check(&Ask { fields: Some(&each), ..ask("x", Capability::List) }).allowed);
     }
 
+    #[test]
+    fn the_query_that_makes_a_get_a_list_is_no_parameter() {
+        let acl = acl(&[
+            r#"path "x/" { capabilities = ["list", "read"] allowed_parameters = { "a" = [] } denied_parameters = { "b" = [] } }"#,
+        ]);
+        let each = |visit: &mut dyn FnMut(&str, &str)| visit("list", "\"true\"");
+        assert!(acl.check(&Ask { fields: Some(&each), ..ask("x/", Capability::List) }).allowed);
+        assert!(!acl.check(&Ask { fields: Some(&each), ..ask("x/", Capability::Read) }).allowed);
+    }
+
     /// Recorded: `wrapping/policy/*`.
     #[test]
     fn wrapping_bounds_are_the_peers_and_make_wrapping_mandatory() {
