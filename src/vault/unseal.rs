@@ -314,7 +314,7 @@ fn tell(
         notices.push(format!("unfinished_commit_cut: {seq}"));
         tracing::warn!(
             seq,
-            "unfinished_commit_cut: the last commit was torn and never acknowledged"
+            "unfinished_commit_cut: the last commit was torn and has been cut; look for a write that is missing"
         );
         audit.notice(&Notice::UnfinishedCommitCut { seq })?;
     }
