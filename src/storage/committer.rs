@@ -90,6 +90,11 @@ impl Submit {
         self.0.send(Message::Commit(Request { batch, bytes, answer })).await.ok()?;
         answered.await.ok()
     }
+
+    /// Hands in what is to be run between two groups; `None` when the committer is gone.
+    pub(super) async fn look(self, look: Look) -> Option<()> {
+        self.0.send(Message::Look(look)).await.ok()
+    }
 }
 
 impl Committer {
@@ -140,8 +145,18 @@ impl Drop for Committer {
 
 enum Message {
     Commit(Request),
+    Look(Look),
     Close(Closer),
 }
+
+/// What comes behind a group.
+enum Then {
+    Look(Look),
+    Close(Closer),
+}
+
+/// Runs on the committer's thread between two groups.
+pub(super) type Look = Box<dyn FnOnce(&Backend) + Send>;
 
 /// Where the one who closes waits.
 type Closer = std_mpsc::SyncSender<Result<(), Arc<WriteError>>>;
@@ -164,27 +179,33 @@ struct Worker {
 impl Worker {
     fn run(mut self) {
         while let Some(message) = self.receiver.blocking_recv() {
-            let (group, close) = self.gather(message);
+            let (group, then) = self.gather(message);
             self.commit(group);
-            if let Some(done) = close {
-                let outcome = self.close();
-                // Answer those who came too late before the one who closes goes on.
-                self.receiver.close();
-                while let Ok(message) = self.receiver.try_recv() {
-                    if let Message::Commit(request) = message {
-                        tell(request, Err(CommitError::Closed));
-                    }
+            let done = match then {
+                None => continue,
+                Some(Then::Look(look)) => {
+                    look(&self.state.backend);
+                    continue;
                 }
-                // Dropped first: whoever hears of the end may open the folder again at once.
-                drop(self);
-                drop(done.send(outcome));
-                return;
+                Some(Then::Close(done)) => done,
+            };
+            let outcome = self.close();
+            // Answer those who came too late before the one who closes goes on.
+            self.receiver.close();
+            while let Ok(message) = self.receiver.try_recv() {
+                if let Message::Commit(request) = message {
+                    tell(request, Err(CommitError::Closed));
+                }
             }
+            // Dropped first: whoever hears of the end may open the folder again at once.
+            drop(self);
+            drop(done.send(outcome));
+            return;
         }
     }
 
     /// Takes what waits, without waiting for more: while a sync runs, the next group gathers.
-    fn gather(&mut self, first: Message) -> (Vec<Request>, Option<Closer>) {
+    fn gather(&mut self, first: Message) -> (Vec<Request>, Option<Then>) {
         let mut group = Vec::new();
         let mut bytes = 0;
         let mut message = Some(first);
@@ -194,7 +215,8 @@ impl Worker {
                     bytes += request.bytes;
                     group.push(request);
                 }
-                Message::Close(done) => return (group, Some(done)),
+                Message::Look(look) => return (group, Some(Then::Look(look))),
+                Message::Close(done) => return (group, Some(Then::Close(done))),
             }
             let full = group.len() >= GROUP_REQUESTS || bytes >= GROUP_BYTES;
             message = if full { None } else { self.receiver.try_recv().ok() };

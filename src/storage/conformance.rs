@@ -111,6 +111,24 @@ pub(super) async fn an_empty_batch_commits_a_head(subject: impl Subject) {
     assert_eq!(store.commit(batch([put("a", 1)])).await.unwrap(), 2);
 }
 
+pub(super) async fn a_look_sees_what_was_committed_before_it(subject: impl Subject) {
+    let store = subject.store();
+    let looks = |after: Vec<u8>, limit| {
+        store.hold(move |held| held.headers(&after, limit).unwrap().into_iter().collect::<Vec<_>>())
+    };
+    assert!(looks(Vec::new(), 9).await.unwrap().is_empty());
+    // Handed in before the look, and not waited for.
+    let commit = store.commit(batch([put("a", 1), put("b", 2), put("c", 3)]));
+    let (committed, seen) = tokio::join!(commit, looks(Vec::new(), 2));
+    committed.unwrap();
+    assert_eq!(seen.unwrap(), [(key("a"), Some(header(1))), (key("b"), Some(header(2)))]);
+    assert_eq!(looks(key("b"), 2).await.unwrap(), [(key("c"), Some(header(3)))]);
+    let got = store.hold(|held| held.get(&key("b")).unwrap()).await.unwrap();
+    assert_eq!(got, Some(record(2)));
+    store.close().unwrap();
+    assert!(matches!(looks(Vec::new(), 9).await, Err(ReadError::Closed)));
+}
+
 pub(super) async fn a_stale_term_is_refused_and_leaves_no_trace(subject: impl Subject) {
     let store = subject.store();
     let stale = Write { key: key("b"), record: Some(record_under(ACTIVE_TERM - 1, 1, 112)) };
@@ -235,6 +253,7 @@ macro_rules! conforms {
                 listing_is_ordered_bounded_and_skips
                 the_head_is_nobodys_record
                 an_empty_batch_commits_a_head
+                a_look_sees_what_was_committed_before_it
                 a_stale_term_is_refused_and_leaves_no_trace
                 what_is_over_a_limit_is_refused
                 only_an_attached_store_answers

@@ -11,7 +11,9 @@ use std::{
     },
 };
 
-use super::{IndexError, Store, StoreId, WriteError, batch, record::WriteRef};
+use super::{
+    Headed, IndexError, RecordHeader, Store, StoreId, WriteError, batch, record::WriteRef,
+};
 
 /// What stands for the file in errors.
 const NO_FILE: &str = "memory";
@@ -123,6 +125,15 @@ impl Platter {
         let range = (batch::list_from(prefix, after), Bound::Unbounded);
         let keys = index.range::<[u8], _>(range).map(|(key, _)| key);
         Ok(keys.take_while(|key| key.starts_with(prefix)).take(limit).cloned().collect())
+    }
+
+    /// Keys behind `after` with the headers of their records.
+    pub(super) fn headers(&self, after: &[u8], limit: usize) -> Result<Vec<Headed>, IndexError> {
+        self.check_reads()?;
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let range = (batch::list_from(&[], Some(after)), Bound::Unbounded);
+        let entries = index.range::<[u8], _>(range).take(limit);
+        Ok(entries.map(|(key, record)| (key.clone(), RecordHeader::of(record))).collect())
     }
 
     /// Applies writes to the index.

@@ -50,6 +50,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use tokio::sync::oneshot;
 
 use self::{attach::Folder, committer::Committer, journal::Writer, record::WriteRef};
 
@@ -150,6 +151,13 @@ impl Backend {
         }
     }
 
+    fn headers(&self, after: &[u8], limit: usize) -> Result<Vec<Headed>, IndexError> {
+        match self {
+            Self::Sled(index) => index.headers(after, limit),
+            Self::Memory(platter) => platter.headers(after, limit),
+        }
+    }
+
     fn apply<'a>(
         &self,
         writes: impl Iterator<Item = WriteRef<'a>>,
@@ -178,6 +186,33 @@ impl Backend {
             Self::Sled(_) => false,
             Self::Memory(platter) => platter.takes_conflict(),
         }
+    }
+}
+
+/// The index while no commit is under way: see [`Store::hold`].
+#[derive(Debug)]
+pub struct Held<'a> {
+    backend: &'a Backend,
+}
+
+/// A key of the index with the header of its record; `None` for what is too short to be one.
+pub type Headed = (Vec<u8>, Option<RecordHeader>);
+
+impl Held<'_> {
+    /// Up to `limit` keys greater than `after`, ascending, with the headers of their records.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn headers(&self, after: &[u8], limit: usize) -> Result<Vec<Headed>, IndexError> {
+        self.backend.headers(after, limit)
+    }
+
+    /// The record under a key.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        self.backend.get(key)
     }
 }
 
@@ -365,6 +400,28 @@ impl Store {
             Some(_) => Err(CommitError::Failed(Arc::new(WriteError::Stopped))),
             None => Err(CommitError::Closed),
         })
+    }
+
+    /// Runs `look` on the committer's thread between two groups of commits: everything committed
+    /// before is in the index, and nothing is half done. Every commit waits for it, so it is short.
+    ///
+    /// # Errors
+    /// [`ReadError::Closed`].
+    pub async fn hold<R: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Held<'_>) -> R + Send + 'static,
+    ) -> Result<R, ReadError> {
+        let submitter = {
+            let serving = self.inner.serving.load();
+            serving.as_ref().ok_or(ReadError::Closed)?.committer.submitter()
+        };
+        let (answer, answered) = oneshot::channel();
+        let look = Box::new(move |backend: &Backend| {
+            // Nobody listens when the caller was dropped while waiting.
+            drop(answer.send(look(&Held { backend })));
+        });
+        submitter.look(look).await.ok_or(ReadError::Closed)?;
+        answered.await.map_err(|_| ReadError::Closed)
     }
 
     /// Writes the Close record, syncs the index and ends serving; every later call answers Closed.

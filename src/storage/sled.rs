@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{IndexError, batch, record::WriteRef};
+use super::{Headed, IndexError, RecordHeader, batch, record::WriteRef};
 
 /// Memory that the engine keeps pages in, in bytes. No bound on what it takes in all: that grows
 /// with the number of pages too.
@@ -92,6 +92,19 @@ impl Index {
                 keys.push(key.to_vec());
             }
             Ok(keys)
+        })
+    }
+
+    /// Keys behind `after` with the headers of their records.
+    pub(super) fn headers(&self, after: &[u8], limit: usize) -> Result<Vec<Headed>, IndexError> {
+        self.guarded(|| {
+            let range = (batch::list_from(&[], Some(after)), Bound::Unbounded);
+            let mut headers = Vec::with_capacity(limit);
+            for entry in self.tree.range::<&[u8], _>(range).take(limit) {
+                let (key, record) = entry?;
+                headers.push((key.to_vec(), RecordHeader::of(&record)));
+            }
+            Ok(headers)
         })
     }
 
