@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod json;
 
+pub mod disk;
 pub mod secret;
 pub mod storage;
 

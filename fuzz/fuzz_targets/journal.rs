@@ -20,8 +20,11 @@ use kista::{
 use libfuzzer_sys::fuzz_target;
 
 const STORE: StoreId = StoreId([7; 16]);
-const OPTIONS: Options = Options { segment_bytes: 16 * 1024 };
 const HEADER_BYTES: usize = 512;
+
+fn options() -> Options {
+    Options { segment_bytes: 16 * 1024, ..Options::default() }
+}
 
 /// A folder with an empty store, and what its one segment holds.
 struct Ground {
@@ -36,7 +39,7 @@ static GROUND: LazyLock<Ground> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().to_owned();
     let lock = FolderLock::acquire(&data).expect("the folder is ours");
-    drop(Store::create(&data, STORE, 1, OPTIONS, &lock).expect("an empty store"));
+    drop(Store::create(&data, STORE, 1, options(), &lock).expect("an empty store"));
     let segment = segment_in(&data);
     let empty = fs::read(&segment).expect("the segment can be read");
     Ground { _folder: folder, lock, data, segment, empty }
@@ -101,7 +104,7 @@ fuzz_target!(|input: &[u8]| {
     segment[HEADER_BYTES..][..record.len()].copy_from_slice(&record);
     fs::write(&ground.segment, &segment).expect("the segment can be written");
 
-    if let Ok(store) = Store::open(&ground.data, OPTIONS, &ground.lock) {
+    if let Ok(store) = Store::open(&ground.data, options(), &ground.lock) {
         assert_eq!(store.store_id(), STORE);
         if let Ok(attached) = store.attach(Box::new(AnyHead), NamedSeq::default()) {
             assert!(attached.seq <= 1);

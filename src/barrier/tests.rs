@@ -399,8 +399,8 @@ async fn a_store_opens_again_and_goes_on() {
 async fn a_store_on_disk_opens_again() {
     let folder = tempfile::tempdir().unwrap();
     let lock = storage::FolderLock::acquire(folder.path()).unwrap();
-    let options = storage::Options { segment_bytes: 64 * 1024 };
-    let store = Store::create(folder.path(), store_id(), 1, options, &lock).unwrap();
+    let options = storage::Options { segment_bytes: 64 * 1024, ..storage::Options::default() };
+    let store = Store::create(folder.path(), store_id(), 1, options.clone(), &lock).unwrap();
     let (barrier, _) = Barrier::open(store, keyring(), 1, NamedSeq(0), clock()).unwrap();
     for n in 0..20 {
         put(&system(&barrier), &["planted", &n.to_string()], &vec![7; 1_000 * n]).await;

@@ -16,6 +16,7 @@ use super::{
     replay::{self, End, Spot, cannot},
     sled::{self, Claim, Index},
 };
+use crate::disk::Disk;
 
 /// Replayed writes reach the index in batches of about this many…
 const REPLAY_WRITES: usize = 1_024;
@@ -30,6 +31,10 @@ pub(super) struct Folder {
 }
 
 impl Folder {
+    pub(super) fn disk(&self) -> &Disk {
+        &self.options.disk
+    }
+
     pub(super) fn journal(&self) -> PathBuf {
         self.path.join("journal")
     }
@@ -56,11 +61,11 @@ pub(super) fn folder(
     named: NamedSeq,
 ) -> Result<Opened, OpenError> {
     let journal = folder.journal();
-    let candidate = Candidate::open(&folder.index());
+    let candidate = Candidate::open(folder);
     let claim = candidate.claim();
     let mut agrees = claim.is_none();
     let mut verifier = Verifier::new(seal);
-    let end = replay::walk(&journal, 0, &mut |spot, record| {
+    let end = replay::walk(folder.disk(), &journal, 0, &mut |spot, record| {
         if let Some(claim) = claim.filter(|claim| claim.seq == record.place.seq) {
             agrees = claim.sealed == record.sealed;
         }
@@ -73,17 +78,17 @@ pub(super) fn folder(
     }
     end.check_named(named, claim.map(|claim| claim.seq))?;
     if end.unfinished {
-        end.cut()?;
+        end.cut(folder.disk())?;
     }
-    let (index, index_rebuilt) = candidate.bring_up(agrees, folder, &end)?;
+    let (backend, index_rebuilt) = candidate.bring_up(agrees, folder, &end)?;
     let attached = Attached {
         seq: end.seq,
         chain: end.chain,
         cut: end.unfinished.then_some(end.seq + 1),
         index_rebuilt,
     };
-    let writer = Writer::open(&journal, &end, folder.options.segment_bytes)?;
-    Ok(Opened { attached, backend: Backend::Sled(index), log: Log::Segments(writer) })
+    let writer = Writer::open(folder.disk(), &journal, &end, folder.options.segment_bytes)?;
+    Ok(Opened { attached, backend, log: Log::Segments(writer) })
 }
 
 /// Attaches a store in memory, whose index is always rebuilt.
@@ -160,18 +165,21 @@ impl<'s> Verifier<'s> {
 /// The index as it was found.
 enum Candidate {
     /// It opens, and claims to hold this.
-    Usable { index: Index, claim: Option<Claim> },
+    Usable { index: Backend, claim: Option<Claim> },
     /// It does not open, or makes no sense.
     Broken,
 }
 
 impl Candidate {
-    fn open(path: &Path) -> Self {
-        let Ok(index) = Index::open(path) else {
+    fn open(folder: &Folder) -> Self {
+        if !folder.disk().is_real() {
+            return Self::Usable { index: Backend::Memory(Arc::default()), claim: None };
+        }
+        let Ok(index) = Index::open(&folder.index()) else {
             return Self::Broken;
         };
         match index.claim() {
-            Ok(claim) => Self::Usable { index, claim },
+            Ok(claim) => Self::Usable { index: Backend::Sled(index), claim },
             Err(_) => {
                 index.discard();
                 Self::Broken
@@ -193,12 +201,11 @@ impl Candidate {
         agrees: bool,
         folder: &Folder,
         end: &End,
-    ) -> Result<(Index, bool), OpenError> {
+    ) -> Result<(Backend, bool), OpenError> {
         let path = folder.index();
         if let Self::Usable { index, claim } = self {
             let held = claim.map_or(0, |claim| claim.seq);
-            let filled =
-                if agrees { fill(&index, &folder.journal(), held, end) } else { Ok(false) };
+            let filled = if agrees { fill(&index, folder, held, end) } else { Ok(false) };
             match filled {
                 Ok(true) => return Ok((index, held == 0 && end.seq > 0)),
                 Ok(false) | Err(OpenError::Index(_)) => index.discard(),
@@ -206,19 +213,19 @@ impl Candidate {
             }
         }
         sled::set_aside(&path).map_err(|source| cannot(&path, source))?;
-        let index = Index::open(&path).map_err(OpenError::Index)?;
-        fill(&index, &folder.journal(), 0, end)?;
+        let index = Backend::Sled(Index::open(&path).map_err(OpenError::Index)?);
+        fill(&index, folder, 0, end)?;
         Ok((index, true))
     }
 }
 
 /// Brings everything after `held` from the journal into the index.
-fn fill(index: &Index, journal: &Path, held: u64, end: &End) -> Result<bool, OpenError> {
+fn fill(index: &Backend, folder: &Folder, held: u64, end: &End) -> Result<bool, OpenError> {
     if held == end.seq {
         return Ok(true);
     }
     let mut gathered = Gathered::default();
-    let again = replay::walk(journal, held, &mut |_, record| {
+    let again = replay::walk(folder.disk(), &folder.journal(), held, &mut |_, record| {
         if record.place.seq > held {
             gathered.take(record);
         }
@@ -255,7 +262,7 @@ impl Gathered {
         self.writes.len() >= REPLAY_WRITES || self.bytes >= REPLAY_BYTES
     }
 
-    fn apply_to(&mut self, index: &Index) -> Result<(), IndexError> {
+    fn apply_to(&mut self, index: &Backend) -> Result<(), IndexError> {
         let Some(head) = self.head.take() else {
             return Ok(());
         };

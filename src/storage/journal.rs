@@ -1,7 +1,5 @@
 use std::{
-    fs::OpenOptions,
     io,
-    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
 };
@@ -10,12 +8,14 @@ use super::{
     OpenError, StoreId, WriteError,
     record::{BLOCK, SegmentId, padded},
     replay::{End, cannot},
-    segment::{HEADER_BYTES, Header, Preparation, Segment, Spare, sync_folder},
+    segment::{HEADER_BYTES, Header, Preparation, Segment, Spare},
 };
+use crate::disk::Disk;
 
 /// The end of the journal, open for appending.
 #[derive(Debug)]
 pub(super) struct Writer {
+    disk: Disk,
     folder: PathBuf,
     store_id: StoreId,
     generation: u64,
@@ -31,32 +31,35 @@ pub(super) struct Writer {
 impl Writer {
     /// Makes the first segment of a new store, durably.
     pub(super) fn create(
+        disk: &Disk,
         folder: &Path,
         store_id: StoreId,
         generation: u64,
         segment_bytes: u64,
     ) -> Result<(), OpenError> {
         let make = || {
-            let spare =
-                Spare::prepare(folder, whole_blocks(segment_bytes), &AtomicBool::new(false))?;
+            let running = AtomicBool::new(false);
+            let spare = Spare::prepare(disk, folder, whole_blocks(segment_bytes), &running)?;
             let id = random_id()?;
             let header = Header { store_id, generation, id, first_seq: 1, prev_chain: [0; 32] };
-            spare.install(folder, &header)?;
-            sync_folder(folder.parent().unwrap_or(folder))
+            spare.install(disk, folder, &header)?;
+            disk.sync_dir(folder.parent().unwrap_or(folder))
         };
         make().map_err(|source| cannot(folder, source))
     }
 
     /// Opens the journal behind its last record.
-    pub(super) fn open(folder: &Path, end: &End, segment_bytes: u64) -> Result<Self, OpenError> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&end.file)
-            .map_err(|source| cannot(&end.file, source))?;
+    pub(super) fn open(
+        disk: &Disk,
+        folder: &Path,
+        end: &End,
+        segment_bytes: u64,
+    ) -> Result<Self, OpenError> {
+        let file = disk.open_rw(&end.file).map_err(|source| cannot(&end.file, source))?;
         // A file that was cut between two blocks has no room in its last, torn one.
         let bytes = end.bytes - end.bytes % BLOCK as u64;
         Ok(Self {
+            disk: disk.clone(),
             folder: folder.into(),
             store_id: end.header.store_id,
             generation: end.header.generation,
@@ -108,12 +111,12 @@ impl Writer {
         let mut spare = match prepared {
             Some(Ok(spare)) => spare,
             // Its error may be over by now; if it is not, this is where it counts.
-            Some(Err(_)) | None => Spare::prepare(&self.folder, bytes, &running)?,
+            Some(Err(_)) | None => Spare::prepare(&self.disk, &self.folder, bytes, &running)?,
         };
         spare.lengthen(bytes, &running)?;
         let (store_id, generation) = (self.store_id, self.generation);
         let header = Header { store_id, generation, id: random_id()?, first_seq, prev_chain };
-        self.segment = spare.install(&self.folder, &header)?;
+        self.segment = spare.install(&self.disk, &self.folder, &header)?;
         self.offset = HEADER_BYTES;
         Ok(())
     }
@@ -121,9 +124,11 @@ impl Writer {
     /// Has the next segment written once this one is half full: earlier it would only double what
     /// a small store takes, later a burst might wait for it.
     fn prepare_next(&mut self) {
-        if self.next.is_none() && self.offset > self.segment.bytes / 2 {
+        // A simulated disk tells its calls by their order, which a second thread would disturb.
+        let is_due = self.offset > self.segment.bytes / 2 && self.disk.is_real();
+        if self.next.is_none() && is_due {
             // Without a thread the segment is written when it is needed.
-            self.next = Preparation::start(&self.folder, self.segment_bytes).ok();
+            self.next = Preparation::start(&self.disk, &self.folder, self.segment_bytes).ok();
         }
     }
 

@@ -41,8 +41,6 @@ mod tests;
 
 use std::{
     fmt,
-    fs::DirBuilder,
-    os::unix::fs::DirBuilderExt as _,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
@@ -53,6 +51,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::oneshot;
 
 use self::{attach::Folder, committer::Committer, journal::Writer, record::WriteRef};
+use crate::disk::Disk;
 
 pub use batch::{
     Batch, MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_OPERATIONS, MAX_RECORD_BYTES, Malformed,
@@ -82,8 +81,10 @@ impl fmt::Debug for StoreId {
 }
 
 /// What can be chosen when a store is created or opened.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
+    /// Where the journal lies. On any but the real one the index is kept in memory.
+    pub disk: Disk,
     /// Length of a journal segment in bytes, rounded up to blocks of 512. A record that is longer
     /// gets a segment of its own length.
     pub segment_bytes: u64,
@@ -91,7 +92,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 64 * 1024 * 1024 }
+        Self { disk: Disk::real(), segment_bytes: 64 * 1024 * 1024 }
     }
 }
 
@@ -170,6 +171,14 @@ impl Backend {
                 platter.change(writes);
                 Ok(())
             }
+        }
+    }
+
+    /// Closes an index that failed.
+    fn discard(self) {
+        match self {
+            Self::Sled(index) => index.discard(),
+            Self::Memory(_) => {}
         }
     }
 
@@ -265,15 +274,15 @@ impl Store {
         _lock: &FolderLock,
     ) -> Result<Self, OpenError> {
         let folder = Folder { path: folder.into(), options };
-        let journal = folder.journal();
+        let (disk, journal) = (folder.disk(), folder.journal());
         let cannot = |source| OpenError::Io { file: journal.clone(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(&journal).map_err(cannot)?;
+        disk.create_dir_all(&journal).map_err(cannot)?;
         // A creation that was cut short has left no segment yet: go on where it stopped.
-        let segments = segment::list(&journal).map_err(cannot)?;
-        if !segments.is_empty() || folder.index().exists() {
+        let segments = segment::list(disk, &journal).map_err(cannot)?;
+        if !segments.is_empty() || disk.exists(&folder.index()).map_err(cannot)? {
             return Err(OpenError::Exists { folder: folder.path });
         }
-        Writer::create(&journal, store_id, generation, options.segment_bytes)?;
+        Writer::create(disk, &journal, store_id, generation, folder.options.segment_bytes)?;
         Ok(Self::new(store_id, generation, Medium::Folder(folder)))
     }
 
@@ -284,7 +293,7 @@ impl Store {
     /// [`OpenError::NoStore`], [`OpenError::Damaged`] naming file and offset, [`OpenError::Io`].
     pub fn open(folder: &Path, options: Options, _lock: &FolderLock) -> Result<Self, OpenError> {
         let folder = Folder { path: folder.into(), options };
-        let end = replay::walk(&folder.journal(), 0, &mut |_, _| Ok(()))?;
+        let end = replay::walk(folder.disk(), &folder.journal(), 0, &mut |_, _| Ok(()))?;
         Ok(Self::new(end.header.store_id, end.header.generation, Medium::Folder(folder)))
     }
 

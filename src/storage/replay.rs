@@ -1,7 +1,5 @@
 use std::{
-    fs::{File, OpenOptions},
     io::{self, BufReader, Read as _, Seek as _, SeekFrom},
-    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
@@ -10,6 +8,7 @@ use super::{
     record::{self, BLOCK, FRONT_BYTES, Front, Record},
     segment::{self, HEADER_BYTES, Header},
 };
+use crate::disk::{Disk, Reading};
 
 /// How much of a segment is read at once.
 const WINDOW: usize = 256 * 1024;
@@ -66,9 +65,9 @@ impl End {
 
     /// Rule (c): zeroes the torn record and makes that durable. Call it only when rules (a) and
     /// (b) have not spoken.
-    pub(super) fn cut(&self) -> Result<(), OpenError> {
+    pub(super) fn cut(&self, disk: &Disk) -> Result<(), OpenError> {
         let zero = || {
-            let file = OpenOptions::new().write(true).open(&self.file)?;
+            let file = disk.open_rw(&self.file)?;
             let zeros = vec![0; WINDOW];
             let mut offset = self.offset;
             while offset < self.bytes {
@@ -93,9 +92,14 @@ impl End {
 /// A first record that cannot be read is damage in an earlier segment, and damage when another
 /// record follows it (rule (a) of FORMAT.md). Otherwise it is the end, for rules (b) and (c) to
 /// judge. Nothing is changed.
-pub(super) fn walk(folder: &Path, from: u64, visit: &mut Visit<'_>) -> Result<End, OpenError> {
+pub(super) fn walk(
+    disk: &Disk,
+    folder: &Path,
+    from: u64,
+    visit: &mut Visit<'_>,
+) -> Result<End, OpenError> {
     let no_store = || OpenError::NoStore { folder: folder.parent().unwrap_or(folder).into() };
-    let segments = segment::list(folder).map_err(|source| {
+    let segments = segment::list(disk, folder).map_err(|source| {
         let is_missing = source.kind() == io::ErrorKind::NotFound;
         if is_missing { no_store() } else { cannot(folder, source) }
     })?;
@@ -107,7 +111,7 @@ pub(super) fn walk(folder: &Path, from: u64, visit: &mut Visit<'_>) -> Result<En
     let mut end: Option<End> = None;
     let mut rest = segments.iter().skip(start).peekable();
     while let Some((first_seq, file)) = rest.next() {
-        let reader = Reader::open(file, *first_seq)?;
+        let reader = Reader::open(disk, file, *first_seq)?;
         reader.follows(end.as_ref())?;
         let next = rest.peek().map(|(first_seq, _)| *first_seq);
         end = Some(reader.read(next, visit)?);
@@ -118,7 +122,7 @@ pub(super) fn walk(folder: &Path, from: u64, visit: &mut Visit<'_>) -> Result<En
 /// Reads one segment from its header on.
 struct Reader<'a> {
     path: &'a Path,
-    file: BufReader<File>,
+    file: BufReader<Reading>,
     header: Header,
     bytes: u64,
     offset: u64,
@@ -128,11 +132,11 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn open(path: &'a Path, first_seq: u64) -> Result<Self, OpenError> {
+    fn open(disk: &Disk, path: &'a Path, first_seq: u64) -> Result<Self, OpenError> {
         let read = || {
-            let file = File::open(path)?;
-            let bytes = file.metadata()?.len();
-            let mut file = BufReader::with_capacity(WINDOW, file);
+            let file = disk.open(path)?;
+            let bytes = file.len()?;
+            let mut file = BufReader::with_capacity(WINDOW, Reading::from(file, 0));
             let mut block = Vec::with_capacity(BLOCK);
             file.by_ref().take(HEADER_BYTES).read_to_end(&mut block)?;
             Ok((file, bytes, block))

@@ -42,7 +42,7 @@ impl InFolder {
     }
 
     fn options() -> Options {
-        Options { segment_bytes: SEGMENT_BYTES }
+        Options { segment_bytes: SEGMENT_BYTES, ..Options::default() }
     }
 
     fn open(&self) -> Result<Store, OpenError> {
@@ -61,13 +61,17 @@ impl InFolder {
 
     /// The segments, ascending.
     fn segments(&self) -> Vec<PathBuf> {
-        segment::list(&self.journal()).unwrap().into_iter().map(|(_, path)| path).collect()
+        segment::list(&Disk::real(), &self.journal())
+            .unwrap()
+            .into_iter()
+            .map(|(_, path)| path)
+            .collect()
     }
 
     /// Places of the records in the journal: segment, offset, sequence, length without padding.
     fn records(&self) -> Vec<(PathBuf, usize, u64, usize)> {
         let mut records = Vec::new();
-        walk(&self.journal(), 0, &mut |spot, record| {
+        walk(&Disk::real(), &self.journal(), 0, &mut |spot, record| {
             let length = record::record_len(record.writes.iter().copied(), HEAD_LEN);
             let offset = usize::try_from(spot.offset).unwrap();
             records.push((spot.file.into(), offset, record.place.seq, length));
@@ -163,7 +167,7 @@ async fn last_record_torn_at_any_byte_is_the_end_and_every_earlier_one_stays() {
     let padded = length.next_multiple_of(BLOCK);
     let end = |bytes: &[u8]| {
         fs::write(&file, bytes).unwrap();
-        walk(&subject.journal(), 0, &mut |_, _| Ok(())).unwrap()
+        walk(&Disk::real(), &subject.journal(), 0, &mut |_, _| Ok(())).unwrap()
     };
     for torn in 0..=padded {
         let mut zeroed = whole.clone();
@@ -313,7 +317,7 @@ async fn record_of_another_segment_id_is_not_read() {
         bytes[offset..offset + BLOCK].fill(0);
         bytes[offset + BLOCK..offset + 2 * BLOCK].copy_from_slice(&left_over);
     });
-    let end = walk(&subject.journal(), 0, &mut |_, _| Ok(())).unwrap();
+    let end = walk(&Disk::real(), &subject.journal(), 0, &mut |_, _| Ok(())).unwrap();
     assert_eq!((end.seq, end.unfinished, end.offset), (seq - 1, false, offset as u64));
 }
 
@@ -564,7 +568,7 @@ async fn failed_append_or_sync_is_never_acknowledged_and_ends_writing() {
 #[tokio::test]
 async fn full_disk_is_never_acknowledged_and_ends_writing() {
     let subject = InFolder::new().restarted(false);
-    let end = walk(&subject.journal(), 0, &mut |_, _| Ok(())).unwrap();
+    let end = walk(&Disk::real(), &subject.journal(), 0, &mut |_, _| Ok(())).unwrap();
     // Every write to this device fails as on a full disk.
     let full = replay::End { file: "/dev/full".into(), ..end };
     let platter = Arc::new(memory::Platter::default());
@@ -572,7 +576,7 @@ async fn full_disk_is_never_acknowledged_and_ends_writing() {
         store_id: subject.store().store_id(),
         backend: Arc::new(Backend::Memory(Arc::clone(&platter))),
         log: committer::Log::Segments(
-            Writer::open(&subject.journal(), &full, SEGMENT_BYTES).unwrap(),
+            Writer::open(&Disk::real(), &subject.journal(), &full, SEGMENT_BYTES).unwrap(),
         ),
         seal: Box::new(FakeSeal::default()),
         seq: 0,

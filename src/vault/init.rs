@@ -68,11 +68,11 @@ impl Vault {
             return Err(InitError::AlreadyInitialized);
         }
         let folder = self.settings.data.clone();
-        let options = self.settings.storage;
+        let options = self.settings.storage.clone();
         let clock = Arc::clone(&self.clock);
         let lock = Arc::clone(&self.lock);
         let (barrier, keyring) = tokio::task::spawn_blocking(move || {
-            layout::begin_init(&folder)?;
+            layout::begin_init(&options.disk, &folder)?;
             let keyring = Keyring::generate(clock.now());
             let copy = Keyring::decode(&keyring.store_id(), &keyring.encode())?;
             let store =
@@ -82,13 +82,13 @@ impl Vault {
         })
         .await??;
         let root_token = self.first_records(&barrier).await?;
-        let folder = self.settings.data.clone();
+        let (disk, folder) = (self.settings.storage.disk.clone(), self.settings.data.clone());
         let now = self.clock.now();
         let made = tokio::task::spawn_blocking(move || {
             barrier.close().map_err(InitError::Close)?;
             drop(barrier);
             let made = seal::create(&folder, &keyring, now, slots)?;
-            layout::finish_init(&folder)?;
+            layout::finish_init(&disk, &folder)?;
             Ok::<_, InitError>(made)
         })
         .await??;

@@ -1,9 +1,9 @@
 use std::{
-    fs::{self, DirBuilder, File},
     io,
-    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
+
+use crate::disk::{Disk, if_there};
 
 /// Stands in the data folder from the first write of an init until its seal file is whole: what lies
 /// there meanwhile belongs to nobody yet and may be cleared away.
@@ -11,48 +11,54 @@ const UNFINISHED: &str = "init.unfinished";
 /// What storage makes (its own folders).
 const STORE: [&str; 2] = ["journal", "index"];
 
-/// Makes the folder, 0700, with what is above it.
-pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+/// Makes the folder, 0700, with what is above it, if it is not there.
+pub(super) fn make_folder(disk: &Disk, folder: &Path) -> io::Result<()> {
+    if disk.exists(folder)? {
+        return Ok(());
+    }
+    disk.create_dir_all(folder)?;
+    match folder.parent().filter(|above| !above.as_os_str().is_empty()) {
+        Some(above) => disk.sync_dir(above),
+        None => Ok(()),
+    }
 }
 
 /// Whether storage has written anything.
-pub(super) fn has_store(folder: &Path) -> bool {
-    STORE.iter().any(|name| folder.join(name).exists())
+pub(super) fn has_store(disk: &Disk, folder: &Path) -> io::Result<bool> {
+    for name in STORE {
+        if disk.exists(&folder.join(name))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether an init broke off.
-pub(super) fn is_init_unfinished(folder: &Path) -> bool {
-    marker(folder).exists()
+pub(super) fn is_init_unfinished(disk: &Disk, folder: &Path) -> io::Result<bool> {
+    disk.exists(&marker(folder))
 }
 
 /// Begins an init: clears away what one that broke off has left.
-pub(super) fn begin_init(folder: &Path) -> io::Result<()> {
-    if is_init_unfinished(folder) {
+pub(super) fn begin_init(disk: &Disk, folder: &Path) -> io::Result<()> {
+    if is_init_unfinished(disk, folder)? {
         for name in STORE {
-            match fs::remove_dir_all(folder.join(name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Ok(()) | Err(_) => {}
-            }
+            if_there(disk.remove_dir_all(&folder.join(name)))?;
         }
+    } else {
+        disk.create_new(&marker(folder))?.sync_all()?;
     }
-    File::create(marker(folder))?.sync_all()?;
-    sync_folder(folder)
+    disk.sync_dir(folder)
 }
 
 /// Ends an init once the seal file is whole. Also called at start: a crash may have come in between.
-pub(super) fn finish_init(folder: &Path) -> io::Result<()> {
-    match fs::remove_file(marker(folder)) {
-        Ok(()) => sync_folder(folder),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+pub(super) fn finish_init(disk: &Disk, folder: &Path) -> io::Result<()> {
+    if is_init_unfinished(disk, folder)? {
+        if_there(disk.remove_file(&marker(folder)))?;
+        disk.sync_dir(folder)?;
     }
+    Ok(())
 }
 
 fn marker(folder: &Path) -> PathBuf {
     folder.join(UNFINISHED)
-}
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }

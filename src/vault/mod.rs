@@ -157,22 +157,24 @@ impl Vault {
     /// # Errors
     /// [`StartError`].
     pub fn start(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
-        let folder = &settings.data;
+        let (disk, folder) = (&settings.storage.disk, &settings.data);
         let unusable = |source| StartError::Folder { folder: folder.clone(), source };
-        layout::make_folder(folder).map_err(unusable)?;
+        layout::make_folder(disk, folder).map_err(unusable)?;
         let lock = FolderLock::acquire(folder)?;
         let mut door = Door::default();
         if seal::exists(folder).map_err(unusable)? {
-            layout::finish_init(folder).map_err(unusable)?;
+            layout::finish_init(disk, folder).map_err(unusable)?;
             let loaded = seal::read(folder)?;
             if let Some(file) = &loaded.repaired {
                 tracing::warn!(file = %file.display(), "a copy of the seal file was repaired from the other");
             }
             // Structure only, so that damage is told at start and not at the first unseal.
-            drop(storage::Store::open(folder, settings.storage, &lock)?);
+            drop(storage::Store::open(folder, settings.storage.clone(), &lock)?);
             door = Door::of_shares(loaded.file.shares(), &clock);
             door.repaired = loaded.repaired;
-        } else if layout::has_store(folder) && !layout::is_init_unfinished(folder) {
+        } else if layout::has_store(disk, folder).map_err(unusable)?
+            && !layout::is_init_unfinished(disk, folder).map_err(unusable)?
+        {
             return Err(StartError::SealMissing { folder: folder.clone() });
         }
         Ok(Self {

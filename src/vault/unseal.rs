@@ -182,7 +182,7 @@ impl Vault {
         opened: seal::Opened,
     ) -> Result<(Arc<Barrier>, barrier::Opened), UnsealError> {
         let folder = self.settings.data.clone();
-        let options = self.settings.storage;
+        let options = self.settings.storage.clone();
         let clock = Arc::clone(&self.clock);
         let lock = Arc::clone(&self.lock);
         let audit_file = self.settings.audit_file.as_ref().map(|file| file.path.clone());

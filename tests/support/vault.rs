@@ -32,7 +32,7 @@ impl TestVault {
             data: folder.path().join("data"),
             ttl: TtlLimits { default: month, max: month },
             audit_file: None,
-            storage: Options { segment_bytes: 1024 * 1024 },
+            storage: Options { segment_bytes: 1024 * 1024, ..Options::default() },
         };
         let vault = Vault::start(settings, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
         let slot = NewSlot::Shares(ShareCounts::new(1, 1).unwrap());
