@@ -15,6 +15,7 @@ pub struct Loaded {
     /// The copy that was missing, damaged or older, and is now equal again. Worth a line in log and
     /// audit.
     pub repaired: Option<PathBuf>,
+    pub(super) dir: PathBuf,
 }
 
 /// Why no seal file can be used.
@@ -93,6 +94,11 @@ pub fn exists(dir: &Path) -> io::Result<bool> {
 /// # Errors
 /// [`ReadError`], which names the files.
 pub fn read(dir: &Path) -> Result<Loaded, ReadError> {
+    let (file, repaired) = read_file(dir)?;
+    Ok(Loaded { file, repaired, dir: dir.to_owned() })
+}
+
+fn read_file(dir: &Path) -> Result<(SealFile, Option<PathBuf>), ReadError> {
     let [first_path, second_path] = paths(dir);
     match (load(&first_path), load(&second_path)) {
         (Ok(first), Ok(second)) => choose(first, first_path, second, second_path),
@@ -107,8 +113,10 @@ pub fn read(dir: &Path) -> Result<Loaded, ReadError> {
     }
 }
 
-/// Writes both copies, one after the other, so that a crash at any byte leaves a whole one.
+/// Writes both copies, one after the other, so that a crash at any byte leaves a whole one. What
+/// could not be read again is not written.
 pub(super) fn write(dir: &Path, bytes: &[u8]) -> io::Result<()> {
+    SealFile::parse(bytes.to_vec()).map_err(io::Error::other)?;
     let [first, second] = paths(dir);
     write_copy(&second, bytes)?;
     write_copy(&first, bytes)
@@ -119,9 +127,9 @@ fn choose(
     first_path: PathBuf,
     second: SealFile,
     second_path: PathBuf,
-) -> Result<Loaded, ReadError> {
+) -> Result<(SealFile, Option<PathBuf>), ReadError> {
     if first.bytes() == second.bytes() {
-        return Ok(Loaded { file: first, repaired: None });
+        return Ok((first, None));
     }
     // Writing over another store's file would destroy the only way into that store.
     if first.store_id() != second.store_id() || first.epoch() == second.epoch() {
@@ -134,9 +142,9 @@ fn choose(
     }
 }
 
-fn repair(file: SealFile, path: PathBuf) -> Result<Loaded, ReadError> {
+fn repair(file: SealFile, path: PathBuf) -> Result<(SealFile, Option<PathBuf>), ReadError> {
     match write_copy(&path, file.bytes()) {
-        Ok(()) => Ok(Loaded { file, repaired: Some(path) }),
+        Ok(()) => Ok((file, Some(path))),
         Err(cause) => Err(ReadError::Repair { path, cause }),
     }
 }

@@ -90,6 +90,11 @@ impl SealFile {
         &self.bytes
     }
 
+    /// The root key's name, and the slots in order.
+    pub(super) fn into_parts(self) -> ([u8; 16], Vec<Slot>) {
+        (self.root_id, self.slots)
+    }
+
     pub(super) fn slots_in_order(&self) -> &[Slot] {
         &self.slots
     }

@@ -2,7 +2,7 @@
 //!
 //! The seal file (FORMAT.md 8) lives in two whole copies beside the store. It holds the slots,
 //! each of which wraps the root key, and the keyring sealed under the root key. This folder never
-//! touches a record, keeps no opened key and decides nothing about who may unseal.
+//! touches a record and decides nothing about who may unseal.
 //!
 //! - `init.rs`: [`create`], [`NewSlot`], [`Made`], [`ShareCounts`]
 //! - `copies.rs`: [`read`] and the two files
@@ -10,6 +10,7 @@
 //! - `open.rs`: [`Secret`], [`Opened`]
 //! - `slot.rs`: one slot; [`SlotSummary`]
 //! - `root.rs`: the root key and what it derives
+//! - `rewrite.rs`: [`OpenRoot`], which writes the file again while the store is open
 //! - `progress.rs`: [`UnsealProgress`], the shares given so far
 //! - `keyfile.rs`: the file behind a keyfile slot
 //! - `cursor.rs`: reading fixed layouts
@@ -21,6 +22,7 @@ mod init;
 pub mod keyfile;
 mod open;
 mod progress;
+mod rewrite;
 mod root;
 mod slot;
 #[cfg(test)]
@@ -33,4 +35,5 @@ pub use open::{OpenError, Opened, Secret};
 pub use progress::{
     ShareRefused, ShareTextError, Submitted, UnsealCounts, UnsealProgress, parse_share,
 };
+pub use rewrite::{OpenRoot, RewriteError};
 pub use slot::{SlotMalformed, SlotSummary, SlotType};

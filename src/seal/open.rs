@@ -5,7 +5,9 @@ use crate::{
 };
 
 use super::{
+    copies::Loaded,
     file::SealFile,
+    rewrite::OpenRoot,
     root::Root,
     slot::{Params, Slot},
 };
@@ -28,6 +30,8 @@ pub struct Opened {
     pub keyring: Keyring,
     /// The file's epoch, now proven: the barrier compares it with the head's lowest.
     pub epoch: u64,
+    /// What changes the file.
+    pub root: OpenRoot,
 }
 
 /// Why a secret does not open the seal file. Every variant a caller can provoke has one text.
@@ -56,30 +60,39 @@ pub enum OpenError {
 )]
 pub struct Forged;
 
-impl SealFile {
+impl Loaded {
     /// Opens the keyring with a secret. Blocks for the time of Argon2id, once for each passphrase
     /// slot, when the secret is a passphrase.
     ///
     /// # Errors
     /// [`OpenError`], whose text never says what was wrong with the secret.
-    pub fn open(&self, secret: &Secret) -> Result<Opened, OpenError> {
+    pub fn open(self, secret: &Secret) -> Result<Opened, OpenError> {
+        let root = self.file.root_of(secret)?;
+        let keyring = self.file.keyring(&root)?;
+        let epoch = self.file.epoch();
+        Ok(Opened { keyring, epoch, root: OpenRoot::new(&self.dir, self.file, root) })
+    }
+}
+
+impl SealFile {
+    /// The root key that a secret leads to.
+    pub(super) fn root_of(&self, secret: &Secret) -> Result<Root, OpenError> {
         for slot in self.slots_in_order() {
             let Some(kek) = slot.kek(secret).map_err(OpenError::Stretch)? else { continue };
             if let Some(root) = slot.unwrap(&self.store_id(), &kek) {
-                return self.open_with(&root);
+                return Ok(root);
             }
         }
         Err(OpenError::Failed)
     }
 
     /// The order is FORMAT.md's: nothing of the file is believed before its MAC holds.
-    fn open_with(&self, root: &Root) -> Result<Opened, OpenError> {
+    pub(super) fn keyring(&self, root: &Root) -> Result<Keyring, OpenError> {
         if !self.is_sealed_by(root) {
             return Err(OpenError::Forged(Forged));
         }
         let plaintext = self.keyring_plaintext(root).ok_or(OpenError::Forged(Forged))?;
-        let keyring = Keyring::decode(&self.store_id(), &plaintext).map_err(OpenError::Keyring)?;
-        Ok(Opened { keyring, epoch: self.epoch() })
+        Keyring::decode(&self.store_id(), &plaintext).map_err(OpenError::Keyring)
     }
 }
 

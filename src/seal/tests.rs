@@ -53,8 +53,16 @@ fn bytes_of(epoch: u64, slots: u8) -> Vec<u8> {
     SealFile::seal(&root, epoch, [7; 16], &slots, &KEYRING)
 }
 
+fn opened(file: &SealFile, secret: &Secret) -> Result<Keyring, OpenError> {
+    file.root_of(secret).and_then(|root| file.keyring(&root))
+}
+
+fn plaintext(keyring: &Keyring) -> Vec<u8> {
+    keyring.encode().expose(<[u8]>::to_vec)
+}
+
 fn opens(dir: &Path) -> bool {
-    read(dir).unwrap().file.open(&Secret::Keyfile(kek(1))).is_ok()
+    read(dir).unwrap().open(&Secret::Keyfile(kek(1))).is_ok()
 }
 
 #[test]
@@ -81,10 +89,7 @@ fn every_slot_type_opens_to_the_same_keyring() {
     for secret in
         [Secret::Shares(combined), Secret::Passphrase(passphrase()), Secret::Keyfile(kek(3))]
     {
-        let opened = file.open(&secret).unwrap();
-        assert_eq!(opened.epoch, 1);
-        let plaintext = |keyring: &Keyring| keyring.encode().expose(<[u8]>::to_vec);
-        assert_eq!(plaintext(&opened.keyring), plaintext(&KEYRING));
+        assert_eq!(plaintext(&opened(&file, &secret).unwrap()), plaintext(&KEYRING));
     }
 }
 
@@ -95,7 +100,7 @@ fn a_single_share_is_the_bare_secret() {
     let Made::Shares(parts) = &made[1] else { panic!("no shares") };
     assert_eq!((parts.len(), parts[0].len()), (1, 32));
     let secret = parts[0].expose(SecretBytes::copy_of);
-    assert!(read(dir.path()).unwrap().file.open(&Secret::Shares(secret)).is_ok());
+    assert!(read(dir.path()).unwrap().open(&Secret::Shares(secret)).is_ok());
 }
 
 #[test]
@@ -109,7 +114,7 @@ fn every_wrong_secret_gets_the_same_text() {
         Secret::Shares(SecretBytes::copy_of(&[1; 31])),
         Secret::Passphrase(SecretString::copy_of("no such slot")),
     ] {
-        assert_eq!(file.open(&secret).unwrap_err().to_string(), "unseal failed");
+        assert_eq!(opened(&file, &secret).unwrap_err().to_string(), "unseal failed");
     }
 }
 
@@ -120,7 +125,7 @@ fn a_slot_of_another_time_does_not_open_the_file() {
     let old = SealFile::parse(bytes_of(1, 1)).unwrap();
     let new_root = Root::generate(KEYRING.store_id());
     let grafted = SealFile::seal(&new_root, 2, [8; 16], old.slots_in_order(), &KEYRING);
-    let refused = SealFile::parse(grafted).unwrap().open(&Secret::Keyfile(kek(1))).unwrap_err();
+    let refused = opened(&SealFile::parse(grafted).unwrap(), &Secret::Keyfile(kek(1))).unwrap_err();
     assert!(matches!(refused, OpenError::Forged(_)));
     assert_eq!(refused.to_string(), "unseal failed");
 }
@@ -134,7 +139,7 @@ fn an_edited_file_with_a_new_checksum_does_not_open() {
         let end = edited.len() - 32;
         let sum = crate::crypto::mac::sha256(&[&edited[..end]]);
         edited[end..].copy_from_slice(&sum);
-        let opened = SealFile::parse(edited).map(|file| file.open(&Secret::Keyfile(kek(1))));
+        let opened = SealFile::parse(edited).map(|file| opened(&file, &Secret::Keyfile(kek(1))));
         assert!(!matches!(opened, Ok(Ok(_))), "byte {at}");
     }
 }
@@ -146,7 +151,7 @@ fn a_shortened_file_with_a_new_checksum_is_refused() {
         let mut short = bytes[..length].to_vec();
         let sum = crate::crypto::mac::sha256(&[&short]);
         short.extend_from_slice(&sum);
-        let opened = SealFile::parse(short).map(|file| file.open(&Secret::Keyfile(kek(1))));
+        let opened = SealFile::parse(short).map(|file| opened(&file, &Secret::Keyfile(kek(1))));
         assert!(!matches!(opened, Ok(Ok(_))), "{length} bytes");
     }
 }
@@ -337,4 +342,41 @@ fn what_is_written_is_read_back() {
     copies::write(dir.path(), &bytes_of(2, 32)).unwrap();
     copies::write(dir.path(), &bytes).unwrap();
     assert!(read(dir.path()).unwrap().repaired.is_none());
+}
+
+#[test]
+fn another_keyring_is_written_with_the_next_epoch_and_the_same_slots() {
+    let dir = TempDir::new().unwrap();
+    made(dir.path());
+    let mut root = read(dir.path()).unwrap().open(&Secret::Keyfile(kek(1))).unwrap().root;
+    let slots: Vec<_> = root.slots().collect();
+    let other = Keyring::decode(&KEYRING.store_id(), &KEYRING.encode()).unwrap();
+    for epoch in [2, 3] {
+        assert_eq!(root.rewrite(&other, &KEYRING).unwrap(), epoch);
+        let loaded = read(dir.path()).unwrap();
+        assert!(loaded.repaired.is_none());
+        let opened = loaded.open(&Secret::Keyfile(kek(1))).unwrap();
+        assert_eq!((opened.epoch, root.epoch()), (epoch, epoch));
+        assert_eq!(plaintext(&opened.keyring), plaintext(&other));
+        assert_eq!(opened.root.slots().collect::<Vec<_>>(), slots);
+    }
+}
+
+#[test]
+fn a_write_that_broke_off_is_never_followed_by_another_file_of_its_epoch() {
+    let dir = TempDir::new().unwrap();
+    made(dir.path());
+    let mut root = read(dir.path()).unwrap().open(&Secret::Keyfile(kek(1))).unwrap().root;
+    // A folder in its place: the second copy cannot be written.
+    let second = dir.path().join("seal.0");
+    fs::remove_file(&second).unwrap();
+    fs::create_dir(&second).unwrap();
+    let error = root.rewrite(&KEYRING, &KEYRING).unwrap_err();
+    assert!(!error.is_restored);
+    assert_eq!(root.epoch(), 1);
+    fs::remove_dir(&second).unwrap();
+    // The write that took it back got as far as the first copy, with epoch 3.
+    assert_eq!(read(dir.path()).unwrap().file.epoch(), 3);
+    assert_eq!(root.rewrite(&KEYRING, &KEYRING).unwrap(), 4);
+    assert!(opens(dir.path()));
 }

@@ -75,6 +75,8 @@ pub struct Unsealed {
     pub ground: Ground,
     /// What is mounted.
     pub mounts: Mounts,
+    /// The root key, for changes of the seal file, one at a time.
+    pub root: Arc<tokio::sync::Mutex<seal::OpenRoot>>,
     /// The store's name on the wire.
     pub cluster_id: String,
     /// What was not as it was left when the vault was opened, a word each; told by `sys/health`. It

@@ -144,12 +144,12 @@ impl Vault {
         let folder = self.settings.data.clone();
         let opened = tokio::task::spawn_blocking(move || {
             let loaded = seal::read(&folder)?;
-            let opened = match loaded.file.open(&secret) {
-                Ok(opened) => opened,
-                Err(seal::OpenError::Failed) => return Err(UnsealError::Failed),
-                Err(error) => return Err(UnsealError::SealFile(error)),
-            };
-            Ok(Keys { opened, repaired: loaded.repaired })
+            let repaired = loaded.repaired.clone();
+            match loaded.open(&secret) {
+                Ok(opened) => Ok(Keys { opened, repaired }),
+                Err(seal::OpenError::Failed) => Err(UnsealError::Failed),
+                Err(error) => Err(UnsealError::SealFile(error)),
+            }
         })
         .await?;
         if let Some(progress) = self.door().progress.as_mut() {
@@ -159,7 +159,8 @@ impl Vault {
     }
 
     async fn open_store(&self, keys: Keys) -> Result<Unsealed, UnsealError> {
-        let (barrier, found) = self.open_barrier(keys.opened).await?;
+        let seal::Opened { keyring, epoch, root } = keys.opened;
+        let (barrier, found) = self.open_barrier(keyring, epoch).await?;
         let floors = Floors::over(&barrier, &self.clock);
         let mounts = Mounts::load(&barrier, &floors.tokens).await?;
         let (audit, mut notices) = open_audit(&barrier, &self.settings, &self.clock).await?;
@@ -174,12 +175,14 @@ impl Vault {
         let clock = Arc::clone(&self.clock);
         let ttl = self.settings.ttl;
         let ground = Ground { barrier, policies, tokens, audit, ttl, clock };
-        Ok(Unsealed { ground, mounts, cluster_id, notices })
+        let root = Arc::new(tokio::sync::Mutex::new(root));
+        Ok(Unsealed { ground, mounts, root, cluster_id, notices })
     }
 
     async fn open_barrier(
         &self,
-        opened: seal::Opened,
+        keyring: Keyring,
+        seal_epoch: u64,
     ) -> Result<(Arc<Barrier>, barrier::Opened), UnsealError> {
         let folder = self.settings.data.clone();
         let options = self.settings.storage.clone();
@@ -188,8 +191,8 @@ impl Vault {
         let audit_file = self.settings.audit_file.as_ref().map(|file| file.path.clone());
         tokio::task::spawn_blocking(move || {
             let store = Store::open(&folder, options, &lock)?;
-            let named = named_by_audit(audit_file.as_deref(), &opened.keyring, store.generation());
-            Ok(Barrier::open(store, opened.keyring, opened.epoch, named, clock)?)
+            let named = named_by_audit(audit_file.as_deref(), &keyring, store.generation());
+            Ok(Barrier::open(store, keyring, seal_epoch, named, clock)?)
         })
         .await?
     }
