@@ -45,6 +45,12 @@ pub enum ReadError {
     /// A record or name does not open in its place.
     #[error("a stored record is damaged: verify the store")]
     Damaged,
+    /// The record is not the one that was last written under its key.
+    #[error(
+        "a stored record was replaced, put back or deleted behind the store's back: run \
+         kista operator verify"
+    )]
+    Stale,
     /// A record is of a layout that this version does not know.
     #[error("a stored record has version {version}, which this version does not know")]
     Layout {

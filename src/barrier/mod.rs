@@ -8,6 +8,8 @@
 //! - `record.rs`: one sealed record; `large.rs`: a value in chunks
 //! - `names.rs`: encrypted segments; `space.rs`: paths to keys; `listing.rs`: keys to names
 //! - `state.rs`: the multiset sum; `head.rs`: the sealed head; `state_seal.rs`: the hook for storage
+//! - `scan.rs`: sees and opens every record; `watch.rs`: what the seal keeps for that;
+//!   `tally.rs`: the sums met; `freshness.rs`: the newest record of each key; `finding.rs`
 //! - `view.rs`: [`MountView`]; `batch.rs`: [`Batch`]; `collection.rs`: [`Collection`]
 //! - `error.rs`: what can go wrong; `fields.rs`: reading fixed layouts
 
@@ -15,17 +17,24 @@ mod batch;
 mod collection;
 mod error;
 mod fields;
+mod finding;
+mod freshness;
 mod head;
 mod keyring;
 mod large;
 mod listing;
 mod names;
 mod record;
+mod scan;
+#[cfg(test)]
+mod scan_tests;
 mod space;
 mod state;
 mod state_seal;
+mod tally;
 mod term;
 mod view;
+mod watch;
 
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -43,10 +52,12 @@ use zeroize::Zeroizing;
 pub use batch::{Batch, Expected};
 pub use collection::{Collection, Held, Record};
 pub use error::{CommitError, OpenError, ReadError};
+pub use finding::{Fault, Finding};
 pub use head::{Checkpoint, Head};
 pub use keyring::{AuditKeys, Keyring, KeyringError};
 pub use listing::Entry;
 pub use names::{MAX_PATH_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS, PathError, check_name};
+pub use scan::{Pace, Progress, ScanError, Scanned};
 pub use space::SpaceId;
 pub use state_seal::{AuditMark, Position};
 pub use term::TermId;
@@ -62,6 +73,7 @@ use batch::{Action, Operation};
 use large::LargeHead;
 use record::Kind;
 use space::Space;
+use state::State;
 use state_seal::{Shared, StateSeal};
 use term::Terms;
 
@@ -76,6 +88,8 @@ const _: () = assert!(
 const SPARE_CHUNKS: [u32; 4] = [0, 4, 32, MAX_CHUNKS];
 /// How often a large value is read again when it is replaced while being read.
 const READS: usize = 16;
+/// How often a record that is not the newest one is read again before commits are held for it.
+const LOOKS: usize = 2;
 
 /// An attached store and its keys. Dropping the last handle and view wipes the keys.
 pub struct Barrier {
@@ -85,6 +99,10 @@ pub struct Barrier {
     token_mac: Mac,
     shared: Arc<Shared>,
     spaces: Mutex<HashMap<SpaceId, Weak<Space>>>,
+    /// One scan at a time.
+    scanning: tokio::sync::Mutex<()>,
+    /// Whether a good scan makes the freshness table.
+    checks_reads: bool,
 }
 
 /// What opening found.
@@ -134,9 +152,19 @@ impl Barrier {
             return Err(OpenError::HeadMissing);
         }
         shared.stands_at(attached.seq, attached.chain);
+        shared.watch.settle(&State::of(head.as_ref().map_or(&[], |head| &head.terms)));
         let token_mac = keyring.token_mac();
         let spaces = Mutex::default();
-        let barrier = Arc::new(Self { store, keyring, terms, token_mac, shared, spaces });
+        let barrier = Arc::new(Self {
+            store,
+            keyring,
+            terms,
+            token_mac,
+            shared,
+            spaces,
+            scanning: tokio::sync::Mutex::default(),
+            checks_reads: true,
+        });
         let opened = Opened { cut: attached.cut, index_rebuilt: attached.index_rebuilt, head };
         Ok((barrier, opened))
     }
@@ -220,7 +248,7 @@ impl Barrier {
     /// Reads and opens the value under a key.
     async fn read(&self, key: &[u8]) -> Result<Option<Stored>, ReadError> {
         for _ in 0..READS {
-            let Some(record) = self.store.get(key).await? else { return Ok(None) };
+            let Some(record) = self.record(key).await? else { return Ok(None) };
             let header = RecordHeader::of(&record).ok_or(ReadError::Damaged)?;
             let value = if record::is_head(&record) {
                 let head = LargeHead::open(&self.terms, key, &record)?;
@@ -241,6 +269,33 @@ impl Barrier {
         Err(ReadError::Damaged)
     }
 
+    /// The record under a key, if it is the newest one as far as is known.
+    async fn record(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        let is_newest = |shared: &Shared, key: &[u8], record: Option<&[u8]>| {
+            let header = record.map(RecordHeader::of);
+            // A stump is no record, and none was ever written.
+            header != Some(None) && shared.watch.holds(key, header.flatten().as_ref())
+        };
+        for _ in 0..LOOKS {
+            let record = self.store.get(key).await?;
+            if is_newest(&self.shared, key, record.as_deref()) {
+                return Ok(record);
+            }
+            // A commit reaches the index a moment before the table.
+            tokio::task::yield_now().await;
+        }
+        let (shared, key) = (Arc::clone(&self.shared), key.to_vec());
+        let looked = self.store.hold(move |held| {
+            let record = held.get(&key).map_err(storage::ReadError::Index)?;
+            let is_newest = is_newest(&shared, &key, record.as_deref());
+            if !is_newest {
+                shared.watch.suspicion.notify_one();
+            }
+            is_newest.then_some(record).ok_or(ReadError::Stale)
+        });
+        looked.await?
+    }
+
     /// Reads the chunks of a value; `None` when one is missing or belongs to another value.
     async fn read_chunks(
         &self,
@@ -250,7 +305,7 @@ impl Barrier {
         // Of its final length from the start: growing would leave copies of the value behind.
         let mut value = Zeroizing::new(Vec::with_capacity(head.total()));
         for index in 1..=head.chunks() {
-            let Some(record) = self.store.get(&large::chunk_key(key, index)).await? else {
+            let Some(record) = self.record(&large::chunk_key(key, index)).await? else {
                 return Ok(None);
             };
             let Ok(chunk) = head.open_chunk(&self.terms, key, index, &record) else {

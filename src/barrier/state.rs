@@ -231,6 +231,59 @@ mod tests {
         assert!(empty().after(&two_terms(), &[put(b"key", header(8, 1))]).is_err());
     }
 
+    /// Old and new records of 257 keys: among their differences, as vectors of 256 bits, some
+    /// cancel out under XOR, and Gaussian elimination finds which.
+    #[test]
+    fn records_rolled_back_together_so_that_their_xor_is_unchanged_show() {
+        let terms = terms();
+        let record = |n: u16, version: u8| {
+            let mut bytes = [version; 48];
+            bytes[4..8].copy_from_slice(&[0, 0, 0, 7]);
+            bytes[8..10].copy_from_slice(&n.to_be_bytes());
+            RecordHeader::of(&bytes).unwrap()
+        };
+        let element = |n: u16, version| {
+            element(terms.active(), &n.to_be_bytes(), &record(n, version)).to_bytes()
+        };
+        let xor = |a: &mut [u8], b: &[u8]| a.iter_mut().zip(b).for_each(|(a, b)| *a ^= b);
+        let leading = |row: &[u8; 32]| (0..256).find(|bit| row[bit / 8] << (bit % 8) & 0x80 != 0);
+        let mut basis: Vec<([u8; 32], [u8; 33])> = Vec::new();
+        let cancelling = (0..257_u16).find_map(|n| {
+            let (mut row, mut taken) = (element(n, 1), [0; 33]);
+            xor(&mut row, &element(n, 2));
+            taken[usize::from(n / 8)] |= 1 << (n % 8);
+            for (other, others) in &basis {
+                if leading(other).is_some_and(|bit| row[bit / 8] << (bit % 8) & 0x80 != 0) {
+                    xor(&mut row, other);
+                    xor(&mut taken, others);
+                }
+            }
+            if leading(&row).is_none() {
+                return Some(taken);
+            }
+            basis.push((row, taken));
+            None
+        });
+        let cancelling = cancelling.unwrap();
+        let is_rolled_back = |n: u16| cancelling[usize::from(n / 8)] & (1 << (n % 8)) != 0;
+        let mut difference = [0; 32];
+        for n in (0..257).filter(|n| is_rolled_back(*n)) {
+            xor(&mut difference, &element(n, 1));
+            xor(&mut difference, &element(n, 2));
+        }
+        assert_eq!(difference, [0; 32]);
+
+        let state_of = |version: &dyn Fn(u16) -> u8| {
+            (0..257_u16).fold(empty(), |state, n| {
+                let put =
+                    Change { key: &n.to_be_bytes(), old: None, new: Some(record(n, version(n))) };
+                state.after(&terms, &[put]).unwrap()
+            })
+        };
+        let rolled_back = state_of(&|n| if is_rolled_back(n) { 1 } else { 2 });
+        assert_ne!(rolled_back, state_of(&|_| 2));
+    }
+
     proptest! {
         #[test]
         fn any_history_is_the_sum_of_what_stands_at_its_end(

@@ -4,6 +4,7 @@ use super::{
     head::{Checkpoint, Head},
     state::{State, term_of},
     term::Terms,
+    watch::Watch,
 };
 use crate::{
     clock::Clock,
@@ -45,6 +46,7 @@ pub(super) struct Shared {
     position: Mutex<Position>,
     replayed: Mutex<Replayed>,
     pub(super) audit: AuditMark,
+    pub(super) watch: Watch,
 }
 
 /// What replaying found.
@@ -63,6 +65,7 @@ impl Shared {
             position: Mutex::new(position),
             replayed: Mutex::default(),
             audit: AuditMark::default(),
+            watch: Watch::default(),
         }
     }
 
@@ -167,7 +170,11 @@ impl CommitSeal for StateSeal {
             return Err(StaleTerm);
         }
         // An old record that does not fit is refused the same way: nothing may be sealed over it.
+        if !self.shared.watch.fits(changes) {
+            return Err(StaleTerm);
+        }
         self.state = self.state.after(&self.terms, changes).map_err(|_| StaleTerm)?;
+        self.shared.watch.stage(&self.terms, changes);
         Ok(())
     }
 
@@ -191,6 +198,7 @@ impl CommitSeal for StateSeal {
 
     fn durable(&mut self, seq: u64, chain: [u8; 32]) {
         self.shared.stands_at(seq, chain);
+        self.shared.watch.settle(&self.state);
     }
 }
 

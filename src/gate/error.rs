@@ -77,9 +77,11 @@ impl From<ReadError> for ApiError {
         match error {
             ReadError::Path(path) => Self::bad_request(path.to_string()),
             ReadError::Storage(storage::ReadError::Closed) => Self::sealed(),
-            ReadError::Damaged | ReadError::Layout { .. } | ReadError::Storage(_) => {
-                Self::internal(error)
+            // Whoever may read here is told that it is no bug: somebody must look at the disk.
+            ReadError::Damaged | ReadError::Stale => {
+                Self { public: vec![error.to_string()], ..Self::internal(error) }
             }
+            ReadError::Layout { .. } | ReadError::Storage(_) => Self::internal(error),
         }
     }
 }
