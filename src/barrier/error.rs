@@ -1,4 +1,4 @@
-use super::{KeyringError, PathError, batch::Refused, record::Damaged};
+use super::{KeyringError, PathError, TermId, batch::Refused, record::Damaged};
 use crate::storage::{self, StoreId};
 
 /// Why a store does not open under its keyring.
@@ -30,6 +30,12 @@ pub enum OpenError {
     /// Storage does not open.
     #[error(transparent)]
     Storage(#[from] storage::OpenError),
+    /// The newest head counts records under a term that the seal file does not hold.
+    #[error(
+        "the store has records under term {}, which the seal file does not hold: put the seal file \
+         back that belongs to this store's state", .0.0
+    )]
+    TermMissing(TermId),
     /// The journal has commits, and none of their heads was shown to the barrier.
     #[error("the store has commits but no head to check them by")]
     HeadMissing,

@@ -93,6 +93,23 @@ pub enum KeyringError {
     /// A term's key does not match its check value in this store.
     #[error("the key of term {} does not match its check value", .0.0)]
     Check(TermId),
+    /// As many terms as a head lists are live.
+    #[error(
+        "{MAX_TERMS} terms are live: wait until the rotation under way has destroyed the old ones"
+    )]
+    TooManyTerms,
+    /// No pending term of this number.
+    #[error("term {} is not pending", .0.0)]
+    NotPending(TermId),
+}
+
+/// What may be told of a term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TermSummary {
+    /// Its number.
+    pub id: TermId,
+    /// When it was made.
+    pub created: Timestamp,
 }
 
 impl Keyring {
@@ -178,10 +195,114 @@ impl Keyring {
             && lineages
     }
 
+    /// The term that seals.
+    pub fn active(&self) -> TermSummary {
+        #[expect(
+            clippy::expect_used,
+            reason = "`generate` makes one active term, `is_whole` refuses a keyring without, and \
+                      every change keeps one"
+        )]
+        self.of_state(TermState::Active).next().expect("a keyring has an active term")
+    }
+
+    /// The term that is to become active.
+    pub fn pending(&self) -> Option<TermSummary> {
+        self.of_state(TermState::Pending).next()
+    }
+
+    /// The terms that still open old records, and will be removed.
+    pub fn retiring(&self) -> Vec<TermSummary> {
+        self.of_state(TermState::Retiring).collect()
+    }
+
+    /// Whether it holds this term, in whatever state.
+    pub(super) fn holds(&self, id: TermId) -> bool {
+        self.terms.iter().any(|term| term.id == id)
+    }
+
+    fn of_state(&self, state: TermState) -> impl Iterator<Item = TermSummary> + '_ {
+        let of_state = self.terms.iter().filter(move |term| term.state == state);
+        of_state.map(|term| TermSummary { id: term.id, created: term.created })
+    }
+
+    /// This keyring and a new pending term, of the active one's cipher (FORMAT.md 10, step 1). A
+    /// pending term that is there already is the one.
+    ///
+    /// # Errors
+    /// [`KeyringError::TooManyTerms`].
+    pub fn with_pending(&self, now: Timestamp) -> Result<(Self, TermId), KeyringError> {
+        if let Some(pending) = self.pending() {
+            return Ok((self.copy(), pending.id));
+        }
+        if self.terms.len() >= MAX_TERMS {
+            return Err(KeyringError::TooManyTerms);
+        }
+        // Numbers rise and the newest term is never removed, so none comes twice.
+        let newest = self.terms.iter().max_by_key(|term| term.id);
+        let (id, cipher) = newest.map_or((0, Cipher::Xaes256Gcm), |term| (term.id.0, term.cipher));
+        let id = TermId(id.checked_add(1).ok_or(KeyringError::TooManyTerms)?);
+        let mut keyring = self.copy();
+        let (state, created, key) = (TermState::Pending, now, random::key());
+        keyring.terms.push(TermEntry { id, cipher, state, created, key });
+        Ok((keyring, id))
+    }
+
+    /// This keyring with its pending term active, and the active one retiring (step 2).
+    ///
+    /// # Errors
+    /// [`KeyringError::NotPending`].
+    pub fn with_active(&self, id: TermId) -> Result<Self, KeyringError> {
+        if self.pending().is_none_or(|pending| pending.id != id) {
+            return Err(KeyringError::NotPending(id));
+        }
+        let mut keyring = self.copy();
+        for term in &mut keyring.terms {
+            term.state = if term.id == id { TermState::Active } else { TermState::Retiring };
+        }
+        Ok(keyring)
+    }
+
+    /// This keyring without its retiring terms (step 7).
+    #[must_use]
+    pub fn without_retiring(&self) -> Self {
+        let mut keyring = self.copy();
+        keyring.terms.retain(|term| term.state != TermState::Retiring);
+        keyring
+    }
+
+    fn copy(&self) -> Self {
+        let key =
+            |key: &Key<Kdf>| key.expose(|bytes| Key::build(|copy| copy.copy_from_slice(bytes)));
+        let term = |term: &TermEntry| TermEntry {
+            id: term.id,
+            cipher: term.cipher,
+            state: term.state,
+            created: term.created,
+            key: key(&term.key),
+        };
+        let secret = |secret: &Secret| Secret {
+            kind: secret.kind,
+            generation: secret.generation,
+            key: key(&secret.key),
+        };
+        Self {
+            store_id: self.store_id,
+            terms: self.terms.iter().map(term).collect(),
+            secrets: self.secrets.iter().map(secret).collect(),
+        }
+    }
+
     /// Derives what the terms seal with.
     pub(super) fn terms(&self) -> Result<Terms, KeyringError> {
+        self.terms_after(None)
+    }
+
+    /// The same, with what is derived already taken over from `before`: it counts its uses.
+    pub(super) fn terms_after(&self, before: Option<&Terms>) -> Result<Terms, KeyringError> {
         let derived = |term: &TermEntry| {
-            Arc::new(Term::derive(self.store_id, term.id, term.cipher, &term.key))
+            let known = before.and_then(|before| before.find(term.id)).map(Arc::clone);
+            let derive = || Term::derive(self.store_id, term.id, term.cipher, &term.key);
+            known.unwrap_or_else(|| Arc::new(derive()))
         };
         let all: Vec<_> = self.terms.iter().map(derived).collect();
         let is_active = |(entry, _): &(&TermEntry, _)| entry.state == TermState::Active;
@@ -382,6 +503,41 @@ mod tests {
         ];
         let different: HashSet<_> = tags.iter().collect();
         assert_eq!(different.len(), tags.len());
+    }
+
+    #[test]
+    fn a_term_is_made_pending_then_active_and_the_one_before_it_removed() {
+        let (one, now) = (keyring(), Timestamp::from_millis(9));
+        assert_eq!((one.active().id, one.pending(), one.retiring()), (TermId(7), None, vec![]));
+        let (two, id) = one.with_pending(now).unwrap();
+        assert_eq!((id, two.active().id), (TermId(8), TermId(7)));
+        assert_eq!(two.pending(), Some(TermSummary { id, created: now }));
+        assert_eq!(two.with_pending(now).unwrap().1, id);
+
+        assert_eq!(one.with_active(id).unwrap_err(), KeyringError::NotPending(id));
+        assert_eq!(two.with_active(TermId(7)).unwrap_err(), KeyringError::NotPending(TermId(7)));
+        let two = two.with_active(id).unwrap();
+        assert_eq!((two.active().id, two.pending()), (id, None));
+        assert_eq!(two.retiring()[0].id, TermId(7));
+        let again = Keyring::decode(&store_id(), &two.encode()).unwrap();
+        assert_eq!((again.active().id, again.retiring().len()), (id, 1));
+
+        let three = two.without_retiring();
+        assert_eq!((three.active().id, three.retiring().len()), (id, 0));
+        assert!(three.terms().unwrap().get(TermId(7)).is_none());
+        assert_eq!(three.with_pending(now).unwrap().1, TermId(9));
+    }
+
+    #[test]
+    fn a_keyring_has_no_more_terms_than_a_head_lists() {
+        let mut keyring = keyring();
+        for _ in 1..MAX_TERMS {
+            let (with_one, id) = keyring.with_pending(Timestamp::from_millis(9)).unwrap();
+            keyring = with_one.with_active(id).unwrap();
+        }
+        let full = keyring.with_pending(Timestamp::from_millis(9)).unwrap_err();
+        assert_eq!(full, KeyringError::TooManyTerms);
+        assert!(Keyring::decode(&store_id(), &keyring.encode()).is_ok());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! - `keyring.rs`: [`Keyring`], the random keys; `term.rs`: what one term seals with
 //! - `record.rs`: one sealed record; `large.rs`: a value in chunks
 //! - `names.rs`: encrypted segments; `space.rs`: paths to keys; `listing.rs`: keys to names
+//! - `rotation.rs`: terms that come and go; sealing records again under the newest
 //! - `state.rs`: the multiset sum; `head.rs`: the sealed head; `state_seal.rs`: the hook for storage
 //! - `scan.rs`: sees and opens every record; `watch.rs`: what the seal keeps for that;
 //!   `tally.rs`: the sums met; `freshness.rs`: the newest record of each key; `finding.rs`
@@ -25,6 +26,7 @@ mod large;
 mod listing;
 mod names;
 mod record;
+mod rotation;
 mod scan;
 #[cfg(test)]
 mod scan_tests;
@@ -47,6 +49,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
+use arc_swap::ArcSwap;
 use zeroize::Zeroizing;
 
 pub use batch::{Batch, Expected};
@@ -54,9 +57,10 @@ pub use collection::{Collection, Held, Record};
 pub use error::{CommitError, OpenError, ReadError};
 pub use finding::{Fault, Finding};
 pub use head::{Checkpoint, Head};
-pub use keyring::{AuditKeys, Keyring, KeyringError};
+pub use keyring::{AuditKeys, Keyring, KeyringError, TermSummary};
 pub use listing::Entry;
 pub use names::{MAX_PATH_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS, PathError, check_name};
+pub use rotation::{AdoptError, Rewrapped};
 pub use scan::{Pace, Progress, ScanError, Scanned};
 pub use space::SpaceId;
 pub use state_seal::{AuditMark, Position};
@@ -75,7 +79,7 @@ use record::Kind;
 use space::Space;
 use state::State;
 use state_seal::{Shared, StateSeal};
-use term::Terms;
+use term::{SharedTerms, Term, Terms};
 
 /// No value has more chunks, whatever batch wrote it.
 const MAX_CHUNKS: u32 = 205;
@@ -94,8 +98,8 @@ const LOOKS: usize = 2;
 /// An attached store and its keys. Dropping the last handle and view wipes the keys.
 pub struct Barrier {
     store: Store,
-    keyring: Keyring,
-    terms: Arc<Terms>,
+    keyring: ArcSwap<Keyring>,
+    terms: SharedTerms,
     token_mac: Mac,
     shared: Arc<Shared>,
     spaces: Mutex<HashMap<SpaceId, Weak<Space>>>,
@@ -137,7 +141,7 @@ impl Barrier {
         if keyring.store_id() != store_id {
             return Err(OpenError::ForeignStore { keyring: keyring.store_id(), store: store_id });
         }
-        let terms = Arc::new(keyring.terms()?);
+        let terms: SharedTerms = Arc::new(ArcSwap::from_pointee(keyring.terms()?));
         let shared = Arc::new(Shared::new(store.generation()));
         let seal =
             StateSeal::new(store_id, Arc::clone(&terms), seal_epoch, clock, Arc::clone(&shared));
@@ -153,15 +157,18 @@ impl Barrier {
         }
         shared.stands_at(attached.seq, attached.chain);
         shared.watch.settle(&State::of(head.as_ref().map_or(&[], |head| &head.terms)));
+        let keyring = match &head {
+            Some(head) => rotation::settle(keyring, head, &terms)?,
+            None => keyring,
+        };
         let token_mac = keyring.token_mac();
-        let spaces = Mutex::default();
         let barrier = Arc::new(Self {
             store,
-            keyring,
+            keyring: ArcSwap::from_pointee(keyring),
             terms,
             token_mac,
             shared,
-            spaces,
+            spaces: Mutex::default(),
             scanning: tokio::sync::Mutex::default(),
             checks_reads: true,
         });
@@ -174,7 +181,7 @@ impl Barrier {
     pub fn view(self: &Arc<Self>, id: SpaceId) -> MountView {
         let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
         let space = spaces.get(&id).and_then(Weak::upgrade).unwrap_or_else(|| {
-            let space = Arc::new(Space::new(id, self.keyring.names(id)));
+            let space = Arc::new(Space::new(id, self.keyring.load().names(id)));
             spaces.retain(|_, space| space.strong_count() > 0);
             spaces.insert(id, Arc::downgrade(&space));
             space
@@ -196,20 +203,38 @@ impl Barrier {
         }
         let all_expected = operations.iter().all(|operation| operation.expected.is_some());
         for (attempt, spare) in SPARE_CHUNKS.into_iter().enumerate() {
-            let mut sealed = storage::Batch::default();
-            for operation in operations {
-                if attempt > 0 {
+            if attempt > 0 {
+                for operation in operations {
                     self.check_expected(operation).await?;
                 }
-                let chunks = self.chunks_at(operation).await?;
-                self.seal(operation, chunks, spare, &mut sealed);
             }
-            match self.store.commit(sealed).await {
-                Err(storage::CommitError::Conflict) if !all_expected => {}
-                answer => return answer.map(drop).map_err(CommitError::from),
+            match self.try_commit(operations, spare).await {
+                Err(CommitError::Conflict) if !all_expected => {}
+                answer => return answer,
             }
         }
         Err(CommitError::Conflict)
+    }
+
+    /// Seals operations under the active term and hands them in; again when a rotation has made
+    /// another one active in between.
+    async fn try_commit(&self, operations: &[Operation], spare: u32) -> Result<(), CommitError> {
+        loop {
+            let terms = self.terms.load_full();
+            let mut sealed = storage::Batch::default();
+            for operation in operations {
+                let chunks = self.chunks_at(operation).await?;
+                seal(terms.active(), operation, chunks, spare, &mut sealed);
+            }
+            match self.store.commit(sealed).await {
+                Err(storage::CommitError::StaleTerm) if self.has_rotated(&terms) => {}
+                answer => return answer.map(drop).map_err(CommitError::from),
+            }
+        }
+    }
+
+    fn has_rotated(&self, since: &Arc<Terms>) -> bool {
+        !Arc::ptr_eq(since, &self.terms.load())
     }
 
     /// Where the store stands: its newest durable commit.
@@ -223,8 +248,8 @@ impl Barrier {
     }
 
     /// The keys, for what the seal file keeps and for audit devices and anchors.
-    pub fn keyring(&self) -> &Keyring {
-        &self.keyring
+    pub fn keyring(&self) -> Arc<Keyring> {
+        self.keyring.load_full()
     }
 
     /// The keyed hash under which tokens are found.
@@ -248,16 +273,16 @@ impl Barrier {
     /// Reads and opens the value under a key.
     async fn read(&self, key: &[u8]) -> Result<Option<Stored>, ReadError> {
         for _ in 0..READS {
+            // Before the record: a term that goes is kept as long as it may be needed here.
+            let terms = self.terms.load_full();
             let Some(record) = self.record(key).await? else { return Ok(None) };
             let header = RecordHeader::of(&record).ok_or(ReadError::Damaged)?;
-            let value = if record::is_head(&record) {
-                let head = LargeHead::open(&self.terms, key, &record)?;
-                self.read_chunks(key, &head).await?
-            } else {
-                Some(record::open(&self.terms, key, Kind::Value, &record)?)
-            };
-            if let Some(value) = value {
-                return Ok(Some(Stored { value, header }));
+            match self.open_value(&terms, key, &record).await {
+                Ok(Some(value)) => return Ok(Some(Stored { value, header })),
+                Ok(None) => {}
+                // Perhaps a record of a term that has come since.
+                Err(ReadError::Damaged) if self.has_rotated(&terms) => continue,
+                Err(error) => return Err(error),
             }
             // Chunks that do not fit their head are damage, unless another value has replaced this
             // one between the reads.
@@ -296,9 +321,24 @@ impl Barrier {
         looked.await?
     }
 
+    /// Opens the record at a key, with its chunks if it has some; `None` when they do not fit it.
+    async fn open_value(
+        &self,
+        terms: &Terms,
+        key: &[u8],
+        record: &[u8],
+    ) -> Result<Option<SecretBytes>, ReadError> {
+        if record::is_head(record) {
+            let head = LargeHead::open(terms, key, record)?;
+            return self.read_chunks(terms, key, &head).await;
+        }
+        Ok(Some(record::open(terms, key, Kind::Value, record)?))
+    }
+
     /// Reads the chunks of a value; `None` when one is missing or belongs to another value.
     async fn read_chunks(
         &self,
+        terms: &Terms,
         key: &[u8],
         head: &LargeHead,
     ) -> Result<Option<SecretBytes>, ReadError> {
@@ -308,7 +348,7 @@ impl Barrier {
             let Some(record) = self.record(&large::chunk_key(key, index)).await? else {
                 return Ok(None);
             };
-            let Ok(chunk) = head.open_chunk(&self.terms, key, index, &record) else {
+            let Ok(chunk) = head.open_chunk(terms, key, index, &record) else {
                 return Ok(None);
             };
             chunk.expose(|chunk| value.extend_from_slice(chunk));
@@ -343,61 +383,59 @@ impl Barrier {
         Ok(self.store.list(key, Some(key), MAX_CHUNKS as usize).await?)
     }
 
-    /// Seals one operation into a batch: what must hold, the new records, and the removal of the
-    /// chunks that they do not replace.
-    ///
-    /// With an expectation the old value is pinned, its chunks with it. Without one only their
-    /// number matters: chunks count up without a gap, so if the one after the last that goes is
-    /// absent, none is left behind, and who merely writes the same path is no conflict.
-    fn seal(
-        &self,
-        operation: &Operation,
-        found: Vec<Vec<u8>>,
-        spare: u32,
-        batch: &mut storage::Batch,
-    ) {
-        let key = &operation.key;
-        let writes = match &operation.action {
-            Action::Put(value) => {
-                value.expose(|value| large::seal(self.terms.active(), key, value))
-            }
-            Action::Delete => vec![Write { key: key.clone(), record: None }],
-            Action::Keep => Vec::new(),
-        };
-        let written = writes.last().and_then(|write| large::chunk_index(key, &write.key));
-        let written = written.unwrap_or(0);
-        let last = found.last().and_then(|chunk| large::chunk_index(key, chunk)).unwrap_or(0);
-        let reach = match operation.expected {
-            Some(_) => last.min(MAX_CHUNKS),
-            None => written.max(last).max(spare).min(MAX_CHUNKS),
-        };
-        batch.preconditions.extend(match operation.expected {
-            Some(Expected::Header(header)) => Some(Precondition::Header(key.clone(), header)),
-            Some(Expected::Absent) => Some(Precondition::Absent(key.clone())),
-            None if reach == MAX_CHUNKS => None,
-            None => Some(Precondition::Absent(large::chunk_key(key, reach + 1))),
-        });
-        if writes.is_empty() {
-            return;
-        }
-        batch.writes.extend(writes);
-        let mut left: BTreeSet<_> =
-            (written + 1..=reach).map(|index| large::chunk_key(key, index)).collect();
-        // Beyond what there can be lies only what an attacker has put there.
-        left.extend(
-            found
-                .into_iter()
-                .filter(|chunk| large::chunk_index(key, chunk).is_some_and(|index| index > reach)),
-        );
-        batch.writes.extend(left.into_iter().map(|key| Write { key, record: None }));
-    }
-
     /// Deletes keys, whatever lies there.
     async fn erase(&self, keys: Vec<Vec<u8>>) -> Result<(), CommitError> {
         let writes = keys.into_iter().map(|key| Write { key, record: None }).collect();
         let batch = storage::Batch { preconditions: Vec::new(), writes };
         self.store.commit(batch).await.map(drop).map_err(CommitError::from)
     }
+}
+
+/// Seals one operation into a batch: what must hold, the new records, and the removal of the
+/// chunks that they do not replace.
+///
+/// With an expectation the old value is pinned, its chunks with it. Without one only their
+/// number matters: chunks count up without a gap, so if the one after the last that goes is
+/// absent, none is left behind, and who merely writes the same path is no conflict.
+fn seal(
+    term: &Term,
+    operation: &Operation,
+    found: Vec<Vec<u8>>,
+    spare: u32,
+    batch: &mut storage::Batch,
+) {
+    let key = &operation.key;
+    let writes = match &operation.action {
+        Action::Put(value) => value.expose(|value| large::seal(term, key, value)),
+        Action::Delete => vec![Write { key: key.clone(), record: None }],
+        Action::Keep => Vec::new(),
+    };
+    let written = writes.last().and_then(|write| large::chunk_index(key, &write.key));
+    let written = written.unwrap_or(0);
+    let last = found.last().and_then(|chunk| large::chunk_index(key, chunk)).unwrap_or(0);
+    let reach = match operation.expected {
+        Some(_) => last.min(MAX_CHUNKS),
+        None => written.max(last).max(spare).min(MAX_CHUNKS),
+    };
+    batch.preconditions.extend(match operation.expected {
+        Some(Expected::Header(header)) => Some(Precondition::Header(key.clone(), header)),
+        Some(Expected::Absent) => Some(Precondition::Absent(key.clone())),
+        None if reach == MAX_CHUNKS => None,
+        None => Some(Precondition::Absent(large::chunk_key(key, reach + 1))),
+    });
+    if writes.is_empty() {
+        return;
+    }
+    batch.writes.extend(writes);
+    let mut left: BTreeSet<_> =
+        (written + 1..=reach).map(|index| large::chunk_key(key, index)).collect();
+    // Beyond what there can be lies only what an attacker has put there.
+    left.extend(
+        found
+            .into_iter()
+            .filter(|chunk| large::chunk_index(key, chunk).is_some_and(|index| index > reach)),
+    );
+    batch.writes.extend(left.into_iter().map(|key| Write { key, record: None }));
 }
 
 impl fmt::Debug for Barrier {

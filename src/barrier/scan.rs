@@ -147,7 +147,7 @@ struct Scan<'a> {
 impl Scan<'_> {
     /// Takes a step; `None` when the index cannot be read, which is a finding.
     async fn step(&mut self, number: u64) -> Result<Option<Step>, ScanError> {
-        let (shared, terms) = (Arc::clone(&self.barrier.shared), Arc::clone(&self.barrier.terms));
+        let (shared, terms) = (Arc::clone(&self.barrier.shared), self.barrier.terms.load_full());
         let step = self.barrier.store.hold(move |held| shared.watch.step(number, &terms, held));
         match step.await.map_err(|_| ScanError::Closed)? {
             Ok(step) => Ok(Some(step)),
@@ -186,7 +186,7 @@ impl Scan<'_> {
 
     fn find(&mut self, key: &[u8], fault: Fault) {
         if self.findings.len() < FINDINGS {
-            self.findings.push(Finding::at(&self.barrier.keyring, key, fault));
+            self.findings.push(Finding::at(&self.barrier.keyring.load(), key, fault));
         }
     }
 
@@ -237,7 +237,7 @@ impl Scan<'_> {
     async fn chunks_of(&self, key: &[u8]) -> Result<Option<u32>, ScanError> {
         match self.barrier.store.get(key).await {
             Ok(Some(record)) if record::is_head(&record) => {
-                let head = LargeHead::open(&self.barrier.terms, key, &record);
+                let head = LargeHead::open(&self.barrier.terms.load(), key, &record);
                 Ok(head.ok().map(|head| head.chunks()))
             }
             Ok(_) | Err(storage::ReadError::Index(_)) => Ok(None),

@@ -70,6 +70,14 @@ pub(super) struct TermSum {
     pub(super) sum: Sum,
 }
 
+impl TermSum {
+    /// Whether no record is under the term. Records that an attacker takes away leave their sum
+    /// behind, so the count alone does not tell.
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0 && self.sum == Sum::default()
+    }
+}
+
 /// Count and sum of every live term, in the order of their ids (FORMAT.md 6).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct State(Vec<TermSum>);
@@ -92,6 +100,32 @@ impl State {
 
     pub(super) fn terms(&self) -> &[TermSum] {
         &self.0
+    }
+
+    /// Lists a term that has no record yet.
+    pub(super) fn admit(&mut self, id: TermId) {
+        if let Err(place) = self.0.binary_search_by_key(&id, |entry| entry.id) {
+            self.0.insert(place, TermSum { id, count: 0, sum: Sum::default() });
+        }
+    }
+
+    /// Drops the terms that are no more. One that still has records stays out of reach, so that is
+    /// a mismatch: what it sealed would be lost.
+    pub(super) fn keep(&mut self, terms: &Terms) -> Result<(), Mismatch> {
+        let gone = |entry: &TermSum| terms.get(entry.id).is_none();
+        if self.0.iter().any(|entry| gone(entry) && !entry.is_empty()) {
+            return Err(Mismatch);
+        }
+        self.0.retain(|entry| !gone(entry));
+        Ok(())
+    }
+
+    /// Whether both have the same records, whatever empty terms they list.
+    pub(super) fn agrees(&self, other: &Self) -> bool {
+        let filled = |state: &Self| -> Vec<TermSum> {
+            state.0.iter().filter(|entry| !entry.is_empty()).copied().collect()
+        };
+        filled(self) == filled(other)
     }
 
     /// The state after these changes. Each record counts in the sum of its own term, so that a term
@@ -140,7 +174,7 @@ pub(super) fn term_of(header: &RecordHeader) -> TermId {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, sync::Arc};
 
     use proptest::prelude::*;
 
@@ -208,6 +242,28 @@ mod tests {
         let new = old.after(&terms, &[moved]).unwrap();
         assert_eq!(new.terms()[0], both.terms()[0]);
         assert_eq!(new.terms()[1].count, 1);
+    }
+
+    #[test]
+    fn a_term_is_dropped_when_both_its_count_and_its_sum_are_zero() {
+        let (one, two) = (terms(), two_terms());
+        let only_new = Terms::new(Arc::clone(&two.active), vec![Arc::clone(&two.active)]);
+        let mut state = empty();
+        state.admit(TermId(8));
+        state.admit(TermId(8));
+        assert_eq!(state.terms().len(), 2);
+        assert!(state.agrees(&empty()));
+
+        let mut filled = state.after(&two, &[put(b"key", header(7, 1))]).unwrap();
+        assert!(!filled.agrees(&state));
+        assert_eq!(filled.keep(&only_new), Err(Mismatch));
+        // Swapped for another record, then taken away: the count says nothing is left.
+        let other = change(b"key", Some(header(7, 2)), None);
+        let mut robbed = filled.after(&one, &[other]).unwrap();
+        assert_eq!((robbed.terms()[0].count, robbed.keep(&only_new)), (0, Err(Mismatch)));
+
+        state.keep(&only_new).unwrap();
+        assert_eq!(state, State::empty(TermId(8)));
     }
 
     #[test]

@@ -1,9 +1,12 @@
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 use super::{
     head::{Checkpoint, Head},
     state::{State, term_of},
-    term::Terms,
+    term::{SharedTerms, Terms},
     watch::Watch,
 };
 use crate::{
@@ -45,6 +48,8 @@ impl AuditMark {
 pub(super) struct Shared {
     position: Mutex<Position>,
     replayed: Mutex<Replayed>,
+    /// The lowest seal epoch that the next head asks for, if it is higher than before.
+    min_seal_epoch: AtomicU64,
     pub(super) audit: AuditMark,
     pub(super) watch: Watch,
 }
@@ -64,6 +69,7 @@ impl Shared {
         Self {
             position: Mutex::new(position),
             replayed: Mutex::default(),
+            min_seal_epoch: AtomicU64::new(0),
             audit: AuditMark::default(),
             watch: Watch::default(),
         }
@@ -80,6 +86,11 @@ impl Shared {
         position.chain = chain;
     }
 
+    /// Has the next head ask for seal files of this epoch on.
+    pub(super) fn ask_seal_epoch(&self, epoch: u64) {
+        self.min_seal_epoch.fetch_max(epoch, Ordering::Relaxed);
+    }
+
     pub(super) fn take_replayed(&self) -> Replayed {
         std::mem::take(&mut lock(&self.replayed))
     }
@@ -91,6 +102,9 @@ impl Shared {
 pub(super) struct StateSeal {
     store_id: StoreId,
     generation: u64,
+    shared_terms: SharedTerms,
+    /// The terms of the last staged batch: they change between batches only, so that a head is as
+    /// long as it was announced.
     terms: Arc<Terms>,
     state: State,
     /// Epoch of the seal file that opened.
@@ -109,15 +123,17 @@ impl StateSeal {
     /// seal file that made an empty store is the lowest that may open it.
     pub(super) fn new(
         store_id: StoreId,
-        terms: Arc<Terms>,
+        shared_terms: SharedTerms,
         seal_epoch: u64,
         clock: Arc<dyn Clock>,
         shared: Arc<Shared>,
     ) -> Self {
+        let terms = shared_terms.load_full();
         Self {
             store_id,
             generation: shared.position().generation,
             state: State::empty(terms.active().id),
+            shared_terms,
             terms,
             seal_epoch,
             min_seal_epoch: seal_epoch,
@@ -140,10 +156,29 @@ impl StateSeal {
             return Err(HeadRefused("it takes back which seal file may open the store"));
         }
         let state = State::of(&head.terms);
-        match self.state.after(&self.terms, changes) {
-            Ok(expected) if expected == state => Ok(state),
+        let mut before = self.state.clone();
+        // A rotation lists its new term with the first commit under it, and drops empty ones.
+        head.terms.iter().for_each(|term| before.admit(term.id));
+        match before.after(&self.terms, changes) {
+            Ok(expected) if expected.agrees(&state) => Ok(state),
             Ok(_) | Err(_) => Err(HeadRefused("it does not follow from the commits before it")),
         }
+    }
+}
+
+impl StateSeal {
+    /// Takes the terms as they are now: a rotation may have brought one or removed some.
+    fn refresh(&mut self) -> Result<(), StaleTerm> {
+        let terms = self.shared_terms.load_full();
+        if Arc::ptr_eq(&terms, &self.terms) {
+            return Ok(());
+        }
+        let mut state = self.state.clone();
+        state.admit(terms.active().id);
+        // The barrier removes no term that has records; should one have, nothing is sealed over it.
+        state.keep(&terms).map_err(|_| StaleTerm)?;
+        (self.state, self.terms) = (state, terms);
+        Ok(())
     }
 }
 
@@ -165,6 +200,7 @@ impl CommitSeal for StateSeal {
     }
 
     fn stage(&mut self, changes: &[Change<'_>]) -> Result<(), StaleTerm> {
+        self.refresh()?;
         let active = self.terms.active().id;
         if changes.iter().filter_map(|change| change.new.as_ref()).any(|h| term_of(h) != active) {
             return Err(StaleTerm);
@@ -183,6 +219,8 @@ impl CommitSeal for StateSeal {
     }
 
     fn seal(&mut self, place: &HeadPlace) -> Vec<u8> {
+        let asked = self.shared.min_seal_epoch.load(Ordering::Relaxed);
+        self.min_seal_epoch = self.min_seal_epoch.max(asked);
         let head = Head {
             store_id: self.store_id,
             generation: self.generation,
@@ -209,14 +247,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use arc_swap::ArcSwap;
+
     use super::{
         super::{
             fixture::{clock, store_id, terms, two_terms},
             head::Head,
+            term::Term,
         },
         *,
     };
-    use crate::storage::RecordHeader;
+    use crate::{
+        barrier::TermId,
+        crypto::{Kdf, aead::Cipher},
+        secret::Key,
+        storage::RecordHeader,
+    };
 
     /// A commit as the journal keeps it.
     struct Commit {
@@ -227,9 +273,18 @@ mod tests {
 
     fn seal_of(terms: Terms, seal_epoch: u64, generation: u64) -> (StateSeal, Arc<Shared>) {
         let shared = Arc::new(Shared::new(generation));
-        let seal =
-            StateSeal::new(store_id(), Arc::new(terms), seal_epoch, clock(), Arc::clone(&shared));
+        let seal = StateSeal::new(
+            store_id(),
+            shared_terms(terms),
+            seal_epoch,
+            clock(),
+            Arc::clone(&shared),
+        );
         (seal, shared)
+    }
+
+    fn shared_terms(terms: Terms) -> SharedTerms {
+        Arc::new(ArcSwap::from_pointee(terms))
     }
 
     fn header(term: u8, record: u8) -> Option<RecordHeader> {
@@ -317,8 +372,67 @@ mod tests {
         assert_eq!(seal.stage(&[good, stale]), Err(StaleTerm));
         let foreign = Change { key: b"b", old: header(9, 1), new: None };
         assert_eq!(seal.stage(&[good, foreign]), Err(StaleTerm));
-        assert_eq!(seal.state, State::empty(super::super::TermId(8)));
+        assert_eq!(seal.state, State::empty(TermId(8)));
         seal.stage(&[good]).unwrap();
+    }
+
+    /// Terms 7 and 8 with 7 active, as after step 1 of a rotation.
+    fn before_activation() -> Terms {
+        let two = two_terms();
+        let old = Arc::new(Term::derive(
+            store_id(),
+            TermId(7),
+            Cipher::Xaes256Gcm,
+            &Key::<Kdf>::build(|key| key.fill(0x11)),
+        ));
+        Terms::new(Arc::clone(&old), vec![old, Arc::clone(&two.active)])
+    }
+
+    #[test]
+    fn a_term_comes_into_the_head_when_it_is_active_and_goes_when_it_is_empty() {
+        let (mut seal, shared) = seal_of(before_activation(), 1, 1);
+        let first = commit(&mut seal, 1, vec![put(b"a", 1)]);
+        assert_eq!(seal.state.terms().len(), 1);
+        seal.shared_terms.store(Arc::new(two_terms()));
+        assert_eq!(seal.stage(&[put(b"b", 2)]), Err(StaleTerm));
+        let second = commit(&mut seal, 2, vec![]);
+        assert_eq!(seal.state.terms().len(), 2);
+        let moved = Change { key: b"a", old: header(7, 1), new: header(8, 2) };
+        let third = commit(&mut seal, 3, vec![moved]);
+        assert_eq!(shared.watch.records_under(TermId(7)), (0, true));
+        assert_eq!(shared.watch.records_under(TermId(8)), (1, false));
+        let two = two_terms();
+        let new = Arc::clone(&two.active);
+        seal.shared_terms.store(Arc::new(Terms::new(Arc::clone(&new), vec![new])));
+        let fourth = commit(&mut seal, 4, vec![]);
+        assert_eq!(seal.state.terms().len(), 1);
+
+        let (mut again, _) = seal_of(two_terms(), 1, 1);
+        for commit in [first, second, third, fourth] {
+            replay(&mut again, &commit).unwrap();
+        }
+        assert_eq!(again.state, seal.state);
+    }
+
+    #[test]
+    fn nothing_is_sealed_once_a_term_with_records_is_gone() {
+        let (mut seal, _) = seal_of(before_activation(), 1, 1);
+        commit(&mut seal, 1, vec![put(b"a", 1)]);
+        let new = Arc::clone(&two_terms().active);
+        seal.shared_terms.store(Arc::new(Terms::new(Arc::clone(&new), vec![new])));
+        assert_eq!(seal.stage(&[]), Err(StaleTerm));
+    }
+
+    #[test]
+    fn the_lowest_seal_epoch_is_raised_by_the_next_head() {
+        let (mut seal, shared) = seal_of(terms(), 5, 1);
+        shared.ask_seal_epoch(7);
+        shared.ask_seal_epoch(6);
+        let first = commit(&mut seal, 1, vec![]);
+        let (mut older, shared) = seal_of(terms(), 6, 1);
+        assert!(replay(&mut older, &first).is_err());
+        assert_eq!(shared.take_replayed().epoch_needed, Some(7));
+        replay(&mut seal_of(terms(), 7, 1).0, &first).unwrap();
     }
 
     #[test]

@@ -1,4 +1,12 @@
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
 
 use crate::{
     crypto::{
@@ -31,6 +39,8 @@ pub(super) struct Term {
     heads: Sealer,
     nonces: Mac,
     elements: Mac,
+    /// How often it has sealed since it was derived.
+    seals: AtomicU64,
 }
 
 impl Term {
@@ -43,6 +53,7 @@ impl Term {
             heads: Sealer::new(cipher, &derive::<Aead256>(store_id, key, "head")),
             nonces: Mac::new(&derive::<HmacSha256>(store_id, key, "nonce")),
             elements: Mac::new(&derive::<HmacSha256>(store_id, key, "state")),
+            seals: AtomicU64::new(0),
         }
     }
 
@@ -61,6 +72,11 @@ impl Term {
         &self.elements
     }
 
+    /// How many records and heads it has sealed since it was derived.
+    pub(super) fn seals(&self) -> u64 {
+        self.seals.load(Ordering::Relaxed)
+    }
+
     /// The header of what this term seals.
     pub(super) fn header(&self, flags: u8) -> [u8; HEADER_BYTES] {
         let [a, b, c, d] = self.id.0.to_be_bytes();
@@ -69,7 +85,10 @@ impl Term {
 
     /// A hedged nonce (FORMAT.md 2): should `random` ever repeat, only equal inputs get equal
     /// nonces.
+    ///
+    /// There is one for each seal, so seals are counted here.
     pub(super) fn nonce(&self, random: &[u8; 32], aad: &[u8], plaintext: &[u8]) -> [u8; 24] {
+        self.seals.fetch_add(1, Ordering::Relaxed);
         let tag = self.nonces.tag(&[random, &be32(aad.len()), aad, plaintext]);
         let mut nonce = [0; 24];
         nonce.iter_mut().zip(tag).for_each(|(to, from)| *to = from);
@@ -102,7 +121,7 @@ impl fmt::Debug for Term {
 /// The terms of an open store. One is active: it alone seals.
 #[derive(Debug)]
 pub(super) struct Terms {
-    active: Arc<Term>,
+    pub(super) active: Arc<Term>,
     all: Vec<Arc<Term>>,
 }
 
@@ -117,9 +136,20 @@ impl Terms {
     }
 
     pub(super) fn get(&self, id: TermId) -> Option<&Term> {
-        self.all.iter().find(|term| term.id == id).map(|term| &**term)
+        self.find(id).map(|term| &**term)
+    }
+
+    pub(super) fn find(&self, id: TermId) -> Option<&Arc<Term>> {
+        self.all.iter().find(|term| term.id == id)
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = TermId> + '_ {
+        self.all.iter().map(|term| term.id)
     }
 }
+
+/// The terms as they are now, shared by all that seal and open. A rotation swaps them whole.
+pub(super) type SharedTerms = Arc<ArcSwap<Terms>>;
 
 /// A record or head, cut into its parts and not yet opened.
 pub(super) struct Sealed<'a> {

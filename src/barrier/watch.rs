@@ -9,7 +9,7 @@ use super::{
     freshness::{Pending, Table},
     state::State,
     tally::Tally,
-    term::Terms,
+    term::{TermId, Terms},
 };
 use crate::storage::{Change, Headed, Held, IndexError, RecordHeader};
 
@@ -203,6 +203,15 @@ impl Watch {
     pub(super) fn records(&self) -> u64 {
         let inner = self.inner();
         inner.stands.as_ref().map_or(0, |state| state.terms().iter().map(|term| term.count).sum())
+    }
+
+    /// How many records the newest durable head counts under a term, and whether the term is empty:
+    /// its sum may stand where its count does not. A term that no head lists is empty.
+    pub(super) fn records_under(&self, id: TermId) -> (u64, bool) {
+        let inner = self.inner();
+        let terms = inner.stands.as_ref().map_or(&[][..], State::terms);
+        let found = terms.iter().find(|entry| entry.id == id);
+        found.map_or((0, true), |entry| (entry.count, entry.is_empty()))
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
