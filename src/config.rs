@@ -23,6 +23,12 @@
 //! hash_paths = false                  # hash request paths too
 //! format = "json"                     # the one format there is
 //!
+//! [verify]
+//! freshness = "background"            # are reads checked for the newest record? background: once a
+//!                                     # first verification was good; strict: the vault opens only
+//!                                     # after it; off: never
+//! every = "24h"                       # how often the whole store is verified, besides at unseal
+//!
 //! [limits]
 //! connections = 4096                  # open at once; one more is closed at once
 //! handshakes = 256                    # TLS handshakes at once; the others wait
@@ -65,8 +71,33 @@ pub struct Config {
     pub seal_keyfile: Option<PathBuf>,
     /// The audit file; without one nothing is audited until a device is enabled.
     pub audit_file: Option<AuditFile>,
+    /// How the store is verified.
+    pub verify: Verify,
     /// Caps on what clients may take together.
     pub limits: Limits,
+}
+
+/// How the store is verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verify {
+    /// Whether reads are checked.
+    pub freshness: Freshness,
+    /// Time between two verifications of the whole store; the first begins at unseal.
+    pub every: Duration,
+}
+
+/// Whether a read is held against a table of the newest records, which finds one that was put back
+/// or deleted behind the store's back. The table takes about 20 MB for a million records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Freshness {
+    /// From the first good verification on; reads before it are unchecked.
+    #[default]
+    Background,
+    /// Always: the vault opens only after a good verification.
+    Strict,
+    /// Never.
+    Off,
 }
 
 /// Where and how the server listens.
@@ -271,7 +302,17 @@ struct File {
     #[serde(default)]
     audit: AuditTable,
     #[serde(default)]
+    verify: VerifyTable,
+    #[serde(default)]
     limits: Limits,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VerifyTable {
+    #[serde(default)]
+    freshness: Freshness,
+    every: Option<Span>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -370,6 +411,10 @@ impl File {
             allow_unauthenticated_rekey: self.allow_unauthenticated_rekey,
             seal_keyfile: self.seal.keyfile,
             audit_file: self.audit.file,
+            verify: Verify {
+                freshness: self.verify.freshness,
+                every: Span::check(self.verify.every, "verify.every", Verify::default().every)?,
+            },
             limits: self.limits,
         })
     }
@@ -436,6 +481,12 @@ impl Span {
             return unusable(value, "it must be ten years at most".to_owned());
         }
         Ok(span)
+    }
+}
+
+impl Default for Verify {
+    fn default() -> Self {
+        Self { freshness: Freshness::default(), every: Duration::from_secs(24 * 3600) }
     }
 }
 
@@ -555,6 +606,17 @@ mod tests {
         assert_eq!(config.log_level, LogLevel::Info);
         assert!(!config.allow_api_audit && !config.allow_unauthenticated_rekey);
         assert_eq!((config.seal_keyfile, config.audit_file), (None, None));
+        assert_eq!(config.verify, Verify::default());
+    }
+
+    #[test]
+    fn how_the_store_is_verified_can_be_chosen() {
+        let text = format!("{TLS}[verify]\nfreshness = 'strict'\nevery = '1h'");
+        let config = load(&text, Overrides::default()).unwrap();
+        let every = Duration::from_secs(3600);
+        assert_eq!(config.verify, Verify { freshness: Freshness::Strict, every });
+        assert!(message(&format!("{TLS}[verify]\nfreshness = 'lax'")).contains("background"));
+        assert!(message(&format!("{TLS}[verify]\nevery = 0")).contains("verify.every"));
     }
 
     #[test]

@@ -17,3 +17,4 @@ mod leaks;
 mod routes;
 mod source;
 mod support;
+mod verify;

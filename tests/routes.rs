@@ -63,8 +63,10 @@ fn these_and_no_others_need_sudo() {
         [
             "List auth/token/accessors",
             "List auth/token/accessors/",
+            "Read sys/verify",
             "Write auth/token/revoke-orphan",
             "Write sys/seal",
+            "Write sys/verify",
         ]
     );
 }

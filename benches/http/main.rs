@@ -112,6 +112,7 @@ impl Subject {
         let settings = Settings {
             data: data.to_owned(),
             ttl: TtlLimits { default: month, max: month },
+            verify: config::Verify::default(),
             audit_file: audit.map(|path| config::AuditFile {
                 path,
                 hash_paths: false,

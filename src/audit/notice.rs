@@ -22,6 +22,16 @@ pub enum Notice<'a> {
     },
     /// The index was missing, behind or unreadable, and was built again from the journal.
     IndexRebuilt,
+    /// A verification found the index wrong; it was built again and is right now.
+    IndexRepaired {
+        /// How much was found.
+        findings: u64,
+    },
+    /// The stored records are not those of the newest commit, and the vault was sealed.
+    Tampered {
+        /// How much was found.
+        findings: u64,
+    },
     /// One copy of the seal file was missing, damaged or old, and was written again.
     SealFileRepaired {
         /// The copy.
@@ -68,6 +78,14 @@ impl Notice<'_> {
                 notice.number("seq", *seq);
             }
             Self::IndexRebuilt => notice.text("event", "index_rebuilt"),
+            Self::IndexRepaired { findings } => {
+                notice.text("event", "index_repaired");
+                notice.number("findings", *findings);
+            }
+            Self::Tampered { findings } => {
+                notice.text("event", "tampered");
+                notice.number("findings", *findings);
+            }
             Self::SealFileRepaired { file } => {
                 notice.text("event", "seal_file_repaired");
                 notice.text("file", &file.to_string_lossy());

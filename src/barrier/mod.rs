@@ -61,7 +61,7 @@ pub use keyring::{AuditKeys, Keyring, KeyringError, TermSummary};
 pub use listing::Entry;
 pub use names::{MAX_PATH_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS, PathError, check_name};
 pub use rotation::{AdoptError, Rewrapped};
-pub use scan::{Pace, Progress, ScanError, Scanned};
+pub use scan::{Pace, Progress, Reads, ScanError, Scanned, Verified};
 pub use space::SpaceId;
 pub use state_seal::{AuditMark, Position};
 pub use term::TermId;
@@ -105,8 +105,6 @@ pub struct Barrier {
     spaces: Mutex<HashMap<SpaceId, Weak<Space>>>,
     /// One scan at a time.
     scanning: tokio::sync::Mutex<()>,
-    /// Whether a good scan makes the freshness table.
-    checks_reads: bool,
 }
 
 /// What opening found.
@@ -170,7 +168,6 @@ impl Barrier {
             shared,
             spaces: Mutex::default(),
             scanning: tokio::sync::Mutex::default(),
-            checks_reads: true,
         });
         let opened = Opened { cut: attached.cut, index_rebuilt: attached.index_rebuilt, head };
         Ok((barrier, opened))
@@ -314,7 +311,7 @@ impl Barrier {
             let record = held.get(&key).map_err(storage::ReadError::Index)?;
             let is_newest = is_newest(&shared, &key, record.as_deref());
             if !is_newest {
-                shared.watch.suspicion.notify_one();
+                shared.watch.suspect();
             }
             is_newest.then_some(record).ok_or(ReadError::Stale)
         });

@@ -263,7 +263,7 @@ const LISTED_KEYS: usize = 512;
 mod tests {
     use super::{
         super::{
-            Batch, Pace, Progress, SpaceId,
+            Batch, Pace, Progress, Reads, SpaceId,
             fixture::{clock, everything, keyring, open, write_behind},
         },
         *,
@@ -334,7 +334,7 @@ mod tests {
         assert_eq!(barrier.records_under(NEW).0, u64::try_from(before).unwrap());
         assert_eq!(read(&barrier, &["long", "c"]).await.unwrap(), long);
         assert_eq!(read(&barrier, &["small", "0"]).await.unwrap(), b"newer");
-        let scanned = barrier.scan(Pace::Full, &Progress::default()).await.unwrap();
+        let scanned = barrier.scan(Pace::Full, Reads::Checked, &Progress::default()).await.unwrap();
         assert!(scanned.findings.is_empty());
         assert_eq!(rewrap_all(&barrier).await, 0);
         barrier.adopt(barrier.keyring().without_retiring()).unwrap();

@@ -11,7 +11,7 @@ use super::{
     finding::{Fault, Finding, Place},
     large::LargeHead,
     record,
-    watch::{Build, Step, StepError},
+    watch::{Step, StepError},
 };
 use crate::storage::{self, RecordHeader};
 
@@ -29,6 +29,15 @@ pub enum Pace {
     Full,
     /// Rests for twice the time that it has worked.
     Background,
+}
+
+/// Whether reads are held against a freshness table, which a first good scan makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// From the first good scan on.
+    Checked,
+    /// Never, or as a scan before has left it.
+    Unchecked,
 }
 
 /// How far a verification is; read from elsewhere while it runs.
@@ -59,6 +68,17 @@ pub struct Scanned {
     pub findings: Vec<Finding>,
 }
 
+/// What a verification has come to.
+#[derive(Debug)]
+pub struct Verified {
+    /// Records seen by the last scan.
+    pub records: u64,
+    /// What was wrong at first.
+    pub found: Vec<Finding>,
+    /// What is wrong still, after the index was made again.
+    pub left: Vec<Finding>,
+}
+
 /// Why a scan has no result. It says nothing about the records.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -76,19 +96,21 @@ pub enum ScanError {
 
 impl Barrier {
     /// Sees every record of the index once, opens it, and holds the sums against the newest head
-    /// (FORMAT.md 6). Commits go on meanwhile; each waits for a step at most. With
-    /// [`Freshness`](crate::config::Freshness) on, a first good scan makes the table that reads are
-    /// checked by from then on.
+    /// (FORMAT.md 6). Commits go on meanwhile; each waits for a step at most.
     ///
     /// Dropped half-way it is given up.
     ///
     /// # Errors
     /// [`ScanError`]; what is wrong with the records is no error but a finding.
-    pub async fn scan(&self, pace: Pace, progress: &Progress) -> Result<Scanned, ScanError> {
+    pub async fn scan(
+        &self,
+        pace: Pace,
+        reads: Reads,
+        progress: &Progress,
+    ) -> Result<Scanned, ScanError> {
         let _one = self.scanning.try_lock().map_err(|_| ScanError::Running)?;
-        let build = if self.checks_reads { Build::Table } else { Build::Nothing };
         let shared = Arc::clone(&self.shared);
-        let begun = self.store.hold(move |_| (shared.watch.begin(build), shared.watch.records()));
+        let begun = self.store.hold(move |_| (shared.watch.begin(reads), shared.watch.records()));
         let (number, records) = begun.await.map_err(|_| ScanError::Closed)?;
         let _given_up = GiveUp { barrier: self, number };
         progress.begin(records);
@@ -109,15 +131,35 @@ impl Barrier {
         Ok(Scanned { records: scan.records, findings: scan.findings })
     }
 
+    /// Scans the store; what is wrong may be the index alone, and then it is made again and scanned
+    /// again.
+    ///
+    /// # Errors
+    /// [`ScanError`].
+    pub async fn verify(
+        &self,
+        pace: Pace,
+        reads: Reads,
+        progress: &Progress,
+    ) -> Result<Verified, ScanError> {
+        let first = self.scan(pace, reads, progress).await?;
+        if first.findings.is_empty() {
+            let (found, left) = (Vec::new(), Vec::new());
+            return Ok(Verified { records: first.records, found, left });
+        }
+        let second = self.scan(pace, reads, progress).await?;
+        Ok(Verified { records: second.records, found: first.findings, left: second.findings })
+    }
+
     /// Whether reads are checked by the freshness table: after the first good scan.
     pub fn is_fresh(&self) -> bool {
         self.shared.watch.is_fresh()
     }
 
-    /// Comes back when somebody has met a record that is not the newest one under its key: time to
-    /// verify.
-    pub async fn suspicion(&self) {
-        self.shared.watch.suspicion.notified().await;
+    /// Whether somebody has met a record that is not the newest one under its key since this was
+    /// asked last: then it is time to verify.
+    pub fn takes_suspicion(&self) -> bool {
+        self.shared.watch.takes_suspicion()
     }
 }
 

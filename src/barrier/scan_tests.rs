@@ -54,7 +54,8 @@ impl Subject {
     }
 
     async fn scan(&self) -> Vec<(Fault, Option<String>)> {
-        let scanned = self.barrier.scan(Pace::Full, &Progress::default()).await.unwrap();
+        let scanned =
+            self.barrier.scan(Pace::Full, Reads::Checked, &Progress::default()).await.unwrap();
         scanned.findings.into_iter().map(|finding| (finding.fault, finding.path)).collect()
     }
 
@@ -75,7 +76,7 @@ async fn a_whole_store_has_no_finding() {
     subject.put_many(1_000).await;
     subject.put(&["large"], &[7; 40_000]).await;
     let progress = Progress::default();
-    let scanned = subject.barrier.scan(Pace::Full, &progress).await.unwrap();
+    let scanned = subject.barrier.scan(Pace::Full, Reads::Checked, &progress).await.unwrap();
     assert_eq!((scanned.records, scanned.findings.len()), (1_007, 0));
     assert_eq!(progress.counts(), (1_007, 1_007));
     assert!(subject.barrier.is_fresh());
@@ -116,7 +117,7 @@ async fn after_a_good_scan_a_read_meets_only_the_newest_record() {
         subject.faults.tamper(&key, record);
         assert!(is_stale(&subject.read(&["a"]).await), "{record:?}");
         assert!(!subject.scan().await.is_empty());
-        subject.barrier.suspicion().await;
+        assert!(subject.barrier.takes_suspicion());
     }
     subject.faults.tamper(&key, Some(&new));
     assert_eq!(subject.read(&["a"]).await.unwrap().as_deref(), Some(&b"new"[..]));
@@ -214,7 +215,7 @@ async fn after_a_failed_write_there_is_no_verdict() {
     let mut batch = Batch::default();
     batch.put(&subject.view, &["a"], b"lost");
     subject.view.commit(batch).await.unwrap_err();
-    let scanned = subject.barrier.scan(Pace::Full, &Progress::default()).await;
+    let scanned = subject.barrier.scan(Pace::Full, Reads::Checked, &Progress::default()).await;
     assert!(matches!(scanned, Err(ScanError::WritingFailed)));
 }
 
@@ -223,18 +224,18 @@ async fn one_scan_at_a_time_and_a_new_one_after_one_that_was_given_up() {
     let subject = Subject::new();
     subject.put_many(1_000).await;
     let progress = Progress::default();
-    let scan = subject.barrier.scan(Pace::Background, &progress);
+    let scan = subject.barrier.scan(Pace::Background, Reads::Checked, &progress);
     let mut scan = Box::pin(scan);
     while progress.counts().0 == 0 {
         drop(tokio::time::timeout(std::time::Duration::ZERO, &mut scan).await);
     }
-    let second = subject.barrier.scan(Pace::Full, &Progress::default()).await;
+    let second = subject.barrier.scan(Pace::Full, Reads::Checked, &Progress::default()).await;
     assert!(matches!(second, Err(ScanError::Running)));
     drop(scan);
     subject.put(&["many", "7"], b"changed").await;
     assert_eq!(subject.scan().await, []);
     subject.barrier.close().unwrap();
-    let closed = subject.barrier.scan(Pace::Full, &Progress::default()).await;
+    let closed = subject.barrier.scan(Pace::Full, Reads::Checked, &Progress::default()).await;
     assert!(matches!(closed, Err(ScanError::Closed)));
 }
 

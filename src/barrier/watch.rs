@@ -3,10 +3,9 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use tokio::sync::Notify;
-
 use super::{
     freshness::{Pending, Table},
+    scan::Reads,
     state::State,
     tally::Tally,
     term::{TermId, Terms},
@@ -28,7 +27,7 @@ pub(super) struct Watch {
     is_fresh: AtomicBool,
     inner: Mutex<Inner>,
     /// Somebody has met a record that is not the newest one.
-    pub(super) suspicion: Notify,
+    is_suspected: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -52,13 +51,6 @@ struct Scan {
     tally: Tally,
     /// Fills the table too, which is there for the keys that have been seen.
     builds: bool,
-}
-
-/// Whether a scan makes the freshness table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Build {
-    Table,
-    Nothing,
 }
 
 /// One step of a scan.
@@ -86,11 +78,11 @@ pub(super) enum StepError {
 
 impl Watch {
     /// Begins a scan. To be called between two groups; answers its number.
-    pub(super) fn begin(&self, build: Build) -> u64 {
+    pub(super) fn begin(&self, reads: Reads) -> u64 {
         let mut inner = self.inner();
         inner.scans += 1;
         let number = inner.scans;
-        let builds = build == Build::Table && !self.is_fresh();
+        let builds = reads == Reads::Checked && !self.is_fresh();
         if builds {
             self.table.clear();
         }
@@ -164,7 +156,7 @@ impl Watch {
     pub(super) fn fits(&self, changes: &[Change<'_>]) -> bool {
         let fits = !self.is_fresh() || self.inner().pending.fits(&self.table, changes);
         if !fits {
-            self.suspicion.notify_one();
+            self.suspect();
         }
         fits
     }
@@ -197,6 +189,14 @@ impl Watch {
         inner.pending.settle(&self.table);
         inner.is_unsettled = false;
         inner.stands = Some(state.clone());
+    }
+
+    pub(super) fn suspect(&self) {
+        self.is_suspected.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn takes_suspicion(&self) -> bool {
+        self.is_suspected.swap(false, Ordering::Relaxed)
     }
 
     /// Number of records that stand.

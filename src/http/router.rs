@@ -120,6 +120,7 @@ mod tests {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
             let settings = Settings {
+                verify: crate::config::Verify::default(),
                 data: folder.path().join("data"),
                 ttl: TtlLimits { default: Duration::from_secs(60), max: Duration::from_secs(60) },
                 audit_file: None,

@@ -2,6 +2,10 @@
 //!
 //! Every job is resumable and bounded: what a seal or a crash interrupts is done by a later round.
 //! Nothing depends on a job for its truth; a token whose time is over is refused without one.
+//!
+//! - `verify.rs`: the whole store, record by record
+
+mod verify;
 
 use std::{
     error::Error,
@@ -13,6 +17,10 @@ use crate::vault::{Unsealed, Vault};
 
 /// Runs the jobs until the vault is dropped.
 pub async fn run(vault: Weak<Vault>) {
+    tokio::join!(verify::run(Weak::clone(&vault)), rounds(vault));
+}
+
+async fn rounds(vault: Weak<Vault>) {
     loop {
         tokio::time::sleep(ROUND).await;
         let Some(vault) = vault.upgrade() else { return };

@@ -125,6 +125,31 @@ impl Mounts {
         tokens: &Arc<token::Store>,
     ) -> Result<Self, LoadError> {
         let records = records(barrier);
+        let entries = Self::read(&records, tokens).await?;
+        Ok(Self {
+            barrier: Arc::clone(barrier),
+            tokens: Arc::clone(tokens),
+            records,
+            table: ArcSwap::from_pointee(Table::of(entries)),
+            changes: Mutex::new(()),
+        })
+    }
+
+    /// Reads the table again: what it was read from was found to be wrong.
+    ///
+    /// # Errors
+    /// [`LoadError`]; the table stays as it was.
+    pub async fn reload(&self) -> Result<(), LoadError> {
+        let _one = self.changes.lock().await;
+        let entries = Self::read(&self.records, &self.tokens).await?;
+        self.table.store(Arc::new(Table::of(entries)));
+        Ok(())
+    }
+
+    async fn read(
+        records: &Collection<Record>,
+        tokens: &Arc<token::Store>,
+    ) -> Result<Vec<Entry>, LoadError> {
         let mut entries = Vec::new();
         for item in records.list(&[], None, usize::MAX).await? {
             let Some(held) = records.get(&[&item.name]).await? else { continue };
@@ -137,13 +162,7 @@ impl Mounts {
             })?;
             entries.push(Entry { record: Arc::new(record), mounted });
         }
-        Ok(Self {
-            barrier: Arc::clone(barrier),
-            tokens: Arc::clone(tokens),
-            records,
-            table: ArcSwap::from_pointee(Table::of(entries)),
-            changes: Mutex::new(()),
-        })
+        Ok(entries)
     }
 
     /// The table as it is now.

@@ -194,6 +194,12 @@ impl Store {
         self.generation.load(Ordering::SeqCst)
     }
 
+    /// Makes everything that was decided so far void: it is read again when it is needed.
+    pub fn forget(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.compiled().clear();
+    }
+
     /// What a set of policies allows together; those that do not exist allow nothing. Sets used
     /// before are kept compiled until a policy changes.
     ///
@@ -234,8 +240,7 @@ impl Store {
         struct Void<'a>(&'a Store);
         impl Drop for Void<'_> {
             fn drop(&mut self) {
-                self.0.generation.fetch_add(1, Ordering::SeqCst);
-                self.0.compiled().clear();
+                self.0.forget();
             }
         }
         let _void = Void(self);

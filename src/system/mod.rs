@@ -4,11 +4,13 @@
 //! - `mounts.rs`: enable, list, disable; which mount a path lies in
 //! - `policies.rs`: `policies/acl`, and its old spelling `policy`
 //! - `seal.rs`: sealing
+//! - `verify.rs`: verifying the store
 
 mod mounts;
 mod policies;
 pub mod public;
 mod seal;
+mod verify;
 
 use std::{
     fmt,
@@ -62,6 +64,8 @@ fn routes() -> Routes<System> {
     use Operation::{Delete, List, Read, Write};
     Routes::new()
         .on_sudo(Write, "seal", System::seal)
+        .on_sudo(Read, "verify", System::verify_status)
+        .on_sudo(Write, "verify", System::verify)
         .on(Read, "mounts", System::mounts)
         .on(Read, "mounts/{*path}", System::mount_at)
         .on(Write, "mounts/{*path}", System::enable_mount)

@@ -206,6 +206,7 @@ async fn unseal(vault: &Vault, wish: UnsealWish) -> Result<(), ApiError> {
         | UnsealError::Commit(_)
         | UnsealError::Audit(_)
         | UnsealError::AuditLine(_)
+        | UnsealError::Unverified
         | UnsealError::Task(_) => ApiError {
             public: vec!["the store does not open; the server's log says why".to_owned()],
             ..ApiError::internal(error)
@@ -233,6 +234,9 @@ fn seal_status(vault: &Vault) -> Result<JsonText, ApiError> {
         cluster_id: Option<String>,
         recovery_seal: bool,
         storage_type: &'static str,
+        /// Kista's own: what needs an operator's look.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
     }
     let status = vault.status();
     JsonText::of(&Wire {
@@ -251,6 +255,7 @@ fn seal_status(vault: &Vault) -> Result<JsonText, ApiError> {
         cluster_id: status.cluster_id,
         recovery_seal: false,
         storage_type: "file",
+        warnings: vault.warnings(),
     })
 }
 
@@ -287,7 +292,7 @@ fn health(vault: &Vault, head: &Head) -> Result<(u16, JsonText), ApiError> {
         version: VERSION,
         cluster_name: cluster_id.is_some().then_some(CLUSTER_NAME),
         cluster_id,
-        warnings: vault.unsealed().map_or_else(Vec::new, |open| open.warnings()),
+        warnings: vault.warnings(),
     })?;
     let status = match (is_initialized, is_sealed) {
         (false, _) => codes.uninitialized,

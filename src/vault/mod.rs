@@ -5,11 +5,13 @@
 //!
 //! - `init.rs`: from nothing to a sealed store
 //! - `unseal.rs`: from a secret to an open one
+//! - `verify.rs`: when the store is verified, and what follows from it
 //! - `layout.rs`: what lies in the data folder
 
 mod init;
 mod layout;
 mod unseal;
+mod verify;
 
 use std::{
     fmt, io,
@@ -22,10 +24,11 @@ use arc_swap::ArcSwapOption;
 
 pub use init::{InitError, Initialized};
 pub use unseal::UnsealError;
+pub use verify::{Outcome, Report, Verdict, Verification};
 
 use crate::{
     clock::Clock,
-    config::AuditFile,
+    config::{self, AuditFile},
     gate::Ground,
     mount::Mounts,
     seal::{self, UnsealProgress},
@@ -42,6 +45,8 @@ pub struct Settings {
     pub ttl: TtlLimits,
     /// The audit device that the configuration names.
     pub audit_file: Option<AuditFile>,
+    /// How the store is verified.
+    pub verify: config::Verify,
     /// How storage lays out its files.
     pub storage: storage::Options,
 }
@@ -53,6 +58,7 @@ pub struct Vault {
     lock: Arc<FolderLock>,
     open: ArcSwapOption<Unsealed>,
     door: Mutex<Door>,
+    verification: Arc<Verification>,
     /// Init, unseal and seal, one at a time.
     transitions: tokio::sync::Mutex<()>,
 }
@@ -179,7 +185,9 @@ impl Vault {
         {
             return Err(StartError::SealMissing { folder: folder.clone() });
         }
+        let verification = Arc::new(Verification::new(settings.verify, Arc::clone(&clock)));
         Ok(Self {
+            verification,
             settings,
             clock,
             lock: Arc::new(lock),

@@ -3,7 +3,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Settings, Unsealed, Vault};
+use super::{Settings, Unsealed, Vault, verify::TAMPERED};
 use crate::{
     audit::{self, Broker, DeviceConfig, Finding, Notice},
     barrier::{
@@ -69,6 +69,9 @@ pub enum UnsealError {
     /// The first audit line cannot be written.
     #[error(transparent)]
     AuditLine(#[from] audit::AuditError),
+    /// The records are not those that the newest commit counts.
+    #[error("the store does not verify: {TAMPERED}")]
+    Unverified,
     /// A task of ours broke off.
     #[error("the work broke off")]
     Task(#[from] tokio::task::JoinError),
@@ -124,6 +127,9 @@ impl Vault {
         }
         let keys = self.open_seal(secret).await?;
         let open = self.open_store(keys).await?;
+        if !self.verify_first(&open).await {
+            return Err(UnsealError::Unverified);
+        }
         self.open.store(Some(Arc::new(open)));
         tracing::info!("unsealed");
         Ok(())

@@ -2,6 +2,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use kista::{
     clock::{Clock, ManualClock, Timestamp},
+    config::Verify,
     gate::{Connection, Head, Media, Operation, Query, Released, RequestPath},
     pipeline::Kista,
     seal::{NewSlot, ShareCounts},
@@ -32,6 +33,7 @@ impl TestVault {
             data: folder.path().join("data"),
             ttl: TtlLimits { default: month, max: month },
             audit_file: None,
+            verify: Verify::default(),
             storage: Options { segment_bytes: 1024 * 1024, ..Options::default() },
         };
         let vault = Vault::start(settings, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();

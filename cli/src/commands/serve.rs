@@ -24,6 +24,7 @@ pub(super) async fn start(config: &Config) -> Result<(Server, Kista), Failure> {
         data: config.data.clone(),
         ttl: TtlLimits { default: config.default_lease_ttl, max: config.max_lease_ttl },
         audit_file: config.audit_file.clone(),
+        verify: config.verify,
         storage: storage::Options::default(),
     };
     let vault = tokio::task::spawn_blocking(|| Vault::start(settings, Arc::new(SystemClock)))
