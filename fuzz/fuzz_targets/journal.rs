@@ -7,14 +7,14 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
 };
 
 use kista::{
     crypto::mac::sha256,
     storage::{
         Change, CommitSeal, FolderLock, HeadAt, HeadPlace, HeadRefused, NamedSeq, Options,
-        StaleTerm, Store, StoreId,
+        SnapshotAt, SnapshotSeal, StaleTerm, Store, StoreId, Tally,
     },
 };
 use libfuzzer_sys::fuzz_target;
@@ -65,7 +65,10 @@ fn segment_in(folder: &Path) -> PathBuf {
 struct AnyHead;
 
 impl CommitSeal for AnyHead {
-    fn replay(&mut self, _: &HeadAt<'_>, _: &[Change<'_>]) -> Result<(), HeadRefused> {
+    fn begin(&mut self, _: &SnapshotAt<'_>) -> Result<(), HeadRefused> {
+        Ok(())
+    }
+    fn replay(&mut self, _: &HeadAt<'_>) -> Result<(), HeadRefused> {
         Ok(())
     }
     fn stage(&mut self, _: &[Change<'_>]) -> Result<(), StaleTerm> {
@@ -78,6 +81,21 @@ impl CommitSeal for AnyHead {
         Vec::new()
     }
     fn durable(&mut self, _: u64, _: [u8; 32]) {}
+    fn snapshots(&self) -> Arc<dyn SnapshotSeal> {
+        Arc::new(NoSnapshots)
+    }
+}
+
+/// Nothing is compacted here.
+struct NoSnapshots;
+
+impl SnapshotSeal for NoSnapshots {
+    fn tally(&self, _: &HeadAt<'_>) -> Result<Box<dyn Tally>, HeadRefused> {
+        Err(HeadRefused("none are made"))
+    }
+    fn tally_snapshot(&self, _: &SnapshotAt<'_>) -> Result<Box<dyn Tally>, HeadRefused> {
+        Err(HeadRefused("none are made"))
+    }
 }
 
 /// The record that `body` makes (FORMAT.md, Journal).

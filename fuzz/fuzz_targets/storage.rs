@@ -1,11 +1,11 @@
 //! Storage in memory against a map: batches, preconditions, lists, restarts, and failures.
 #![no_main]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use kista::storage::{
     Batch, Change, CommitError, CommitSeal, HeadAt, HeadPlace, HeadRefused, NamedSeq, Precondition,
-    RecordHeader, StaleTerm, Store, StoreId, Write,
+    RecordHeader, SnapshotAt, SnapshotSeal, StaleTerm, Store, StoreId, Tally, Write,
 };
 use libfuzzer_sys::{
     arbitrary::{self, Arbitrary},
@@ -62,7 +62,10 @@ impl Name {
 struct NoSeal;
 
 impl CommitSeal for NoSeal {
-    fn replay(&mut self, _: &HeadAt<'_>, _: &[Change<'_>]) -> Result<(), HeadRefused> {
+    fn begin(&mut self, _: &SnapshotAt<'_>) -> Result<(), HeadRefused> {
+        Ok(())
+    }
+    fn replay(&mut self, _: &HeadAt<'_>) -> Result<(), HeadRefused> {
         Ok(())
     }
     fn stage(&mut self, _: &[Change<'_>]) -> Result<(), StaleTerm> {
@@ -75,6 +78,21 @@ impl CommitSeal for NoSeal {
         Vec::new()
     }
     fn durable(&mut self, _: u64, _: [u8; 32]) {}
+    fn snapshots(&self) -> Arc<dyn SnapshotSeal> {
+        Arc::new(NoSnapshots)
+    }
+}
+
+/// Nothing is compacted here.
+struct NoSnapshots;
+
+impl SnapshotSeal for NoSnapshots {
+    fn tally(&self, _: &HeadAt<'_>) -> Result<Box<dyn Tally>, HeadRefused> {
+        Err(HeadRefused("none are made"))
+    }
+    fn tally_snapshot(&self, _: &SnapshotAt<'_>) -> Result<Box<dyn Tally>, HeadRefused> {
+        Err(HeadRefused("none are made"))
+    }
 }
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;

@@ -9,11 +9,12 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    storage::{HeadAt, StoreId},
+    storage::{HeadAt, SnapshotAt, StoreId},
 };
 
 const FORMAT: u8 = 1;
 const LABEL: &[u8] = b"kista/head/1\0";
+const SNAPSHOT_LABEL: &[u8] = b"kista/snapshot/1\0";
 /// Length of a head's plaintext before its terms, in bytes, their number included.
 const FIXED_BYTES: usize = 1 + 16 + 8 + 8 + 32 + 8 + 8 + 8 + 32 + 1;
 const TERM_BYTES: usize = 4 + 8 + 32;
@@ -61,8 +62,22 @@ impl Head {
 
     /// Seals the head for its place in the journal. `random` is fresh.
     pub(super) fn seal(&self, term: &Term, digest: &[u8; 32], random: &[u8; 32]) -> Vec<u8> {
+        self.seal_as(LABEL, term, digest, random)
+    }
+
+    /// Seals the head for a snapshot of its state, whatever term it was sealed under before.
+    pub(super) fn seal_snapshot(
+        &self,
+        term: &Term,
+        digest: &[u8; 32],
+        random: &[u8; 32],
+    ) -> Vec<u8> {
+        self.seal_as(SNAPSHOT_LABEL, term, digest, random)
+    }
+
+    fn seal_as(&self, label: &[u8], term: &Term, digest: &[u8; 32], random: &[u8; 32]) -> Vec<u8> {
         let header = term.header(0);
-        let aad = associated_data(self.store_id, self.seq, &header, digest);
+        let aad = associated_data(label, self.store_id, self.seq, &header, digest);
         let plaintext = self.encode();
         let nonce = term.nonce(random, &aad, &plaintext);
         Term::seal(term.heads(), &header, &nonce, &aad, &plaintext)
@@ -71,16 +86,35 @@ impl Head {
     /// Opens a head found in the journal; `None` when it does not open in its place, or is of
     /// another store or another place inside.
     pub(super) fn open(terms: &Terms, store_id: StoreId, at: &HeadAt<'_>) -> Option<Self> {
-        let sealed = Sealed::parse(at.sealed)?;
+        let head = Self::open_as(LABEL, terms, store_id, at.seq, &at.digest, at.sealed)?;
+        (head.prev_chain == at.prev_chain).then_some(head)
+    }
+
+    /// Opens the head of a snapshot; `None` when it does not open for these bytes.
+    pub(super) fn open_snapshot(
+        terms: &Terms,
+        store_id: StoreId,
+        at: &SnapshotAt<'_>,
+    ) -> Option<Self> {
+        Self::open_as(SNAPSHOT_LABEL, terms, store_id, at.seq, &at.digest, at.sealed)
+    }
+
+    fn open_as(
+        label: &[u8],
+        terms: &Terms,
+        store_id: StoreId,
+        seq: u64,
+        digest: &[u8; 32],
+        sealed: &[u8],
+    ) -> Option<Self> {
+        let sealed = Sealed::parse(sealed)?;
         let term = sealed.term(terms)?;
         if sealed.flags() != 0 {
             return None;
         }
-        let aad = associated_data(store_id, at.seq, sealed.header, &at.digest);
+        let aad = associated_data(label, store_id, seq, sealed.header, digest);
         let head = sealed.open(term.heads(), &aad)?.expose(Self::parse)?;
-        let in_place =
-            head.store_id == store_id && head.seq == at.seq && head.prev_chain == at.prev_chain;
-        in_place.then_some(head)
+        (head.store_id == store_id && head.seq == seq).then_some(head)
     }
 
     fn encode(&self) -> Zeroizing<Vec<u8>> {
@@ -143,14 +177,15 @@ impl fmt::Debug for Head {
     }
 }
 
-/// This store, this place and these bytes of the journal (FORMAT.md 7).
+/// This store, this place and these bytes of the journal or of a snapshot (FORMAT.md 7).
 fn associated_data(
+    label: &[u8],
     store_id: StoreId,
     seq: u64,
     header: &[u8; HEADER_BYTES],
     digest: &[u8; 32],
 ) -> Vec<u8> {
-    [LABEL, &store_id.0, &seq.to_be_bytes(), header, digest].concat()
+    [label, &store_id.0, &seq.to_be_bytes(), header, digest].concat()
 }
 
 #[cfg(test)]
@@ -195,7 +230,7 @@ mod tests {
         assert_eq!(plain.to_vec(), vector("/head/plaintext"));
         let terms = terms();
         let header = terms.active().header(0);
-        let aad = associated_data(store_id(), 42, &header, &digest());
+        let aad = associated_data(LABEL, store_id(), 42, &header, &digest());
         let nonce = counting(0x18);
         let sealed = Term::seal(terms.active().heads(), &header, &nonce, &aad, &plain);
         assert_eq!(sealed, vector("/head/sealed"));
@@ -217,6 +252,22 @@ mod tests {
         assert!(!opens(&terms, store_id(), &HeadAt { seq: 43, ..at(&sealed) }));
         assert!(!opens(&terms, store_id(), &HeadAt { prev_chain: [0; 32], ..at(&sealed) }));
         assert!(!opens(&terms, store_id(), &HeadAt { digest: [0; 32], ..at(&sealed) }));
+    }
+
+    #[test]
+    fn the_head_of_a_snapshot_opens_there_and_nowhere_else() {
+        let terms = two_terms();
+        let sealed = head().seal_snapshot(terms.active(), &[9; 32], &[1; 32]);
+        let snapshot = SnapshotAt { seq: 42, chain: [8; 32], digest: [9; 32], sealed: &sealed };
+        let open = |at: &SnapshotAt<'_>| Head::open_snapshot(&terms, store_id(), at);
+        assert_eq!(open(&snapshot), Some(head()));
+        assert_eq!(open(&SnapshotAt { seq: 41, ..snapshot }), None);
+        assert_eq!(open(&SnapshotAt { digest: [8; 32], ..snapshot }), None);
+        assert!(
+            Head::open(&terms, store_id(), &HeadAt { digest: [9; 32], ..at(&sealed) }).is_none()
+        );
+        let in_journal = head().seal(terms.active(), &[9; 32], &[1; 32]);
+        assert_eq!(open(&SnapshotAt { sealed: &in_journal, ..snapshot }), None);
     }
 
     #[test]

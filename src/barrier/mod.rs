@@ -8,7 +8,8 @@
 //! - `record.rs`: one sealed record; `large.rs`: a value in chunks
 //! - `names.rs`: encrypted segments; `space.rs`: paths to keys; `listing.rs`: keys to names
 //! - `rotation.rs`: terms that come and go; sealing records again under the newest
-//! - `state.rs`: the multiset sum; `head.rs`: the sealed head; `state_seal.rs`: the hook for storage
+//! - `state.rs`: the multiset sum; `head.rs`: the sealed head; `state_seal.rs`: the hook for storage;
+//!   `snapshot.rs`: the same for snapshots
 //! - `scan.rs`: sees and opens every record; `watch.rs`: what the seal keeps for that;
 //!   `tally.rs`: the sums met; `freshness.rs`: the newest record of each key; `finding.rs`
 //! - `view.rs`: [`MountView`]; `batch.rs`: [`Batch`]; `collection.rs`: [`Collection`]
@@ -30,6 +31,7 @@ mod rotation;
 mod scan;
 #[cfg(test)]
 mod scan_tests;
+mod snapshot;
 mod space;
 mod state;
 mod state_seal;

@@ -1,14 +1,11 @@
 use std::{
-    collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use sha2::{Digest as _, Sha256};
-
 use super::{
-    Attached, Backend, Change, CommitSeal, Damage, HeadAt, IndexError, NamedSeq, OpenError,
-    Options, RecordHeader, StoreId,
+    Attached, Backend, CommitSeal, Damage, HeadAt, IndexError, NamedSeq, OpenError, Options,
+    StoreId,
     committer::Log,
     journal::Writer,
     memory::Platter,
@@ -64,14 +61,12 @@ pub(super) fn folder(
     let candidate = Candidate::open(folder);
     let claim = candidate.claim();
     let mut agrees = claim.is_none();
-    let mut verifier = Verifier::new(seal);
     let end = replay::walk(folder.disk(), &journal, 0, &mut |spot, record| {
         if let Some(claim) = claim.filter(|claim| claim.seq == record.place.seq) {
             agrees = claim.sealed == record.sealed;
         }
-        verifier.check(spot, record)
+        verify(seal, spot, record)
     })?;
-    drop(verifier);
     if end.header.store_id != store_id {
         let spot = Spot { file: &end.file, offset: 0 };
         return Err(spot.damaged(Damage::ForeignSegment));
@@ -99,7 +94,6 @@ pub(super) fn memory(
     named: NamedSeq,
 ) -> Result<Opened, OpenError> {
     let mut attached = Attached { seq: 0, chain: [0; 32], cut: None, index_rebuilt: false };
-    let mut verifier = Verifier::new(seal);
     platter.clear_index();
     let spot = Spot { file: Path::new("memory"), offset: 0 };
     for bytes in platter.records().iter() {
@@ -107,7 +101,7 @@ pub(super) fn memory(
         let next = (attached.seq + 1, attached.chain);
         let record = record.filter(|record| (record.place.seq, record.place.prev_chain) == next);
         let record = record.ok_or_else(|| spot.damaged(Damage::SegmentOrder))?;
-        verifier.check(spot, &record)?;
+        verify(seal, spot, &record)?;
         platter.change(record.writes.iter().copied());
         (attached.seq, attached.chain) = (record.place.seq, record.chain);
     }
@@ -119,47 +113,20 @@ pub(super) fn memory(
     Ok(Opened { attached, backend, log })
 }
 
-/// Shows every record of the journal to the seal, with the headers that stood there before.
-///
-/// Without a snapshot the sums must be followed from the first record on, whatever the index
-/// holds. The map lives while attaching only; with 64 bytes an entry it takes 75 to 150 MB for a
-/// million live records, half as much again while it grows. Keys go in as 16 bytes of their
-/// SHA-256, since they are twice as long as all the rest.
-struct Verifier<'s> {
-    seal: &'s mut dyn CommitSeal,
-    headers: HashMap<[u8; 16], RecordHeader>,
-}
-
-impl<'s> Verifier<'s> {
-    fn new(seal: &'s mut dyn CommitSeal) -> Self {
-        Self { seal, headers: HashMap::new() }
-    }
-
-    fn check(&mut self, spot: Spot<'_>, record: &Record<'_>) -> Result<(), OpenError> {
-        let mut changes = Vec::with_capacity(record.writes.len());
-        for &(key, put) in &record.writes {
-            let new = put.and_then(RecordHeader::of);
-            let digest: [u8; 32] = Sha256::digest(key).into();
-            let name = digest.first_chunk().copied().unwrap_or_default();
-            let old = match new {
-                Some(header) => self.headers.insert(name, header),
-                None => self.headers.remove(&name),
-            };
-            changes.push(Change { key, old, new });
-        }
-        let head = HeadAt {
-            seq: record.place.seq,
-            prev_chain: record.place.prev_chain,
-            digest: record.digest,
-            sealed: record.sealed,
-        };
-        self.seal.replay(&head, &changes).map_err(|reason| OpenError::HeadRefused {
-            file: spot.file.into(),
-            offset: spot.offset,
-            seq: record.place.seq,
-            reason,
-        })
-    }
+/// Shows a record's head to the seal.
+fn verify(seal: &mut dyn CommitSeal, spot: Spot<'_>, record: &Record<'_>) -> Result<(), OpenError> {
+    let head = HeadAt {
+        seq: record.place.seq,
+        prev_chain: record.place.prev_chain,
+        digest: record.digest,
+        sealed: record.sealed,
+    };
+    seal.replay(&head).map_err(|reason| OpenError::HeadRefused {
+        file: spot.file.into(),
+        offset: spot.offset,
+        seq: record.place.seq,
+        reason,
+    })
 }
 
 /// The index as it was found.

@@ -58,7 +58,9 @@ pub use batch::{
     Precondition, RecordHeader, TooLarge, Write,
 };
 pub use error::{CommitError, Damage, Evidence, IndexError, OpenError, ReadError, WriteError};
-pub use hook::{Change, CommitSeal, HeadAt, HeadPlace, HeadRefused, StaleTerm};
+pub use hook::{
+    Change, CommitSeal, HeadAt, HeadPlace, HeadRefused, SnapshotAt, SnapshotSeal, StaleTerm, Tally,
+};
 pub use lock::{FolderLock, LockError};
 
 /// How long closing waits before it looks again whether the last read has ended.

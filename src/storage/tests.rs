@@ -666,7 +666,7 @@ async fn seal_hears_of_each_record_once_it_is_durable() {
     let seal = FakeSeal::default();
     let told = seal.told.clone();
     assert_eq!(store.attach(Box::new(seal), NamedSeq(2)).unwrap().chain, chain);
-    assert_eq!(*told.replayed.lock().unwrap(), [2, 1]);
+    assert_eq!(*told.replayed.lock().unwrap(), [1, 2]);
 }
 
 // Anything, in any order.
