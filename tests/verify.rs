@@ -1,11 +1,11 @@
 //! `sys/verify`: at unseal, and on command.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use kista::gate::Operation;
 use serde_json::Value;
 
-use crate::support::TestVault;
+use crate::support::{Process, TestVault};
 
 async fn status(vault: &TestVault) -> Value {
     let answer = vault.as_root(Operation::Read, "sys/verify", "").await;
@@ -61,4 +61,23 @@ async fn after_a_seal_it_is_verified_again() {
     assert_eq!(again["last"]["result"], "good");
     let health = vault.call(None, Operation::Read, "sys/health", "").await.json();
     assert!(health["warnings"].is_null(), "{health}");
+}
+
+#[test]
+fn the_command_waits_for_the_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let (process, kept) = Process::init(folder.path());
+    let output = Command::new(env!("CARGO_BIN_EXE_kista"))
+        .args(["operator", "verify", "--wait", "--json", "--address", &process.address()])
+        .env_clear()
+        .env("HOME", folder.path())
+        .env("KISTA_TOKEN", &kept.root)
+        .output()
+        .unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    assert!(errors.contains("all is well"), "{errors}");
+    let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(printed["last"]["result"], "good");
+    assert_eq!(printed["last"]["records"], printed["records_total"]);
 }

@@ -17,6 +17,8 @@ pub(crate) enum Exit {
     Unavailable = 5,
     /// The secret has changed since the version given.
     Conflict = 6,
+    /// It was looked for, and something was found.
+    Found = 10,
 }
 
 /// Why a command did not do what it was asked: what happened, what to do next, how to end.

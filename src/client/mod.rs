@@ -48,6 +48,8 @@ pub use builder::{BuildError, Builder};
 pub use environment::{Environment, Setting};
 pub use error::{Capability, Error};
 pub use kv2::{CheckAndSet, Kv2, Secret, VersionMetadata};
-pub use sys::{Health, Initialised, MountInfo, SealStatus, Sys, UnsealKey};
+pub use sys::{
+    Found, Health, Initialised, MountInfo, SealStatus, Sys, UnsealKey, Verification, Verified,
+};
 pub use transport::Client;
 pub use value::{Fields, JsonValue, NotJson};

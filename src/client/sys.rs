@@ -89,6 +89,64 @@ pub struct MountInfo {
     pub options: Option<BTreeMap<String, String>>,
 }
 
+/// `GET sys/verify`, and the answer to a `POST`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct Verification {
+    /// `idle`, `waiting` to begin, or `running`.
+    pub state: String,
+    /// Records opened so far, by the one that runs or the last one.
+    pub records_done: u64,
+    /// Records there were when it began.
+    pub records_total: u64,
+    /// Whether each read is checked for the newest record.
+    pub reads_checked: bool,
+    /// When the one that runs began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<String>,
+    /// The last one that ended since the server started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Verified>,
+}
+
+impl Verification {
+    /// Whether none is running or about to.
+    pub fn is_idle(&self) -> bool {
+        self.state == "idle"
+    }
+}
+
+/// What a verification has come to.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct Verified {
+    /// `good`, `repaired`, `tampered` or `unfinished`.
+    pub result: String,
+    /// Why it is unfinished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When it began.
+    pub started: String,
+    /// When it ended.
+    pub ended: String,
+    /// Records seen.
+    pub records: u64,
+    /// What was wrong; the first hundred.
+    pub findings: Vec<Found>,
+}
+
+/// Something that a verification has found.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct Found {
+    /// What is wrong: `damaged`, `stale`, `orphan`, `foreign`, `sums` (of all records together) or
+    /// `index`.
+    pub fault: String,
+    /// The mount of the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount: Option<String>,
+    /// The record in it, by the path under which the mount keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
 impl MountInfo {
     /// Whether it is KV version 2.
     pub fn is_kv2(&self) -> bool {
@@ -186,6 +244,26 @@ impl<'a> Sys<'a> {
         let call = Call::write("sys/seal".to_owned(), Capability::Sudo, body)?;
         self.client.send(&call).await?;
         Ok(())
+    }
+
+    /// How far a verification of the store is, and what the last one came to. Needs `sudo`.
+    ///
+    /// Differs from Vault: the path is Kista's own.
+    ///
+    /// # Errors
+    /// What any call may answer.
+    pub async fn verification(&self) -> Result<Verification, Error> {
+        self.client.send(&Call::read("sys/verify".to_owned(), "")?).await?.data()
+    }
+
+    /// Has the whole store verified now, unless it is being verified. Needs `sudo`.
+    ///
+    /// # Errors
+    /// What any call may answer.
+    pub async fn verify(&self) -> Result<Verification, Error> {
+        let body = Fields::new().to_json();
+        let call = Call::write("sys/verify".to_owned(), Capability::Sudo, body)?;
+        self.client.send(&call).await?.data()
     }
 
     /// The mount that `path` lies in, as every client asks before it reads KV.

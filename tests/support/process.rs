@@ -80,6 +80,11 @@ impl Process {
         (process, kept)
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     pub(crate) fn unseal(&self, kept: &Kept) -> Answer {
         let body = format!("{{\"key\":\"{}\"}}", kept.share);
         self.call("POST", "sys/unseal", "", &body)

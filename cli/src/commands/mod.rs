@@ -12,3 +12,4 @@ pub(crate) mod server;
 pub(crate) mod status;
 mod target;
 pub(crate) mod up;
+mod verify;

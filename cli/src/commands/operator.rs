@@ -4,7 +4,7 @@ use kista::{
     secret::SecretString,
 };
 
-use super::status;
+use super::{status, verify::Verify};
 use crate::{
     arguments::ServerArguments,
     failure::{Exit, Failure},
@@ -18,6 +18,7 @@ pub(crate) enum OperatorCommand {
     Init(Init),
     Unseal(Unseal),
     Seal(Seal),
+    Verify(Verify),
 }
 
 impl OperatorCommand {
@@ -26,6 +27,7 @@ impl OperatorCommand {
             Self::Init(init) => init.run().await,
             Self::Unseal(unseal) => unseal.run().await,
             Self::Seal(seal) => seal.run().await,
+            Self::Verify(verify) => verify.run().await,
         }
     }
 }
