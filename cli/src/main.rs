@@ -5,6 +5,7 @@
 //! - `server.rs`: which server a command talks to, and what its refusals mean
 //! - `context.rs`, `folders.rs`, `files.rs`: what is kept on this machine
 //! - `values.rs`, `prompt.rs`: what is asked for
+//! - `progress.rs`: how far long work has come
 //! - `output.rs`: the only printer; `failure.rs`: how the program ends
 //! - `hygiene.rs`: what the process does before it holds a secret; `logging.rs`: the server's log
 
@@ -17,6 +18,7 @@ mod folders;
 mod hygiene;
 mod logging;
 mod output;
+mod progress;
 mod prompt;
 mod server;
 mod values;

@@ -3,7 +3,6 @@
 use std::{
     env,
     io::{self, IsTerminal, Write},
-    time::{Duration, Instant},
 };
 
 use kista::{
@@ -221,45 +220,6 @@ pub(crate) fn arguments(error: &clap::Error) {
     error.print().unwrap_or_default();
 }
 
-/// How far a long piece of work is, on one line of stderr. Shown to a person only.
-#[derive(Debug)]
-pub(crate) struct Progress {
-    label: &'static str,
-    begun: Instant,
-    is_shown: bool,
-}
-
-impl Progress {
-    pub(crate) fn new(label: &'static str) -> Self {
-        Self { label, begun: Instant::now(), is_shown: false }
-    }
-
-    /// Shows it, once the work has taken a second.
-    pub(crate) fn show(&mut self, done: u64, total: u64) {
-        if !io::stderr().is_terminal() || self.begun.elapsed() < Duration::from_secs(1) {
-            return;
-        }
-        self.is_shown = true;
-        let of_twenty = done.saturating_mul(20).checked_div(total).unwrap_or(0).min(20);
-        let bar: String = (0..20).map(|n| if n < of_twenty { '█' } else { '░' }).collect();
-        self.write(&format!("\r{} {bar} {done} of {total} ", self.label));
-    }
-
-    fn write(&self, text: &str) {
-        let mut stderr = io::stderr().lock();
-        stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()).unwrap_or_default();
-    }
-}
-
-impl Drop for Progress {
-    /// Takes the line away again.
-    fn drop(&mut self) {
-        if self.is_shown {
-            self.write("\r\u{1b}[K");
-        }
-    }
-}
-
 /// Whether the environment says that nobody is there to be asked.
 pub(crate) fn is_automated() -> bool {
     env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
@@ -268,6 +228,11 @@ pub(crate) fn is_automated() -> bool {
 /// Whether stdin and stderr are a person's terminal.
 pub(crate) fn is_conversation() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Whether a person watches stderr.
+pub(crate) fn is_watched() -> bool {
+    io::stderr().is_terminal() && !is_automated()
 }
 
 /// Writes lines to stderr. Nowhere is left to tell of its failure.

@@ -6,7 +6,8 @@ use kista::client::{Error, Found, Verification, Verified};
 use crate::{
     arguments::ServerArguments,
     failure::{Exit, Failure},
-    output::{self, Cell, Output, Progress},
+    output::{self, Cell, Output},
+    progress::Progress,
     server::Server,
 };
 
@@ -42,7 +43,7 @@ impl Verify {
     }
 
     async fn wait(&self, server: &Server, before: &Verification) -> Result<Verification, Failure> {
-        let mut progress = Progress::new("verifying");
+        let progress = Progress::records("verifying");
         let ended = |last: &Option<Verified>| last.as_ref().map(|last| last.ended.clone());
         loop {
             let state = self.ask(server, Ask::State).await?;
