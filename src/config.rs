@@ -33,6 +33,9 @@
 //! connections = 4096                  # open at once; one more is closed at once
 //! handshakes = 256                    # TLS handshakes at once; the others wait
 //! body_memory_mib = 256               # MiB that all request bodies in memory may take together
+//!
+//! [background]
+//! rewrap_per_second = 4000            # records that a rotation seals again in a second; 0: no limit
 //! ```
 //!
 //! Durations are seconds (`3600`) or text (`"1h30m"`).
@@ -75,6 +78,8 @@ pub struct Config {
     pub verify: Verify,
     /// Caps on what clients may take together.
     pub limits: Limits,
+    /// How the work in the background goes.
+    pub background: Background,
 }
 
 /// How the store is verified.
@@ -178,6 +183,14 @@ pub struct Limits {
     pub handshakes: NonZeroU32,
     /// MiB that all request bodies in memory may take together.
     pub body_memory_mib: NonZeroU32,
+}
+
+/// How the work in the background goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Background {
+    /// Records that a rotation seals again in a second at most; 0 for as many as there can be.
+    pub rewrap_per_second: u32,
 }
 
 /// Values given as flags; each beats the file's.
@@ -305,6 +318,8 @@ struct File {
     verify: VerifyTable,
     #[serde(default)]
     limits: Limits,
+    #[serde(default)]
+    background: Background,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -416,6 +431,7 @@ impl File {
                 every: Span::check(self.verify.every, "verify.every", Verify::default().every)?,
             },
             limits: self.limits,
+            background: self.background,
         })
     }
 }
@@ -499,6 +515,12 @@ impl Default for Limits {
             }
         }
         Self { connections: known(4096), handshakes: known(256), body_memory_mib: known(256) }
+    }
+}
+
+impl Default for Background {
+    fn default() -> Self {
+        Self { rewrap_per_second: 4_000 }
     }
 }
 
@@ -594,6 +616,7 @@ mod tests {
         let config = load(&example, Overrides::default()).unwrap();
         assert_eq!(config.data, Path::new("/var/lib/kista"));
         assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.background.rewrap_per_second, 4_000);
         assert_eq!(config.max_lease_ttl, DEFAULT_TTL);
         assert!(config.audit_file.is_some());
     }

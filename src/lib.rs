@@ -19,6 +19,7 @@ pub mod seal;
 
 pub mod lease;
 pub mod policy;
+pub mod rotation;
 
 pub mod token;
 

@@ -1,7 +1,7 @@
 //! Tests of the whole: one binary, so that everything is linked once.
 //!
 //! - `architecture.rs`, `forged.rs`: what must not be written
-//! - `routes.rs`: the library's vault, asked without HTTP
+//! - `routes.rs`, `rotation.rs`: the library's vault, asked without HTTP
 //! - `leaks.rs`, `damage.rs`: the real binary, and the files that it makes
 
 #![expect(
@@ -14,6 +14,7 @@ mod architecture;
 mod damage;
 mod forged;
 mod leaks;
+mod rotation;
 mod routes;
 mod source;
 mod support;

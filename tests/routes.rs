@@ -65,6 +65,8 @@ fn these_and_no_others_need_sudo() {
             "List auth/token/accessors/",
             "Read sys/verify",
             "Write auth/token/revoke-orphan",
+            "Write sys/rotate",
+            "Write sys/rotate/keyring",
             "Write sys/seal",
             "Write sys/verify",
         ]

@@ -26,7 +26,7 @@ use std::{
 
 use kista::{
     clock::{Clock, SystemClock},
-    config::{self, Limits, Listener, Transport},
+    config::{self, Background, Limits, Listener, Transport},
     http::{Certificates, Server},
     mount::NewMount,
     pipeline::Kista,
@@ -119,6 +119,7 @@ impl Subject {
                 format: config::AuditFormat::Json,
             }),
             storage: Options::default(),
+            background: Background::default(),
         };
         let vault = Vault::start(settings, Arc::new(SystemClock))?;
         let listener = Listener {

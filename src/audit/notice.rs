@@ -37,6 +37,18 @@ pub enum Notice<'a> {
         /// The copy.
         file: &'a Path,
     },
+    /// A rotation was due and has begun.
+    TermDue {
+        /// The term that seals from now on.
+        term: u32,
+        /// Why: `age` or `count`.
+        by: &'a str,
+    },
+    /// No file of the data folder holds this term, or anything that it sealed, any more.
+    TermDestroyed {
+        /// The term.
+        term: u32,
+    },
     /// The audit file ends before the checkpoint that the store's head names.
     AuditTruncated {
         /// The last line that the file proves.
@@ -89,6 +101,15 @@ impl Notice<'_> {
             Self::SealFileRepaired { file } => {
                 notice.text("event", "seal_file_repaired");
                 notice.text("file", &file.to_string_lossy());
+            }
+            Self::TermDue { term, by } => {
+                notice.text("event", "term_due");
+                notice.number("term", u64::from(*term));
+                notice.text("by", by);
+            }
+            Self::TermDestroyed { term } => {
+                notice.text("event", "term_destroyed");
+                notice.number("term", u64::from(*term));
             }
             Self::AuditTruncated { found, expected } => {
                 notice.text("event", "audit_truncated");

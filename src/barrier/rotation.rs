@@ -46,16 +46,24 @@ impl Barrier {
     /// [`AdoptError::StateMismatch`] when a term that is missing from it is not empty; the keyring
     /// in use then stays.
     pub fn adopt(&self, keyring: Keyring) -> Result<(), AdoptError> {
-        let before = self.terms.load_full();
-        let terms = keyring.terms_after(Some(&before))?;
-        for id in before.ids().filter(|id| !keyring.holds(*id)) {
+        self.check_adoption(&keyring)?;
+        let terms = keyring.terms_after(Some(&self.terms.load()))?;
+        self.terms.store(Arc::new(terms));
+        self.keyring.store(Arc::new(keyring));
+        Ok(())
+    }
+
+    /// Whether [`adopt`](Self::adopt) will take a keyring: to be asked before the seal file holds it.
+    ///
+    /// # Errors
+    /// As [`adopt`](Self::adopt).
+    pub fn check_adoption(&self, keyring: &Keyring) -> Result<(), AdoptError> {
+        for id in self.terms.load().ids().filter(|id| !keyring.holds(*id)) {
             let (records, is_empty) = self.records_under(id);
             if !is_empty {
                 return Err(AdoptError::StateMismatch { id, records });
             }
         }
-        self.terms.store(Arc::new(terms));
-        self.keyring.store(Arc::new(keyring));
         Ok(())
     }
 

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::SystemClock,
-        config::Limits,
+        config::{Background, Limits},
         storage,
         token::TtlLimits,
         vault::{Settings, Vault},
@@ -125,6 +125,7 @@ mod tests {
                 ttl: TtlLimits { default: Duration::from_secs(60), max: Duration::from_secs(60) },
                 audit_file: None,
                 storage: storage::Options::default(),
+                background: Background::default(),
             };
             let vault = Vault::start(settings, Arc::new(SystemClock)).unwrap();
             let origin = Origin {

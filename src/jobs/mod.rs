@@ -3,8 +3,10 @@
 //! Every job is resumable and bounded: what a seal or a crash interrupts is done by a later round.
 //! Nothing depends on a job for its truth; a token whose time is over is refused without one.
 //!
+//! - `rotation.rs`: rotations, a turn after the other
 //! - `verify.rs`: the whole store, record by record
 
+mod rotation;
 mod verify;
 
 use std::{
@@ -17,7 +19,11 @@ use crate::vault::{Unsealed, Vault};
 
 /// Runs the jobs until the vault is dropped.
 pub async fn run(vault: Weak<Vault>) {
-    tokio::join!(verify::run(Weak::clone(&vault)), rounds(vault));
+    tokio::join!(
+        verify::run(Weak::clone(&vault)),
+        rotation::run(Weak::clone(&vault)),
+        rounds(vault)
+    );
 }
 
 async fn rounds(vault: Weak<Vault>) {

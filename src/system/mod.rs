@@ -5,10 +5,12 @@
 //! - `policies.rs`: `policies/acl`, and its old spelling `policy`
 //! - `seal.rs`: sealing
 //! - `verify.rs`: verifying the store
+//! - `rotation.rs`: `rotate`, how far it is, when it comes by itself; `key-status`
 
 mod mounts;
 mod policies;
 pub mod public;
+mod rotation;
 mod seal;
 mod verify;
 
@@ -66,6 +68,14 @@ fn routes() -> Routes<System> {
         .on_sudo(Write, "seal", System::seal)
         .on_sudo(Read, "verify", System::verify_status)
         .on_sudo(Write, "verify", System::verify)
+        .on_sudo(Write, "rotate", System::rotate)
+        .on_sudo(Write, "rotate/keyring", System::rotate)
+        .on(Read, "rotate/status", System::rotation_status)
+        .on(Read, "rotate/config", System::read_schedule)
+        .on(Write, "rotate/config", System::write_schedule)
+        .on(Read, "rotate/keyring/config", System::read_schedule)
+        .on(Write, "rotate/keyring/config", System::write_schedule)
+        .on(Read, "key-status", System::key_status)
         .on(Read, "mounts", System::mounts)
         .on(Read, "mounts/{*path}", System::mount_at)
         .on(Write, "mounts/{*path}", System::enable_mount)

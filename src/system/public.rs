@@ -204,6 +204,7 @@ async fn unseal(vault: &Vault, wish: UnsealWish) -> Result<(), ApiError> {
         | UnsealError::Mounts(_)
         | UnsealError::Read(_)
         | UnsealError::Commit(_)
+        | UnsealError::Rotation(_)
         | UnsealError::Audit(_)
         | UnsealError::AuditLine(_)
         | UnsealError::Unverified

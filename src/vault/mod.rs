@@ -28,9 +28,10 @@ pub use verify::{Outcome, Report, Verdict, Verification};
 
 use crate::{
     clock::Clock,
-    config::{self, AuditFile},
+    config::{self, AuditFile, Background},
     gate::Ground,
     mount::Mounts,
+    rotation::Rotation,
     seal::{self, UnsealProgress},
     storage::{self, FolderLock, LockError},
     token::TtlLimits,
@@ -49,6 +50,8 @@ pub struct Settings {
     pub verify: config::Verify,
     /// How storage lays out its files.
     pub storage: storage::Options,
+    /// How the work in the background goes.
+    pub background: Background,
 }
 
 /// One data folder and its state.
@@ -83,6 +86,8 @@ pub struct Unsealed {
     pub mounts: Mounts,
     /// The root key, for changes of the seal file, one at a time.
     pub root: Arc<tokio::sync::Mutex<seal::OpenRoot>>,
+    /// New terms, and the end of old ones.
+    pub rotation: Rotation,
     /// The store's name on the wire.
     pub cluster_id: String,
     /// What was not as it was left when the vault was opened, a word each; told by `sys/health`. It

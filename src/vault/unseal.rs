@@ -15,6 +15,7 @@ use crate::{
     gate::Ground,
     mount::{self, Mounts},
     policy,
+    rotation::{Rotation, RotationError},
     seal::{self, Secret, ShareRefused, ShareTextError, Submitted, UnsealCounts, parse_share},
     storage::{self, NamedSeq, Store},
     token,
@@ -63,6 +64,9 @@ pub enum UnsealError {
     /// A record cannot be written.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// What is kept of a rotation cannot be read or written.
+    #[error(transparent)]
+    Rotation(#[from] RotationError),
     /// No audit device opens, so nothing may be answered.
     #[error(transparent)]
     Audit(#[from] audit::OpenError),
@@ -182,7 +186,9 @@ impl Vault {
         let ttl = self.settings.ttl;
         let ground = Ground { barrier, policies, tokens, audit, ttl, clock };
         let root = Arc::new(tokio::sync::Mutex::new(root));
-        Ok(Unsealed { ground, mounts, root, cluster_id, notices })
+        let pace = self.settings.background.rewrap_per_second;
+        let rotation = Rotation::open(&ground.barrier, &root, &self.clock, pace).await?;
+        Ok(Unsealed { ground, mounts, root, rotation, cluster_id, notices })
     }
 
     async fn open_barrier(

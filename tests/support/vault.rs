@@ -2,7 +2,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use kista::{
     clock::{Clock, ManualClock, Timestamp},
-    config::Verify,
+    config::{Background, Verify},
     gate::{Connection, Head, Media, Operation, Query, Released, RequestPath},
     pipeline::Kista,
     seal::{NewSlot, ShareCounts},
@@ -34,6 +34,7 @@ impl TestVault {
             ttl: TtlLimits { default: month, max: month },
             audit_file: None,
             verify: Verify::default(),
+            background: Background { rewrap_per_second: 0 },
             storage: Options { segment_bytes: 1024 * 1024, ..Options::default() },
         };
         let vault = Vault::start(settings, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();

@@ -26,6 +26,7 @@ pub(super) async fn start(config: &Config) -> Result<(Server, Kista), Failure> {
         audit_file: config.audit_file.clone(),
         verify: config.verify,
         storage: storage::Options::default(),
+        background: config.background,
     };
     let vault = tokio::task::spawn_blocking(|| Vault::start(settings, Arc::new(SystemClock)))
         .await
