@@ -13,7 +13,7 @@ use std::{
 use kista::{
     crypto::mac::sha256,
     storage::{
-        Change, CommitSeal, FolderLock, HeadAt, HeadPlace, HeadRefused, NamedSeq, Options,
+        Change, CommitSeal, FolderLock, HeadAt, HeadPlace, Generation, HeadRefused, Options,
         SnapshotAt, SnapshotSeal, StaleTerm, Store, StoreId, Tally,
     },
 };
@@ -71,6 +71,7 @@ impl CommitSeal for AnyHead {
     fn replay(&mut self, _: &HeadAt<'_>) -> Result<(), HeadRefused> {
         Ok(())
     }
+    fn continues(&mut self, _: u64) {}
     fn stage(&mut self, _: &[Change<'_>]) -> Result<(), StaleTerm> {
         Ok(())
     }
@@ -124,7 +125,7 @@ fuzz_target!(|input: &[u8]| {
 
     if let Ok(store) = Store::open(&ground.data, options(), &ground.lock) {
         assert_eq!(store.store_id(), STORE);
-        if let Ok(attached) = store.attach(Box::new(AnyHead), NamedSeq::default()) {
+        if let Ok(attached) = store.attach(Box::new(AnyHead), &[], Generation::Keep) {
             assert!(attached.seq <= 1);
             check_lists(&store);
         }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use kista::storage::{
-    Batch, Change, CommitError, CommitSeal, HeadAt, HeadPlace, HeadRefused, NamedSeq, Precondition,
+    Batch, Change, CommitError, CommitSeal, HeadAt, HeadPlace, Generation, HeadRefused, Precondition,
     RecordHeader, SnapshotAt, SnapshotSeal, StaleTerm, Store, StoreId, Tally, Write,
 };
 use libfuzzer_sys::{
@@ -68,6 +68,7 @@ impl CommitSeal for NoSeal {
     fn replay(&mut self, _: &HeadAt<'_>) -> Result<(), HeadRefused> {
         Ok(())
     }
+    fn continues(&mut self, _: u64) {}
     fn stage(&mut self, _: &[Change<'_>]) -> Result<(), StaleTerm> {
         Ok(())
     }
@@ -133,7 +134,7 @@ fn holds(precondition: &Precondition, model: &Model) -> bool {
 
 async fn run(steps: Vec<Step>) {
     let (mut store, mut faults) = Store::memory(StoreId([7; 16]));
-    store.attach(Box::new(NoSeal), NamedSeq::default()).expect("an empty store");
+    store.attach(Box::new(NoSeal), &[], Generation::Keep).expect("an empty store");
     let (mut model, mut conflict, mut failed) = (Model::new(), false, false);
     for step in steps {
         match step {
@@ -174,7 +175,7 @@ async fn run(steps: Vec<Step>) {
             }
             Step::Restart => {
                 (store, faults) = faults.reopen();
-                store.attach(Box::new(NoSeal), NamedSeq::default()).expect("it was whole");
+                store.attach(Box::new(NoSeal), &[], Generation::Keep).expect("it was whole");
                 (conflict, failed) = (false, false);
             }
             Step::ConflictNext => {

@@ -110,6 +110,7 @@ impl From<storage::CommitError> for CommitError {
             storage::CommitError::StaleTerm => Self::StateMismatch,
             error @ (storage::CommitError::Malformed(_)
             | storage::CommitError::Closed
+            | storage::CommitError::NoSpace { .. }
             | storage::CommitError::Index(_)
             | storage::CommitError::Failed(_)) => Self::Storage(error),
         }

@@ -73,7 +73,9 @@ use crate::{
     clock::Clock,
     crypto::mac::Mac,
     secret::SecretBytes,
-    storage::{self, NamedSeq, Precondition, RecordHeader, Store, Write},
+    storage::{
+        self, Generation, NamedSeq, Point, Precondition, RecordHeader, Standing, Store, Write,
+    },
 };
 use batch::{Action, Operation};
 use large::LargeHead;
@@ -109,6 +111,17 @@ pub struct Barrier {
     scanning: tokio::sync::Mutex<()>,
 }
 
+/// What is claimed of a store elsewhere, when it is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Claims<'a> {
+    /// Epoch of the seal file that opened.
+    pub seal_epoch: u64,
+    /// Commits that anchors and synced audit checkpoints name.
+    pub points: &'a [Point],
+    /// Whether the store goes on as it was.
+    pub generation: Generation,
+}
+
 /// What opening found.
 #[derive(Debug)]
 pub struct Opened {
@@ -116,6 +129,10 @@ pub struct Opened {
     pub cut: Option<u64>,
     /// The index was rebuilt from the journal; to be reported.
     pub index_rebuilt: bool,
+    /// What the store says of each point that is named elsewhere.
+    pub points: Vec<Standing>,
+    /// Snapshots that could not be used, a sentence each; to be reported.
+    pub damaged: Vec<String>,
     /// The newest head; `None` in a new store.
     pub head: Option<Head>,
 }
@@ -137,6 +154,22 @@ impl Barrier {
         named: NamedSeq,
         clock: Arc<dyn Clock>,
     ) -> Result<(Arc<Self>, Opened), OpenError> {
+        let points = named.points();
+        let claims = Claims { seal_epoch, points: &points, generation: Generation::Keep };
+        Self::open_with(store, keyring, claims, clock)
+    }
+
+    /// Like [`open`](Self::open), with all that is claimed of the store elsewhere.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_with(
+        store: Store,
+        keyring: Keyring,
+        claims: Claims<'_>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Arc<Self>, Opened), OpenError> {
+        let Claims { seal_epoch, points, generation } = claims;
         let store_id = store.store_id();
         if keyring.store_id() != store_id {
             return Err(OpenError::ForeignStore { keyring: keyring.store_id(), store: store_id });
@@ -145,7 +178,7 @@ impl Barrier {
         let shared = Arc::new(Shared::new(store.generation()));
         let seal =
             StateSeal::new(store_id, Arc::clone(&terms), seal_epoch, clock, Arc::clone(&shared));
-        let attached = store.attach(Box::new(seal), named);
+        let attached = store.attach(Box::new(seal), points, generation);
         let replayed = shared.take_replayed();
         if let Some(needed) = replayed.epoch_needed {
             return Err(OpenError::RollbackDetected { given: seal_epoch, needed });
@@ -171,7 +204,13 @@ impl Barrier {
             spaces: Mutex::default(),
             scanning: tokio::sync::Mutex::default(),
         });
-        let opened = Opened { cut: attached.cut, index_rebuilt: attached.index_rebuilt, head };
+        let opened = Opened {
+            cut: attached.cut,
+            index_rebuilt: attached.index_rebuilt,
+            points: attached.points,
+            damaged: attached.damaged,
+            head,
+        };
         Ok((barrier, opened))
     }
 

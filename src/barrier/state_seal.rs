@@ -207,6 +207,11 @@ impl CommitSeal for StateSeal {
         self.stand_at(head)
     }
 
+    fn continues(&mut self, generation: u64) {
+        self.generation = generation;
+        lock(&self.shared.position).generation = generation;
+    }
+
     fn stage(&mut self, changes: &[Change<'_>]) -> Result<(), StaleTerm> {
         self.refresh()?;
         let active = self.terms.active().id;

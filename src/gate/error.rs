@@ -106,6 +106,10 @@ impl From<CommitError> for ApiError {
             }
             CommitError::Read(error) => error.into(),
             CommitError::Storage(storage::CommitError::Closed) => Self::sealed(),
+            CommitError::Storage(storage::CommitError::NoSpace { .. }) => Self::new(
+                507,
+                "the server's disk is nearly full: nothing can be written until there is space",
+            ),
             CommitError::Unencodable | CommitError::StateMismatch | CommitError::Storage(_) => {
                 Self::internal(error)
             }

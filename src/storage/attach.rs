@@ -4,23 +4,20 @@ use std::{
 };
 
 use super::{
-    Attached, Backend, CommitSeal, Damage, HeadAt, IndexError, NamedSeq, OpenError, Options,
+    Attached, Backend, CommitSeal, Damage, Generation, HeadAt, OpenError, Options, Point, Standing,
     StoreId,
+    bring_up::{self, Candidate},
     committer::Log,
     journal::Writer,
     memory::Platter,
-    record::{Record, WriteRef},
-    replay::{self, End, Spot, cannot},
-    sled::{self, Claim, Index},
+    record::Record,
+    replay::{self, Base, End, From, Spot, cannot},
+    snapshot::{self, Snapshot},
+    usage::Figures,
 };
 use crate::disk::Disk;
 
-/// Replayed writes reach the index in batches of about this many…
-const REPLAY_WRITES: usize = 1_024;
-/// … or this many bytes.
-const REPLAY_BYTES: usize = 1024 * 1024;
-
-/// The folder of a store: `journal/` and `index/`.
+/// The folder of a store: `journal/`, `snapshots/` and an index.
 #[derive(Clone, Debug)]
 pub(super) struct Folder {
     pub(super) path: PathBuf,
@@ -36,8 +33,24 @@ impl Folder {
         self.path.join("journal")
     }
 
+    pub(super) fn snapshots(&self) -> PathBuf {
+        self.path.join("snapshots")
+    }
+
     pub(super) fn index(&self) -> PathBuf {
         self.path.join("index")
+    }
+
+    /// Where an index may lie. sled goes on writing into the folder that it was opened in, so one
+    /// that is built beside another stays where it is.
+    pub(super) fn indexes(&self) -> [PathBuf; 2] {
+        [self.index(), self.path.join("index.2")]
+    }
+
+    /// The snapshots that may be used, newest first.
+    pub(super) fn bases(&self) -> Result<Vec<(u64, PathBuf)>, OpenError> {
+        let folder = self.snapshots();
+        snapshot::list(self.disk(), &folder).map_err(|source| cannot(&folder, source))
     }
 }
 
@@ -47,43 +60,220 @@ pub(super) struct Opened {
     pub(super) attached: Attached,
     pub(super) backend: Backend,
     pub(super) log: Log,
+    pub(super) figures: Figures,
 }
 
-/// Attaches the store of a folder: verifies the whole journal, judges its end, and only then
-/// brings the index up to date.
+/// Checks the structure of snapshot and journal without a key, and says whose store it is.
+pub(super) fn check_structure(folder: &Folder) -> Result<End, OpenError> {
+    let mut damaged = Vec::new();
+    for (seq, path) in folder.bases()? {
+        match usable(folder, seq, &path) {
+            Ok(snapshot) => return walk_behind(folder, snapshot.base, &mut |_, _| Ok(())),
+            Err(error) => damaged.push(error),
+        }
+    }
+    or_first(damaged, walk_behind(folder, Base::default(), &mut |_, _| Ok(())))
+}
+
+/// Attaches the store of a folder: verifies everything behind a snapshot, judges the journal's end,
+/// and only then brings the index up to date. The newest snapshot is taken that is whole; the one
+/// before it, with the journal since then, comes to the same state.
 pub(super) fn folder(
     folder: &Folder,
     store_id: StoreId,
     seal: &mut dyn CommitSeal,
-    named: NamedSeq,
+    points: &[Point],
+    generation: Generation,
 ) -> Result<Opened, OpenError> {
-    let journal = folder.journal();
-    let candidate = Candidate::open(folder);
-    let claim = candidate.claim();
-    let mut agrees = claim.is_none();
-    let end = replay::walk(folder.disk(), &journal, 0, &mut |spot, record| {
-        if let Some(claim) = claim.filter(|claim| claim.seq == record.place.seq) {
-            agrees = claim.sealed == record.sealed;
+    let mut damaged = Vec::new();
+    for (seq, path) in folder.bases()? {
+        let begun = usable(folder, seq, &path).and_then(|snapshot| {
+            seal.begin(&snapshot.at()).map_err(|reason| OpenError::HeadRefused {
+                file: snapshot.file.clone(),
+                offset: 0,
+                seq,
+                reason,
+            })?;
+            Ok(snapshot)
+        });
+        let attempt = Attempt { folder, store_id, points, generation };
+        match begun.map_err(Failed::Snapshot).and_then(|base| attempt.from(Some(&base), seal)) {
+            Ok(mut opened) => {
+                opened.attached.damaged = damaged.iter().map(ToString::to_string).collect();
+                return Ok(opened);
+            }
+            Err(Failed::Snapshot(error)) => damaged.push(error),
+            Err(Failed::Other(error)) => return Err(error),
         }
-        verify(seal, spot, record)
-    })?;
-    if end.header.store_id != store_id {
-        let spot = Spot { file: &end.file, offset: 0 };
-        return Err(spot.damaged(Damage::ForeignSegment));
     }
-    end.check_named(named, claim.map(|claim| claim.seq))?;
-    if end.unfinished {
-        end.cut(folder.disk())?;
+    let attempt = Attempt { folder, store_id, points, generation };
+    let opened = attempt.from(None, seal).map_err(|failed| match failed {
+        Failed::Snapshot(error) | Failed::Other(error) => error,
+    });
+    let found = damaged.iter().map(ToString::to_string).collect();
+    let mut opened = or_first(damaged, opened)?;
+    opened.attached.damaged = found;
+    Ok(opened)
+}
+
+/// Without the journal's beginning it is the damaged snapshot that is to blame.
+fn or_first<T>(damaged: Vec<OpenError>, found: Result<T, OpenError>) -> Result<T, OpenError> {
+    match found {
+        Err(
+            OpenError::Damaged { what: Damage::SegmentMissing, .. } | OpenError::NoStore { .. },
+        ) if !damaged.is_empty() => damaged.into_iter().next().map_or_else(|| found, Err),
+        other => other,
     }
-    let (backend, index_rebuilt) = candidate.bring_up(agrees, folder, &end)?;
-    let attached = Attached {
-        seq: end.seq,
-        chain: end.chain,
-        cut: end.unfinished.then_some(end.seq + 1),
-        index_rebuilt,
+}
+
+/// Opens a snapshot and compares it with the segment behind it.
+pub(super) fn usable(folder: &Folder, seq: u64, path: &Path) -> Result<Snapshot, OpenError> {
+    let snapshot = Snapshot::open(folder.disk(), path)?;
+    let spot = Spot { file: path, offset: 0 };
+    if snapshot.base.seq != seq || seq == 0 {
+        return Err(spot.damaged(Damage::SnapshotFront));
+    }
+    let Some(behind) = replay::header_behind(folder.disk(), &folder.journal(), seq)? else {
+        return Ok(snapshot);
     };
-    let writer = Writer::open(folder.disk(), &journal, &end, folder.options.segment_bytes)?;
-    Ok(Opened { attached, backend, log: Log::Segments(writer) })
+    if snapshot.store_id != behind.store_id {
+        return Err(spot.damaged(Damage::SnapshotFront));
+    }
+    if snapshot.base.chain != behind.prev_chain || snapshot.base.generation > behind.generation {
+        return Err(spot.damaged(Damage::SnapshotChain));
+    }
+    Ok(snapshot)
+}
+
+fn walk_behind(
+    folder: &Folder,
+    base: Base,
+    visit: &mut replay::Visit<'_>,
+) -> Result<End, OpenError> {
+    replay::walk(folder.disk(), &folder.journal(), From::Behind(base), None, visit)
+}
+
+/// Why a state cannot be attached from.
+pub(super) enum Failed {
+    /// The snapshot is damaged; an older one may do.
+    Snapshot(OpenError),
+    /// Something else, which no other snapshot mends.
+    Other(OpenError),
+}
+
+impl std::convert::From<OpenError> for Failed {
+    fn from(error: OpenError) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// What is the same whatever snapshot is taken.
+struct Attempt<'a> {
+    folder: &'a Folder,
+    store_id: StoreId,
+    points: &'a [Point],
+    generation: Generation,
+}
+
+impl Attempt<'_> {
+    /// Attaches from this snapshot, which the seal has begun with, or from the journal's begin.
+    fn from(
+        &self,
+        snapshot: Option<&Snapshot>,
+        seal: &mut dyn CommitSeal,
+    ) -> Result<Opened, Failed> {
+        let (folder, disk) = (self.folder, self.folder.disk());
+        let base = snapshot.map_or_else(Base::default, |snapshot| snapshot.base);
+        let candidate = Candidate::open(folder);
+        let mut agreement = candidate.agreement(snapshot);
+        let mut standings = Standings::new(self.points, base);
+        let figures = Figures::default();
+        let end = walk_behind(folder, base, &mut |spot, record| {
+            agreement.see(record);
+            standings.see(record.place.seq, record.chain);
+            figures.count(record);
+            verify(seal, spot, record)
+        })?;
+        if end.header.store_id != self.store_id {
+            let spot = Spot { file: &end.file, offset: 0 };
+            return Err(spot.damaged(Damage::ForeignSegment).into());
+        }
+        end.check_named(self.points, candidate.claimed())?;
+        standings.look_back(folder, base);
+        if end.unfinished {
+            end.cut(disk)?;
+        }
+        let agrees = agreement.holds();
+        let target = bring_up::Target { folder, snapshot, end: &end, snapshots: seal.snapshots() };
+        let (backend, index_rebuilt) = candidate.bring_up(agrees, &target)?;
+        snapshot::remove_leftovers(disk, &folder.snapshots())
+            .map_err(|source| cannot(&folder.snapshots(), source))?;
+        let mut writer = Writer::open(disk, &folder.journal(), &end, folder.options.segment_bytes)?;
+        if self.generation == Generation::Next {
+            writer.begin_generation(end.header.generation + 1, end.seq + 1, end.chain)?;
+        }
+        seal.continues(writer.generation());
+        figures.set_snapshot(snapshot.map_or(0, |snapshot| snapshot.bytes));
+        figures.set_seq(end.seq);
+        let attached = Attached {
+            generation: writer.generation(),
+            seq: end.seq,
+            chain: end.chain,
+            cut: end.unfinished.then_some(end.seq + 1),
+            index_rebuilt,
+            points: standings.found,
+            damaged: Vec::new(),
+        };
+        Ok(Opened { attached, backend, log: Log::Segments(writer), figures })
+    }
+}
+
+/// Where the points stand that are named elsewhere.
+struct Standings<'p> {
+    points: &'p [Point],
+    found: Vec<Standing>,
+}
+
+impl<'p> Standings<'p> {
+    fn new(points: &'p [Point], base: Base) -> Self {
+        let mut standings = Self { points, found: vec![Standing::Unknown; points.len()] };
+        standings.see(base.seq, base.chain);
+        standings
+    }
+
+    fn see(&mut self, seq: u64, chain: [u8; 32]) {
+        for (point, found) in self.points.iter().zip(&mut self.found) {
+            if point.seq == seq {
+                let equal = point.chain.is_none_or(|named| named == chain);
+                *found = if equal { Standing::Equal } else { Standing::Differs };
+            }
+        }
+    }
+
+    /// Looks for points before the snapshot in the segments of the generation before it, which must
+    /// lead to it: a chain value that stands for itself proves nothing.
+    fn look_back(&mut self, folder: &Folder, base: Base) {
+        let missing = self.points.iter().zip(&self.found);
+        let oldest = missing
+            .filter(|(point, found)| point.seq < base.seq && **found == Standing::Unknown)
+            .map(|(point, _)| point.seq)
+            .min();
+        let Some(oldest) = oldest else { return };
+        let mut seen = Vec::new();
+        let journal = folder.journal();
+        let from = From::Holding(oldest.max(1));
+        let walked =
+            replay::walk(folder.disk(), &journal, from, Some(base.seq), &mut |_, record| {
+                if self.points.iter().any(|point| point.seq == record.place.seq) {
+                    seen.push((record.place.seq, record.chain));
+                }
+                Ok(())
+            });
+        // Damage before the snapshot only takes away what could be said of those points.
+        if walked.is_ok_and(|end| (end.seq, end.chain) == (base.seq, base.chain)) {
+            seen.into_iter().for_each(|(seq, chain)| self.see(seq, chain));
+        }
+    }
 }
 
 /// Attaches a store in memory, whose index is always rebuilt.
@@ -91,152 +281,46 @@ pub(super) fn memory(
     platter: &Arc<Platter>,
     store_id: StoreId,
     seal: &mut dyn CommitSeal,
-    named: NamedSeq,
+    points: &[Point],
 ) -> Result<Opened, OpenError> {
-    let mut attached = Attached { seq: 0, chain: [0; 32], cut: None, index_rebuilt: false };
+    let (mut seq, mut chain) = (0, [0; 32]);
+    let mut standings = Standings::new(points, Base::default());
     platter.clear_index();
     let spot = Spot { file: Path::new("memory"), offset: 0 };
     for bytes in platter.records().iter() {
         let record = Record::decode(store_id, bytes);
-        let next = (attached.seq + 1, attached.chain);
+        let next = (seq + 1, chain);
         let record = record.filter(|record| (record.place.seq, record.place.prev_chain) == next);
         let record = record.ok_or_else(|| spot.damaged(Damage::SegmentOrder))?;
         verify(seal, spot, &record)?;
         platter.change(record.writes.iter().copied());
-        (attached.seq, attached.chain) = (record.place.seq, record.chain);
+        (seq, chain) = (record.place.seq, record.chain);
+        standings.see(seq, chain);
     }
-    if named.0 > attached.seq {
-        let evidence = super::Evidence::Named { seq: named.0 };
-        return Err(spot.damaged(Damage::Record { seq: attached.seq + 1, evidence }));
+    if let Some(named) = points.iter().map(|point| point.seq).filter(|&named| named > seq).max() {
+        let evidence = super::Evidence::Named { seq: named };
+        return Err(spot.damaged(Damage::Record { seq: seq + 1, evidence }));
     }
+    let attached = Attached {
+        generation: 1,
+        seq,
+        chain,
+        cut: None,
+        index_rebuilt: false,
+        points: standings.found,
+        damaged: Vec::new(),
+    };
     let (backend, log) = (Backend::Memory(Arc::clone(platter)), Log::Memory(Arc::clone(platter)));
-    Ok(Opened { attached, backend, log })
+    Ok(Opened { attached, backend, log, figures: Figures::default() })
 }
 
 /// Shows a record's head to the seal.
 fn verify(seal: &mut dyn CommitSeal, spot: Spot<'_>, record: &Record<'_>) -> Result<(), OpenError> {
-    let head = HeadAt {
-        seq: record.place.seq,
-        prev_chain: record.place.prev_chain,
-        digest: record.digest,
-        sealed: record.sealed,
-    };
+    let head: HeadAt<'_> = record.head();
     seal.replay(&head).map_err(|reason| OpenError::HeadRefused {
         file: spot.file.into(),
         offset: spot.offset,
-        seq: record.place.seq,
+        seq: head.seq,
         reason,
     })
-}
-
-/// The index as it was found.
-enum Candidate {
-    /// It opens, and claims to hold this.
-    Usable { index: Backend, claim: Option<Claim> },
-    /// It does not open, or makes no sense.
-    Broken,
-}
-
-impl Candidate {
-    fn open(folder: &Folder) -> Self {
-        if !folder.disk().is_real() {
-            return Self::Usable { index: Backend::Memory(Arc::default()), claim: None };
-        }
-        let Ok(index) = Index::open(&folder.index()) else {
-            return Self::Broken;
-        };
-        match index.claim() {
-            Ok(claim) => Self::Usable { index: Backend::Sled(index), claim },
-            Err(_) => {
-                index.discard();
-                Self::Broken
-            }
-        }
-    }
-
-    fn claim(&self) -> Option<&Claim> {
-        match self {
-            Self::Usable { claim, .. } => claim.as_ref(),
-            Self::Broken => None,
-        }
-    }
-
-    /// Replays what follows the claim; sets the index aside and makes another if it is broken, if
-    /// its head is not the journal's, or if it fails at that. Says whether it was rebuilt.
-    fn bring_up(
-        self,
-        agrees: bool,
-        folder: &Folder,
-        end: &End,
-    ) -> Result<(Backend, bool), OpenError> {
-        let path = folder.index();
-        if let Self::Usable { index, claim } = self {
-            let held = claim.map_or(0, |claim| claim.seq);
-            let filled = if agrees { fill(&index, folder, held, end) } else { Ok(false) };
-            match filled {
-                Ok(true) => return Ok((index, held == 0 && end.seq > 0)),
-                Ok(false) | Err(OpenError::Index(_)) => index.discard(),
-                Err(other) => return Err(other),
-            }
-        }
-        sled::set_aside(&path).map_err(|source| cannot(&path, source))?;
-        let index = Backend::Sled(Index::open(&path).map_err(OpenError::Index)?);
-        fill(&index, folder, 0, end)?;
-        Ok((index, true))
-    }
-}
-
-/// Brings everything after `held` from the journal into the index.
-fn fill(index: &Backend, folder: &Folder, held: u64, end: &End) -> Result<bool, OpenError> {
-    if held == end.seq {
-        return Ok(true);
-    }
-    let mut gathered = Gathered::default();
-    let again = replay::walk(folder.disk(), &folder.journal(), held, &mut |_, record| {
-        if record.place.seq > held {
-            gathered.take(record);
-        }
-        if gathered.is_full() { gathered.apply_to(index).map_err(OpenError::Index) } else { Ok(()) }
-    })?;
-    gathered.apply_to(index).map_err(OpenError::Index)?;
-    // What was verified is what was replayed, whoever else writes to the folder.
-    if (again.seq, again.chain) != (end.seq, end.chain) {
-        let spot = Spot { file: &again.file, offset: again.offset };
-        return Err(spot.damaged(Damage::SegmentOrder));
-    }
-    Ok(true)
-}
-
-/// Writes of several records, on their way to the index in one batch.
-#[derive(Default)]
-struct Gathered {
-    writes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    bytes: usize,
-    /// The head that covers them.
-    head: Option<Claim>,
-}
-
-impl Gathered {
-    fn take(&mut self, record: &Record<'_>) {
-        for &(key, put) in &record.writes {
-            self.bytes += key.len() + put.map_or(0, <[u8]>::len);
-            self.writes.push((key.to_vec(), put.map(<[u8]>::to_vec)));
-        }
-        self.head = Some(Claim { seq: record.place.seq, sealed: record.sealed.to_vec() });
-    }
-
-    fn is_full(&self) -> bool {
-        self.writes.len() >= REPLAY_WRITES || self.bytes >= REPLAY_BYTES
-    }
-
-    fn apply_to(&mut self, index: &Backend) -> Result<(), IndexError> {
-        let Some(head) = self.head.take() else {
-            return Ok(());
-        };
-        let writes = self.writes.iter().map(|(key, put)| (key.as_slice(), put.as_deref()));
-        index.apply(writes.map(|write: WriteRef<'_>| write), head.seq, &head.sealed)?;
-        self.writes.clear();
-        self.bytes = 0;
-        Ok(())
-    }
 }

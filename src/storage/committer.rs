@@ -6,17 +6,21 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use tokio::sync::{
     mpsc::{self, error::TrySendError},
     oneshot,
 };
 
 use super::{
-    Backend, Batch, Change, CommitError, CommitSeal, HeadPlace, Precondition, RecordHeader,
-    StoreId, WriteError,
-    journal::Writer,
+    Backend, Batch, Change, CommitError, CommitSeal, CompactError, HeadPlace, Precondition,
+    RecordHeader, StoreId, WriteError,
+    attach::Folder,
+    compact::Goal,
+    journal::{RollError, Writer},
     memory::Platter,
-    record::{Draft, Place, SegmentId, WriteRef, record_len},
+    record::{Draft, Place, SegmentId, WriteRef, padded, record_len},
+    usage::Figures,
 };
 
 /// Requests that wait for the committer; more wait in their own tasks.
@@ -27,6 +31,9 @@ const GROUP_REQUESTS: usize = 1_024;
 const GROUP_BYTES: usize = 4 * 1024 * 1024;
 /// How long closing waits for room in a full queue before it looks again.
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(1);
+
+/// A head may list a term more than the one before, and so be this much longer, in bytes.
+const HEAD_GROWTH: usize = 512;
 
 /// Where journal records go.
 #[derive(Debug)]
@@ -43,10 +50,18 @@ impl Log {
         length: usize,
         seq: u64,
         prev_chain: [u8; 32],
-    ) -> Result<SegmentId, WriteError> {
+    ) -> Result<SegmentId, RollError> {
         match self {
             Self::Segments(writer) => writer.make_room(length, seq, prev_chain),
             Self::Memory(_) => Ok(SegmentId::default()),
+        }
+    }
+
+    /// Bytes that a record of this length takes from what is free.
+    fn takes_from_disk(&self, length: usize) -> u64 {
+        match self {
+            Self::Segments(writer) => writer.takes_from_disk(length),
+            Self::Memory(_) => 0,
         }
     }
 
@@ -68,11 +83,19 @@ pub(super) struct Committer {
 /// What the thread starts with.
 pub(super) struct Start {
     pub(super) store_id: StoreId,
-    pub(super) backend: Arc<Backend>,
+    pub(super) index: Arc<ArcSwap<Backend>>,
     pub(super) log: Log,
     pub(super) seal: Box<dyn CommitSeal>,
     pub(super) seq: u64,
     pub(super) chain: [u8; 32],
+    pub(super) figures: Arc<Figures>,
+    /// Of a store in a folder.
+    pub(super) folder: Option<Folder>,
+    /// Where to say that it is time to compact, if somebody listens.
+    pub(super) compaction: Option<std_mpsc::SyncSender<()>>,
+    /// Why writing has ended. It is never tried again: after a failed sync the kernel may have
+    /// dropped the pages and call the next sync a success.
+    pub(super) failed: Option<Arc<WriteError>>,
 }
 
 /// A way to hand in requests.
@@ -97,10 +120,35 @@ impl Submit {
     }
 }
 
+/// A way to ask the committer's thread that does not keep it alive.
+#[derive(Clone, Debug)]
+pub(super) struct WeakSubmit(mpsc::WeakSender<Message>);
+
+impl WeakSubmit {
+    /// Hands in what is to be run between two groups; false when the committer is gone. Blocking.
+    pub(super) fn between(&self, look: Look) -> bool {
+        let Some(sender) = self.0.upgrade() else { return false };
+        send_blocking(&sender, Message::Look(look))
+    }
+}
+
+/// Hands in a message from a thread that may wait. Not `blocking_send`, which panics on an async
+/// thread instead of blocking it.
+fn send_blocking(sender: &mpsc::Sender<Message>, mut message: Message) -> bool {
+    loop {
+        message = match sender.try_send(message) {
+            Ok(()) => return true,
+            Err(TrySendError::Closed(_)) => return false,
+            Err(TrySendError::Full(unsent)) => unsent,
+        };
+        thread::sleep(FULL_QUEUE_PAUSE);
+    }
+}
+
 impl Committer {
     pub(super) fn start(start: Start) -> io::Result<Self> {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let worker = Worker { state: start, failed: None, receiver };
+        let worker = Worker { state: start, receiver };
         let thread =
             thread::Builder::new().name("kista-committer".into()).spawn(move || worker.run())?;
         Ok(Self { sender, thread: Mutex::new(Some(thread)) })
@@ -110,16 +158,15 @@ impl Committer {
         Submit(self.sender.clone())
     }
 
+    pub(super) fn weak_submitter(&self) -> WeakSubmit {
+        WeakSubmit(self.sender.downgrade())
+    }
+
     /// Has the Close record written and the index flushed behind all that was handed in, and waits
     /// for the thread's end. Blocking.
     pub(super) fn close(&self) -> Result<(), Arc<WriteError>> {
         let (done, closed) = std_mpsc::sync_channel(1);
-        let mut message = Message::Close(done);
-        // Not `blocking_send`, which panics on an async thread instead of blocking it.
-        while let Err(TrySendError::Full(unsent)) = self.sender.try_send(message) {
-            message = unsent;
-            thread::sleep(FULL_QUEUE_PAUSE);
-        }
+        send_blocking(&self.sender, Message::Close(done));
         let outcome = closed.recv().ok();
         self.join();
         outcome.unwrap_or_else(|| Err(Arc::new(WriteError::Stopped)))
@@ -156,7 +203,7 @@ enum Then {
 }
 
 /// Runs on the committer's thread between two groups.
-pub(super) type Look = Box<dyn FnOnce(&Backend) + Send>;
+pub(super) type Look = Box<dyn FnOnce(&mut Start) + Send>;
 
 /// Where the one who closes waits.
 type Closer = std_mpsc::SyncSender<Result<(), Arc<WriteError>>>;
@@ -170,9 +217,6 @@ struct Request {
 /// What the thread owns.
 struct Worker {
     state: Start,
-    /// Why writing has ended. It is never tried again: after a failed sync the kernel may have
-    /// dropped the pages and call the next sync a success.
-    failed: Option<Arc<WriteError>>,
     receiver: mpsc::Receiver<Message>,
 }
 
@@ -184,7 +228,7 @@ impl Worker {
             let done = match then {
                 None => continue,
                 Some(Then::Look(look)) => {
-                    look(&self.state.backend);
+                    look(&mut self.state);
                     continue;
                 }
                 Some(Then::Close(done)) => done,
@@ -229,20 +273,15 @@ impl Worker {
     /// A loser is answered after the sync too: it may have lost to a neighbour that is not durable
     /// before.
     fn commit(&mut self, group: Vec<Request>) {
-        let verdicts = match &self.failed {
-            Some(cause) => {
-                group.iter().map(|_| Err(CommitError::Failed(Arc::clone(cause)))).collect()
-            }
-            None => self.state.judge(&group),
+        let verdicts = match self.state.prepare(&group) {
+            Err(refusal) => group.iter().map(|_| Err(refusal.clone())).collect(),
+            Ok(()) => self.state.judge(&group),
         };
         let mut answer = Ok(self.state.seq);
         if verdicts.iter().any(Result::is_ok) {
             let accepted = group.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_ok());
             let writes = accepted.flat_map(|(request, _)| writes_of(&request.batch));
-            answer = self.state.write(writes).map_err(Arc::new);
-        }
-        if let Err(cause) = &answer {
-            self.failed = Some(Arc::clone(cause));
+            answer = self.state.write(writes);
         }
         for (request, verdict) in group.into_iter().zip(verdicts) {
             let answer = match (&answer, verdict) {
@@ -255,11 +294,9 @@ impl Worker {
     }
 
     fn close(&mut self) -> Result<(), Arc<WriteError>> {
-        if let Some(cause) = &self.failed {
-            return Err(Arc::clone(cause));
-        }
-        self.state.write(std::iter::empty()).map_err(Arc::new)?;
-        self.state.backend.flush().map_err(|error| Arc::new(WriteError::Index(error)))
+        self.state.write(std::iter::empty())?;
+        let flushed = self.state.index.load().flush();
+        flushed.map_err(|error| Arc::new(WriteError::Index(error)))
     }
 }
 
@@ -278,7 +315,7 @@ impl Start {
         batch: &'g Batch,
         overlay: &mut Overlay<'g>,
     ) -> Result<(), CommitError> {
-        if self.backend.takes_conflict() {
+        if self.index.load().takes_conflict() {
             return Err(CommitError::Conflict);
         }
         for precondition in &batch.preconditions {
@@ -314,19 +351,96 @@ impl Start {
     ) -> Result<Option<RecordHeader>, CommitError> {
         match overlay.get(key) {
             Some(header) => Ok(*header),
-            None => self.backend.header(key).map_err(|error| CommitError::Index(Arc::new(error))),
+            None => {
+                self.index.load().header(key).map_err(|error| CommitError::Index(Arc::new(error)))
+            }
         }
+    }
+
+    /// Makes room for the longest record that a group can come to, before anything is staged: a
+    /// full disk refuses a group, and the next one may find space again.
+    fn prepare(&mut self, group: &[Request]) -> Result<(), CommitError> {
+        if let Some(cause) = &self.failed {
+            return Err(CommitError::Failed(Arc::clone(cause)));
+        }
+        let writes = group.iter().flat_map(|request| writes_of(&request.batch));
+        let length = record_len(writes, self.seal.head_len() + HEAD_GROWTH);
+        self.check_space(length)?;
+        match self.log.make_room(length, self.seq + 1, self.chain) {
+            Ok(_) => Ok(()),
+            Err(RollError::NoSpace) => Err(self.no_space(length)),
+            Err(RollError::Failed(error)) => Err(CommitError::Failed(self.fail(error))),
+        }
+    }
+
+    /// Refuses what would go into the reserve. The index takes from it what it needs for what was
+    /// committed before, so that it never meets a full disk.
+    fn check_space(&self, length: usize) -> Result<(), CommitError> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let needed = folder.options.reserve_bytes + self.log.takes_from_disk(length);
+        let free = self.free_bytes();
+        if free < needed { Err(CommitError::NoSpace { free, needed }) } else { Ok(()) }
+    }
+
+    /// What is free; if nobody knows, the disk itself will tell.
+    fn free_bytes(&self) -> u64 {
+        let free = self.folder.as_ref().map(|folder| folder.disk().free_bytes(&folder.path));
+        free.and_then(Result::ok).unwrap_or(u64::MAX)
+    }
+
+    fn no_space(&self, length: usize) -> CommitError {
+        let needed = self.log.takes_from_disk(length);
+        CommitError::NoSpace { free: self.free_bytes(), needed }
+    }
+
+    fn fail(&mut self, error: WriteError) -> Arc<WriteError> {
+        let cause = Arc::new(error);
+        self.failed = Some(Arc::clone(&cause));
+        cause
+    }
+
+    /// Begins a new segment, so that those before it can be compacted. `None` when there is no
+    /// commit yet.
+    pub(super) fn roll(&mut self) -> Result<Option<Goal>, CompactError> {
+        if let Some(cause) = &self.failed {
+            return Err(CompactError::Failed(Arc::clone(cause)));
+        }
+        let (Log::Segments(writer), 1..) = (&mut self.log, self.seq) else { return Ok(None) };
+        let goal = Goal { seq: self.seq, counted: self.figures.behind() };
+        match writer.roll_now(self.seq + 1, self.chain) {
+            Ok(()) => {}
+            Err(RollError::NoSpace) => {
+                let needed = writer.segment_bytes();
+                return Err(CompactError::NoSpace { free: self.free_bytes(), needed });
+            }
+            Err(RollError::Failed(error)) => return Err(CompactError::Failed(self.fail(error))),
+        }
+        // A head of its own behind the snapshot, for an index to name: that of the snapshot's
+        // sequence goes with the segments.
+        self.write(std::iter::empty()).map_err(CompactError::Failed)?;
+        Ok(Some(goal))
     }
 
     /// Writes one record, syncs it, brings it into the index, and returns its sequence.
     fn write<'a>(
         &mut self,
         writes: impl Iterator<Item = WriteRef<'a>> + Clone,
+    ) -> Result<u64, Arc<WriteError>> {
+        if let Some(cause) = &self.failed {
+            return Err(Arc::clone(cause));
+        }
+        self.try_write(writes).map_err(|error| self.fail(error))
+    }
+
+    fn try_write<'a>(
+        &mut self,
+        writes: impl Iterator<Item = WriteRef<'a>> + Clone,
     ) -> Result<u64, WriteError> {
         let (seq, prev_chain) = (self.seq + 1, self.chain);
         let head_len = self.seal.head_len();
         let length = record_len(writes.clone(), head_len);
-        let segment_id = self.log.make_room(length, seq, prev_chain)?;
+        let room = self.log.make_room(length, seq, prev_chain);
+        let segment_id = room.map_err(RollError::into_error)?;
         let draft = Draft::new(&Place { seq, segment_id, prev_chain }, writes.clone(), head_len);
         let sealed = self.seal.seal(&HeadPlace { seq, prev_chain, digest: draft.digest() });
         if sealed.len() != head_len {
@@ -335,9 +449,21 @@ impl Start {
         let (record, chain) = draft.finish(self.store_id, &sealed);
         self.log.append(record)?;
         (self.seq, self.chain) = (seq, chain);
-        self.backend.apply(writes, seq, &sealed).map_err(WriteError::Index)?;
+        let keys = writes.clone().map(|(key, _)| key.len());
+        self.figures.count_bytes(padded(length), keys);
+        self.figures.set_seq(seq);
+        self.index.load().apply(writes, Some((seq, &sealed))).map_err(WriteError::Index)?;
         self.seal.durable(seq, chain);
+        self.call_for_compaction();
         Ok(seq)
+    }
+
+    fn call_for_compaction(&self) {
+        let (Some(folder), Some(compaction)) = (&self.folder, &self.compaction) else { return };
+        if self.figures.is_due(&folder.options) {
+            // One call is enough.
+            compaction.try_send(()).ok();
+        }
     }
 }
 

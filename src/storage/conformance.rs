@@ -1,12 +1,16 @@
 //! The suite that every backend passes: what a caller may rely on, whatever keeps the records.
 
 use super::{
-    Batch, CommitError, NamedSeq, OpenError, Precondition, ReadError, RecordHeader, Store, Write,
+    Batch, CommitError, Erase, Generation, OpenError, Precondition, ReadError, RecordHeader, Store,
+    Write,
     fake::{ACTIVE_TERM, FakeSeal, delete, key, put, record, record_under},
 };
 
 /// A backend with one store on it.
 pub(super) trait Subject: Send + Sync + Sized {
+    /// Whether its index is made anew at each start, and told so.
+    const REBUILDS: bool = false;
+
     /// A new, attached store.
     fn new() -> Self;
     fn store(&self) -> &Store;
@@ -16,7 +20,7 @@ pub(super) trait Subject: Send + Sync + Sized {
 }
 
 pub(super) fn attach(store: &Store) -> Result<super::Attached, OpenError> {
-    store.attach(Box::new(FakeSeal::default()), NamedSeq::default())
+    store.attach(Box::new(FakeSeal::default()), &[], Generation::Keep)
 }
 
 pub(super) fn batch(writes: impl Into<Vec<Write>>) -> Batch {
@@ -164,7 +168,7 @@ pub(super) async fn only_an_attached_store_answers(subject: impl Subject) {
     }
 }
 
-pub(super) async fn a_restart_keeps_everything(subject: impl Subject) {
+pub(super) async fn a_restart_keeps_everything<S: Subject>(subject: S) {
     let mut subject = subject;
     for round in 0..4 {
         let store = subject.store();
@@ -178,7 +182,7 @@ pub(super) async fn a_restart_keeps_everything(subject: impl Subject) {
         let attached = attach(subject.store()).unwrap();
         // Two rounds of three are closed with a record of their own.
         assert_eq!(attached.seq, (round + 1) * 21 + round / 2 + 1);
-        assert_eq!((attached.cut, attached.index_rebuilt), (None, false));
+        assert_eq!((attached.cut, attached.index_rebuilt), (None, S::REBUILDS));
         let store = subject.store();
         for n in 0..20 {
             let found = store.get(&key(&format!("{n}"))).await.unwrap();
@@ -230,6 +234,63 @@ pub(super) async fn many_writers_share_records_and_lose_nothing(subject: impl Su
     assert_eq!(subject.store().list(&[], None, 9_999).await.unwrap().len(), 64 * 20);
 }
 
+pub(super) async fn compaction_changes_nothing_that_is_read(subject: impl Subject) {
+    let mut subject = subject;
+    for round in 0..5 {
+        let store = subject.store();
+        for n in 0..15 {
+            let text = format!("{}", (n * 7 + round) % 20);
+            store.commit(batch([put(&text, round * 100 + n)])).await.unwrap();
+        }
+        store.commit(batch([delete(&format!("{round}"))])).await.unwrap();
+        let before = everything(store).await;
+        let erase = if round % 2 == 0 { Erase::No } else { Erase::Yes };
+        store.compact(erase, |_| {}).unwrap();
+        assert_eq!(everything(store).await, before);
+        // Once more, with nothing to do.
+        store.compact(erase, |_| {}).unwrap();
+        store.commit(batch([put("behind", round)])).await.unwrap();
+        subject = subject.restarted(round % 2 == 0);
+        attach(subject.store()).unwrap();
+        let store = subject.store();
+        assert_eq!(store.get(&key("behind")).await.unwrap(), Some(record(round)));
+        store.commit(batch([delete("behind")])).await.unwrap();
+        assert_eq!(everything(store).await, before);
+    }
+}
+
+pub(super) async fn commits_go_on_while_it_compacts(subject: impl Subject) {
+    let store = subject.store();
+    for n in 0..200 {
+        store.commit(batch([put(&format!("{n}"), n)])).await.unwrap();
+    }
+    let compacting = store.clone();
+    let compacted = tokio::task::spawn_blocking(move || compacting.compact(Erase::Yes, |_| {}));
+    for n in 0..200 {
+        store.commit(batch([put(&format!("{n}"), n + 1_000)])).await.unwrap();
+    }
+    compacted.await.unwrap().unwrap();
+    for n in 0..200 {
+        store.commit(batch([delete(&format!("{}", n * 2))])).await.unwrap();
+    }
+    for n in 0..200 {
+        let expected = (n % 2 == 1).then(|| record(n + 1_000));
+        assert_eq!(store.get(&key(&format!("{n}"))).await.unwrap(), expected, "{n}");
+    }
+    store.rebuild_index().unwrap();
+    assert_eq!(store.list(&[], None, 999).await.unwrap().len(), 100);
+}
+
+/// All keys and their records.
+pub(super) async fn everything(store: &Store) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut found = Vec::new();
+    for key in store.list(&[], None, 9_999).await.unwrap() {
+        let record = store.get(&key).await.unwrap().unwrap();
+        found.push((key, record));
+    }
+    found
+}
+
 /// Makes one test of each claim for a subject.
 macro_rules! conforms {
     ($module:ident, $subject:ty: $($claim:ident)*) => {
@@ -260,6 +321,8 @@ macro_rules! conforms {
                 a_restart_keeps_everything
                 of_many_who_create_one_wins
                 many_writers_share_records_and_lose_nothing
+                compaction_changes_nothing_that_is_read
+                commits_go_on_while_it_compacts
             );
         )*
     };

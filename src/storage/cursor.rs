@@ -40,6 +40,11 @@ impl<'a> Cursor<'a> {
         self.take(length)
     }
 
+    /// All that is left.
+    pub(super) fn rest(self) -> &'a [u8] {
+        self.rest
+    }
+
     pub(super) fn is_empty(self) -> bool {
         self.rest.is_empty()
     }

@@ -18,10 +18,10 @@ pub enum OpenError {
         /// The data folder.
         folder: PathBuf,
     },
-    /// The journal is damaged in a way that no crash explains; nothing was changed.
+    /// A file is damaged in a way that no crash explains; nothing was changed.
     #[error("{} is damaged at byte {offset}: {what}", file.display())]
     Damaged {
-        /// The segment.
+        /// The segment or snapshot.
         file: PathBuf,
         /// Where in it, in bytes.
         offset: u64,
@@ -31,7 +31,7 @@ pub enum OpenError {
     /// A head in the journal is not accepted under this keyring.
     #[error("{} holds a commit at byte {offset} (sequence {seq}) that is not accepted", file.display())]
     HeadRefused {
-        /// The segment.
+        /// The segment or snapshot.
         file: PathBuf,
         /// Where its record begins, in bytes.
         offset: u64,
@@ -64,7 +64,7 @@ pub enum OpenError {
     Closed,
 }
 
-/// What is wrong at a place of the journal.
+/// What is wrong at a place of the journal or a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Damage {
@@ -77,6 +77,24 @@ pub enum Damage {
     /// The segments before are missing, or the order is wrong.
     #[error("the segment does not follow the commits before it")]
     SegmentOrder,
+    /// The segment that must follow what is before it is not there.
+    #[error("the segment is missing")]
+    SegmentMissing,
+    /// Not a snapshot of this name, or of another store.
+    #[error("not the beginning of a snapshot of this store")]
+    SnapshotFront,
+    /// It breaks off, or its end is changed.
+    #[error("not the end of a snapshot")]
+    SnapshotEnd,
+    /// An entry is no record, or not in its order.
+    #[error("the snapshot's entry cannot be read")]
+    SnapshotEntry,
+    /// Its checksum or number of entries does not hold.
+    #[error("the snapshot's checksum does not hold")]
+    SnapshotSum,
+    /// The journal goes on from another state.
+    #[error("the snapshot does not fit the commits behind it")]
+    SnapshotChain,
     /// The record cannot be read here, and a crash does not explain it.
     #[error("commit {seq} is missing or changed, and {evidence}")]
     Record {
@@ -155,6 +173,15 @@ pub enum CommitError {
     /// The store is not attached yet, or closed.
     #[error("the store is closed")]
     Closed,
+    /// Less space is free than is kept in reserve; nothing was written. Reading goes on, and
+    /// writing too as soon as there is space again.
+    #[error("the disk is nearly full: {free} bytes are free and {needed} are needed; make space")]
+    NoSpace {
+        /// Free on the file system of the data folder, in bytes.
+        free: u64,
+        /// What must be free for this write, in bytes.
+        needed: u64,
+    },
     /// The index cannot be read, so that nothing can be decided; nothing was written.
     #[error("the index cannot be read")]
     Index(#[source] Arc<IndexError>),
@@ -193,4 +220,59 @@ pub enum WriteError {
     /// The committer's thread ended without an answer.
     #[error("the committer has stopped")]
     Stopped,
+}
+
+/// Why a compaction has not come to its end. What was there before still is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompactError {
+    /// Another one is running.
+    #[error("the store is being compacted already")]
+    Running,
+    /// The store is closed, or was closed meanwhile.
+    #[error("the store is closed")]
+    Closed,
+    /// The new snapshot would not leave the reserve free.
+    #[error("compaction needs {needed} bytes and {free} are free; make space")]
+    NoSpace {
+        /// Free on the file system of the data folder, in bytes.
+        free: u64,
+        /// What must be free, in bytes.
+        needed: u64,
+    },
+    /// A file that it reads is damaged, or cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] OpenError),
+    /// What it wrote does not add up to the state that was committed.
+    #[error("the new snapshot is not the state of commit {seq}")]
+    NotTheState {
+        /// Sequence of the state.
+        seq: u64,
+        /// What the seal said.
+        #[source]
+        reason: HeadRefused,
+    },
+    /// A record reads otherwise than it did a moment ago.
+    #[error("{} reads differently each time at byte {offset}", file.display())]
+    Unsteady {
+        /// The segment.
+        file: PathBuf,
+        /// Where, in bytes.
+        offset: u64,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {}", file.display())]
+    Io {
+        /// The file or folder.
+        file: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Writing has failed before, or failed now.
+    #[error("writing has failed; restart to open the store again")]
+    Failed(#[source] Arc<WriteError>),
+    /// The new index cannot be made or filled.
+    #[error("the index cannot be rebuilt")]
+    Index(#[source] IndexError),
 }

@@ -3,7 +3,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use sha2::{Digest as _, Sha256};
@@ -28,6 +31,8 @@ pub(super) struct Told {
     pub(super) durable: Arc<Mutex<Vec<Point>>>,
     /// Sequence of the snapshot begun with and of each head replayed.
     pub(super) replayed: Arc<Mutex<Vec<u64>>>,
+    /// The generation that it was told to go on with.
+    pub(super) generation: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
@@ -150,6 +155,10 @@ impl CommitSeal for FakeSeal {
         self.state = FakeState::of(self.key, head)?;
         self.told.replayed.lock().unwrap().push(head.seq);
         Ok(())
+    }
+
+    fn continues(&mut self, generation: u64) {
+        self.told.generation.store(generation, Ordering::Relaxed);
     }
 
     fn stage(&mut self, changes: &[Change<'_>]) -> Result<(), StaleTerm> {

@@ -23,6 +23,9 @@ pub trait CommitSeal: Send {
     /// the head before. Attaching then fails.
     fn replay(&mut self, head: &HeadAt<'_>) -> Result<(), HeadRefused>;
 
+    /// Told the generation that heads bear from now on: once, when attaching has come to its end.
+    fn continues(&mut self, generation: u64);
+
     /// Takes one batch's writes into the state. Two writes to one key are two changes: the first
     /// is the old value of the second. Deleting what is absent is a change from none to none.
     ///

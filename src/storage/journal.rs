@@ -77,12 +77,48 @@ impl Writer {
         length: usize,
         seq: u64,
         prev_chain: [u8; 32],
-    ) -> Result<SegmentId, WriteError> {
-        let needed = padded(length) as u64;
-        if self.offset + needed > self.segment.bytes {
-            self.roll(needed, seq, prev_chain).map_err(|source| self.failed(source))?;
+    ) -> Result<SegmentId, RollError> {
+        if !self.has_room(length) {
+            self.roll(padded(length) as u64, self.generation, seq, prev_chain)?;
         }
         Ok(self.segment.id)
+    }
+
+    fn has_room(&self, length: usize) -> bool {
+        self.offset.saturating_add(padded(length) as u64) <= self.segment.bytes
+    }
+
+    /// Bytes that a record of this length takes from what is free: none while it has room.
+    pub(super) fn takes_from_disk(&self, length: usize) -> u64 {
+        if self.has_room(length) || self.next.is_some() { 0 } else { self.segment_bytes }
+    }
+
+    /// Goes on in a new segment, unless this one is new.
+    pub(super) fn roll_now(&mut self, seq: u64, prev_chain: [u8; 32]) -> Result<(), RollError> {
+        if self.offset == HEADER_BYTES {
+            return Ok(());
+        }
+        self.roll(0, self.generation, seq, prev_chain)
+    }
+
+    /// Goes on in a segment of another generation.
+    pub(super) fn begin_generation(
+        &mut self,
+        generation: u64,
+        seq: u64,
+        prev_chain: [u8; 32],
+    ) -> Result<(), OpenError> {
+        let rolled = self.roll(0, generation, seq, prev_chain);
+        rolled.map_err(|error| cannot(&self.folder, error.into_io()))
+    }
+
+    /// Length of the segments to come.
+    pub(super) fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Appends a record with a zero block behind it, and syncs. An error means that nobody knows
@@ -104,7 +140,32 @@ impl Writer {
     }
 
     /// Goes on in the next segment, whose header names the last sequence and chain of this one.
-    fn roll(&mut self, needed: u64, first_seq: u64, prev_chain: [u8; 32]) -> io::Result<()> {
+    fn roll(
+        &mut self,
+        needed: u64,
+        generation: u64,
+        first_seq: u64,
+        prev_chain: [u8; 32],
+    ) -> Result<(), RollError> {
+        let spare = self.spare(needed).map_err(|source| {
+            // Of a full disk nothing has come: the next one may find space.
+            let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+            let is_full = full.contains(&source.kind());
+            if is_full { RollError::NoSpace } else { RollError::Failed(self.failed(source)) }
+        })?;
+        let install = || {
+            let store_id = self.store_id;
+            let header = Header { store_id, generation, id: random_id()?, first_seq, prev_chain };
+            spare.install(&self.disk, &self.folder, &header)
+        };
+        self.segment = install().map_err(|source| RollError::Failed(self.failed(source)))?;
+        self.generation = generation;
+        self.offset = HEADER_BYTES;
+        Ok(())
+    }
+
+    /// A segment that waits for its header, with room for a record.
+    fn spare(&mut self, needed: u64) -> io::Result<Spare> {
         let bytes = self.segment_bytes.max(HEADER_BYTES + needed);
         let prepared = self.next.take().map(Preparation::finish);
         let running = AtomicBool::new(false);
@@ -114,11 +175,7 @@ impl Writer {
             Some(Err(_)) | None => Spare::prepare(&self.disk, &self.folder, bytes, &running)?,
         };
         spare.lengthen(bytes, &running)?;
-        let (store_id, generation) = (self.store_id, self.generation);
-        let header = Header { store_id, generation, id: random_id()?, first_seq, prev_chain };
-        self.segment = spare.install(&self.disk, &self.folder, &header)?;
-        self.offset = HEADER_BYTES;
-        Ok(())
+        Ok(spare)
     }
 
     /// Has the next segment written once this one is half full: earlier it would only double what
@@ -134,6 +191,36 @@ impl Writer {
 
     fn failed(&self, source: io::Error) -> WriteError {
         WriteError::Journal { file: self.segment.path.clone(), offset: self.offset, source }
+    }
+}
+
+/// Why there is no next segment.
+#[derive(Debug)]
+pub(super) enum RollError {
+    /// The disk is full, and all is as it was.
+    NoSpace,
+    /// Nobody knows what is on the disk.
+    Failed(WriteError),
+}
+
+impl RollError {
+    pub(super) fn into_error(self) -> WriteError {
+        match self {
+            Self::Failed(error) => error,
+            Self::NoSpace => WriteError::Journal {
+                file: PathBuf::new(),
+                offset: 0,
+                source: io::ErrorKind::StorageFull.into(),
+            },
+        }
+    }
+
+    fn into_io(self) -> io::Error {
+        match self {
+            Self::NoSpace => io::ErrorKind::StorageFull.into(),
+            Self::Failed(WriteError::Journal { source, .. }) => source,
+            Self::Failed(other) => io::Error::other(other),
+        }
     }
 }
 

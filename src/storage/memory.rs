@@ -12,7 +12,8 @@ use std::{
 };
 
 use super::{
-    Headed, IndexError, RecordHeader, Store, StoreId, WriteError, batch, record::WriteRef,
+    Headed, IndexError, RecordHeader, Store, StoreId, WriteError, batch,
+    record::{Record, WriteRef},
 };
 
 /// What stands for the file in errors.
@@ -143,6 +144,21 @@ impl Platter {
             match record {
                 Some(record) => drop(index.insert(key.to_vec(), record.to_vec())),
                 None => drop(index.remove(key)),
+            }
+        }
+    }
+
+    /// Makes the index anew from the journal.
+    pub(super) fn rebuild_index(&self, store_id: StoreId) {
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        index.clear();
+        for bytes in self.records().iter() {
+            let record = Record::decode(store_id, bytes);
+            for (key, put) in record.into_iter().flat_map(|record| record.writes) {
+                match put {
+                    Some(put) => drop(index.insert(key.to_vec(), put.to_vec())),
+                    None => drop(index.remove(key)),
+                }
             }
         }
     }

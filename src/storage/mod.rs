@@ -11,7 +11,10 @@
 //! - `hook.rs`: [`CommitSeal`]
 //! - `error.rs`: what can go wrong
 //! - `lock.rs`: [`FolderLock`], one process for each data folder
-//! - `attach.rs`: verifies the journal through the hook, then brings the index up to date
+//! - `attach.rs`: verifies snapshot and journal through the hook; `bring_up.rs`: then brings the
+//!   index up to date, or makes another
+//! - `snapshot.rs`: the state at one sequence; `compact.rs`: makes it from the one before and the
+//!   journal, whose newest writes `table.rs` finds; `usage.rs`: what all that takes
 //! - `committer.rs`: one thread, many requests, one record, one sync
 //! - `record.rs`, `segment.rs`: the journal's bytes; `cursor.rs` reads them
 //! - `journal.rs`: appends; `replay.rs`: reads, and judges the journal's end
@@ -21,7 +24,9 @@
 
 mod attach;
 mod batch;
+mod bring_up;
 mod committer;
+mod compact;
 #[cfg(test)]
 mod conformance;
 mod cursor;
@@ -36,32 +41,48 @@ mod record;
 mod replay;
 mod segment;
 mod sled;
+mod snapshot;
+mod table;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::{
-    fmt,
-    path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread,
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc as std_mpsc,
+    },
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::oneshot;
 
-use self::{attach::Folder, committer::Committer, journal::Writer, record::WriteRef};
+use self::{
+    attach::Folder, committer::Committer, compact::Ground, journal::Writer, record::WriteRef,
+};
 use crate::disk::Disk;
 
 pub use batch::{
     Batch, MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_OPERATIONS, MAX_RECORD_BYTES, Malformed,
     Precondition, RecordHeader, TooLarge, Write,
 };
-pub use error::{CommitError, Damage, Evidence, IndexError, OpenError, ReadError, WriteError};
+pub use compact::{Compacted, Erase, Progress, Stage};
+pub use error::{
+    CommitError, CompactError, Damage, Evidence, IndexError, OpenError, ReadError, WriteError,
+};
 pub use hook::{
     Change, CommitSeal, HeadAt, HeadPlace, HeadRefused, SnapshotAt, SnapshotSeal, StaleTerm, Tally,
 };
 pub use lock::{FolderLock, LockError};
+pub use usage::Usage;
+
+/// What a store makes in its data folder, the lock aside; and where a broken index is kept.
+pub const FOLDERS: [&str; 5] = ["journal", "snapshots", "index", "index.2", "index.broken"];
 
 /// How long closing waits before it looks again whether the last read has ended.
 const READERS_PAUSE: Duration = Duration::from_micros(100);
@@ -90,11 +111,25 @@ pub struct Options {
     /// Length of a journal segment in bytes, rounded up to blocks of 512. A record that is longer
     /// gets a segment of its own length.
     pub segment_bytes: u64,
+    /// What is kept free on the disk: below it nothing is written until there is space again.
+    pub reserve_bytes: u64,
+    /// The store is compacted by itself when the journal is longer than this and than twice what
+    /// is live.
+    pub compact_above_bytes: u64,
+    /// Memory that a compaction takes for keys; and the store is compacted earlier rather than
+    /// have the keys of the journal outgrow it.
+    pub table_bytes: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { disk: Disk::real(), segment_bytes: 64 * 1024 * 1024 }
+        Self {
+            disk: Disk::real(),
+            segment_bytes: 64 * 1024 * 1024,
+            reserve_bytes: 64 * 1024 * 1024,
+            compact_above_bytes: 64 * 1024 * 1024,
+            table_bytes: compact::TABLE_BYTES,
+        }
     }
 }
 
@@ -102,9 +137,48 @@ impl Default for Options {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NamedSeq(pub u64);
 
-/// Where a store stands after attaching.
+impl NamedSeq {
+    /// The point that it is, of which no more is known.
+    pub fn points(self) -> Vec<Point> {
+        let named = (self.0 > 0).then_some(Point { seq: self.0, chain: None });
+        named.into_iter().collect()
+    }
+}
+
+/// A commit that an anchor or a synced audit checkpoint names: it was durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// Its sequence.
+    pub seq: u64,
+    /// Its chain value, if that is known too.
+    pub chain: Option<[u8; 32]>,
+}
+
+/// What a store says of a [`Point`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The commit is there, with this chain value if one was given.
+    Equal,
+    /// Another commit stands there: one of the two stores is not this one.
+    Differs,
+    /// It is before the journal's begin.
+    Unknown,
+}
+
+/// Whether a store goes on as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Generation {
+    /// It does.
+    Keep,
+    /// It was restored, or a rollback was accepted: it goes on in the next generation.
+    Next,
+}
+
+/// Where a store stands after attaching.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attached {
+    /// The generation that it goes on in.
+    pub generation: u64,
     /// Sequence of the newest commit; 0 when there is none yet.
     pub seq: u64,
     /// Its chain value; zeros when there is none yet.
@@ -112,8 +186,13 @@ pub struct Attached {
     /// The sequence of an unfinished commit that was cut from the journal's end. To be reported:
     /// after a crash it is a commit that was never answered.
     pub cut: Option<u64>,
-    /// The index was gone, broken or foreign and was rebuilt from the journal.
+    /// The index was gone, broken, foreign or behind and was rebuilt.
     pub index_rebuilt: bool,
+    /// What the store says of each point that was given.
+    pub points: Vec<Standing>,
+    /// Snapshots that could not be used, a sentence each. To be reported: the generation before
+    /// them has done for this time.
+    pub damaged: Vec<String>,
 }
 
 /// What answers reads, and takes what has become durable. Closed: one more engine is one more
@@ -161,14 +240,14 @@ impl Backend {
         }
     }
 
+    /// Applies writes, together with the head that covers them.
     fn apply<'a>(
         &self,
         writes: impl Iterator<Item = WriteRef<'a>>,
-        seq: u64,
-        sealed: &[u8],
+        head: Option<(u64, &[u8])>,
     ) -> Result<(), IndexError> {
         match self {
-            Self::Sled(index) => index.apply(writes, seq, sealed),
+            Self::Sled(index) => index.apply(writes, head),
             Self::Memory(platter) => {
                 platter.change(writes);
                 Ok(())
@@ -176,7 +255,23 @@ impl Backend {
         }
     }
 
-    /// Closes an index that failed.
+    /// What it takes on the disk, in bytes.
+    fn bytes(&self) -> Result<u64, IndexError> {
+        match self {
+            Self::Sled(index) => index.bytes(),
+            Self::Memory(_) => Ok(0),
+        }
+    }
+
+    /// Where it lies on the disk.
+    fn folder(&self) -> Option<PathBuf> {
+        match self {
+            Self::Sled(index) => Some(index.folder().into()),
+            Self::Memory(_) => None,
+        }
+    }
+
+    /// Closes an index that failed or is replaced.
     fn discard(self) {
         match self {
             Self::Sled(index) => index.discard(),
@@ -237,7 +332,7 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     store_id: StoreId,
-    generation: u64,
+    generation: AtomicU64,
     medium: Medium,
     phase: Mutex<Phase>,
     /// Present between attaching and closing. Readers take it without a lock.
@@ -259,8 +354,43 @@ enum Phase {
 
 #[derive(Debug)]
 struct Serving {
-    backend: Arc<Backend>,
+    index: Arc<ArcSwap<Backend>>,
     committer: Committer,
+    /// Of a store in a folder.
+    compaction: Option<Compaction>,
+}
+
+/// Compaction on command and, in a thread of its own, when it is due.
+#[derive(Debug)]
+struct Compaction {
+    ground: Arc<Ground>,
+    /// None on a simulated disk, which tells its calls by their order.
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Compaction {
+    /// Begins to listen for the committer's calls.
+    fn start(ground: Ground, calls: std_mpsc::Receiver<()>) -> io::Result<Self> {
+        let ground = Arc::new(ground);
+        let is_real = ground.folder.disk().is_real();
+        let own = Arc::clone(&ground);
+        let run = move || own.compact_when_called(&calls);
+        let thread = match is_real {
+            true => Some(thread::Builder::new().name("kista-compaction".into()).spawn(run)?),
+            false => None,
+        };
+        Ok(Self { ground, thread })
+    }
+}
+
+impl Drop for Compaction {
+    fn drop(&mut self) {
+        self.ground.stop();
+        if let Some(thread) = self.thread.take() {
+            // Its panic has been told by the log.
+            drop(thread.join());
+        }
+    }
 }
 
 impl Store {
@@ -281,21 +411,26 @@ impl Store {
         disk.create_dir_all(&journal).map_err(cannot)?;
         // A creation that was cut short has left no segment yet: go on where it stopped.
         let segments = segment::list(disk, &journal).map_err(cannot)?;
-        if !segments.is_empty() || disk.exists(&folder.index()).map_err(cannot)? {
+        let others = [folder.indexes().as_slice(), &[folder.snapshots()]].concat();
+        let mut is_there = !segments.is_empty();
+        for other in others {
+            is_there |= disk.exists(&other).map_err(cannot)?;
+        }
+        if is_there {
             return Err(OpenError::Exists { folder: folder.path });
         }
         Writer::create(disk, &journal, store_id, generation, folder.options.segment_bytes)?;
         Ok(Self::new(store_id, generation, Medium::Folder(folder)))
     }
 
-    /// Opens the store of a data folder and checks the journal's structure, which needs no key.
-    /// Nothing is changed, and nothing can be read before [`attach`](Self::attach).
+    /// Opens the store of a data folder and checks the structure of snapshot and journal, which
+    /// needs no key. Nothing is changed, and nothing can be read before [`attach`](Self::attach).
     ///
     /// # Errors
     /// [`OpenError::NoStore`], [`OpenError::Damaged`] naming file and offset, [`OpenError::Io`].
     pub fn open(folder: &Path, options: Options, _lock: &FolderLock) -> Result<Self, OpenError> {
         let folder = Folder { path: folder.into(), options };
-        let end = replay::walk(folder.disk(), &folder.journal(), 0, &mut |_, _| Ok(()))?;
+        let end = attach::check_structure(&folder)?;
         Ok(Self::new(end.header.store_id, end.header.generation, Medium::Folder(folder)))
     }
 
@@ -311,7 +446,7 @@ impl Store {
     }
 
     fn new(store_id: StoreId, generation: u64, medium: Medium) -> Self {
-        let phase = Mutex::new(Phase::Opened);
+        let (generation, phase) = (AtomicU64::new(generation), Mutex::new(Phase::Opened));
         let serving = ArcSwapOption::empty();
         Self { inner: Arc::new(Inner { store_id, generation, medium, phase, serving }) }
     }
@@ -323,10 +458,11 @@ impl Store {
 
     /// Counts restores and accepted rollbacks, from 1.
     pub fn generation(&self) -> u64 {
-        self.inner.generation
+        self.inner.generation.load(Ordering::Relaxed)
     }
 
-    /// Verifies every head through `seal`, brings the index up to date and begins to serve.
+    /// Verifies every head behind the newest snapshot through `seal`, brings the index up to date
+    /// and begins to serve. `points` are commits that are named elsewhere.
     ///
     /// Blocking, and slow when the index must be rebuilt (about 20 s for a million records): call
     /// it off the async threads. Nothing reaches the index before the whole journal is verified.
@@ -337,7 +473,8 @@ impl Store {
     pub fn attach(
         &self,
         mut seal: Box<dyn CommitSeal>,
-        named: NamedSeq,
+        points: &[Point],
+        generation: Generation,
     ) -> Result<Attached, OpenError> {
         let mut phase = self.phase();
         match *phase {
@@ -347,23 +484,54 @@ impl Store {
         }
         let store_id = self.inner.store_id;
         let opened = match &self.inner.medium {
-            Medium::Folder(folder) => attach::folder(folder, store_id, seal.as_mut(), named)?,
-            Medium::Memory(platter) => attach::memory(platter, store_id, seal.as_mut(), named)?,
+            Medium::Folder(folder) => {
+                attach::folder(folder, store_id, seal.as_mut(), points, generation)?
+            }
+            Medium::Memory(platter) => attach::memory(platter, store_id, seal.as_mut(), points)?,
         };
-        let attached = opened.attached;
-        let backend = Arc::new(opened.backend);
-        let committer = Committer::start(committer::Start {
-            store_id,
-            backend: Arc::clone(&backend),
-            log: opened.log,
-            seal,
-            seq: attached.seq,
-            chain: attached.chain,
-        })
-        .map_err(OpenError::Thread)?;
-        self.inner.serving.store(Some(Arc::new(Serving { backend, committer })));
+        let attached = opened.attached.clone();
+        let serving = self.serve(opened, seal).map_err(OpenError::Thread)?;
+        self.inner.serving.store(Some(Arc::new(serving)));
+        self.inner.generation.store(attached.generation, Ordering::Relaxed);
         *phase = Phase::Attached;
         Ok(attached)
+    }
+
+    /// Starts the threads.
+    fn serve(&self, opened: attach::Opened, seal: Box<dyn CommitSeal>) -> io::Result<Serving> {
+        let store_id = self.inner.store_id;
+        let index = Arc::new(ArcSwap::from_pointee(opened.backend));
+        let figures = Arc::new(opened.figures);
+        let snapshots = compact::Snapshots(seal.snapshots());
+        let folder = match &self.inner.medium {
+            Medium::Folder(folder) => Some(folder.clone()),
+            Medium::Memory(_) => None,
+        };
+        let (call, calls) = std_mpsc::sync_channel(1);
+        let committer = Committer::start(committer::Start {
+            store_id,
+            index: Arc::clone(&index),
+            log: opened.log,
+            seal,
+            seq: opened.attached.seq,
+            chain: opened.attached.chain,
+            figures: Arc::clone(&figures),
+            folder: folder.clone(),
+            compaction: folder.is_some().then_some(call),
+            failed: None,
+        })?;
+        let ground = folder.map(|folder| Ground {
+            folder,
+            store_id,
+            snapshots,
+            index: Arc::clone(&index),
+            figures,
+            committer: committer.weak_submitter(),
+            one: Mutex::new(()),
+            stop: AtomicBool::new(false),
+        });
+        let compaction = ground.map(|ground| Compaction::start(ground, calls)).transpose()?;
+        Ok(Serving { index, committer, compaction })
     }
 
     /// The record under a key. Reads never wait for a sync; two reads may straddle a commit.
@@ -373,7 +541,7 @@ impl Store {
     pub async fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
         let serving = self.inner.serving.load();
         let serving = serving.as_ref().ok_or(ReadError::Closed)?;
-        serving.backend.get(key).map_err(ReadError::Index)
+        serving.index.load().get(key).map_err(ReadError::Index)
     }
 
     /// Up to `limit` keys that begin with `prefix` and are greater than `after`, ascending.
@@ -390,7 +558,7 @@ impl Store {
     ) -> Result<Vec<Vec<u8>>, ReadError> {
         let serving = self.inner.serving.load();
         let serving = serving.as_ref().ok_or(ReadError::Closed)?;
-        serving.backend.list(prefix, after, limit).map_err(ReadError::Index)
+        serving.index.load().list(prefix, after, limit).map_err(ReadError::Index)
     }
 
     /// Commits a batch whole or not at all, and returns the sequence of its journal record.
@@ -427,9 +595,9 @@ impl Store {
             serving.as_ref().ok_or(ReadError::Closed)?.committer.submitter()
         };
         let (answer, answered) = oneshot::channel();
-        let look = Box::new(move |backend: &Backend| {
+        let look = Box::new(move |state: &mut committer::Start| {
             // Nobody listens when the caller was dropped while waiting.
-            drop(answer.send(look(&Held { backend })));
+            drop(answer.send(look(&Held { backend: &state.index.load() })));
         });
         submitter.look(look).await.ok_or(ReadError::Closed)?;
         answered.await.map_err(|_| ReadError::Closed)
@@ -450,6 +618,9 @@ impl Store {
         let Some(mut serving) = self.inner.serving.swap(None) else {
             return Ok(());
         };
+        if let Some(compaction) = &serving.compaction {
+            compaction.ground.stop();
+        }
         let outcome = serving.committer.close();
         // Reads that began before end within microseconds; the index closes with the last one.
         while let Err(shared) = Arc::try_unwrap(serving) {
@@ -457,6 +628,60 @@ impl Store {
             thread::sleep(READERS_PAUSE);
         }
         outcome.map_err(CommitError::Failed)
+    }
+
+    /// Makes a new snapshot from the one before and the journal, and deletes what it replaces.
+    /// `hear` is told how far it is.
+    ///
+    /// Blocking, and as long as it takes to read and write all there is: call it off the async
+    /// threads. Reading and committing go on meanwhile. It gives up when the store is closed.
+    ///
+    /// # Errors
+    /// [`CompactError`]; all records are there as before.
+    pub fn compact(
+        &self,
+        erase: Erase,
+        mut hear: impl FnMut(Progress),
+    ) -> Result<Compacted, CompactError> {
+        match self.ground()? {
+            Some(ground) => ground.compact(erase, &mut hear),
+            None => Ok(Compacted::default()),
+        }
+    }
+
+    /// Builds a new index from snapshot and journal, and serves from it: for when the records are
+    /// not those that were committed. Blocking; reading and committing go on meanwhile.
+    ///
+    /// # Errors
+    /// [`CompactError`]; the old index still serves.
+    pub fn rebuild_index(&self) -> Result<(), CompactError> {
+        match self.ground()? {
+            Some(ground) => ground.rebuild_index(),
+            None => {
+                if let Medium::Memory(platter) = &self.inner.medium {
+                    platter.rebuild_index(self.inner.store_id);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// What the store takes on the disk; nothing in memory.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn usage(&self) -> io::Result<Usage> {
+        let Medium::Folder(folder) = &self.inner.medium else { return Ok(Usage::default()) };
+        let serving = self.inner.serving.load();
+        let index = serving.as_ref().map(|serving| serving.index.load().bytes());
+        usage::of(folder, index.transpose().map_err(io::Error::other)?)
+    }
+
+    /// What compaction works on; none in memory.
+    fn ground(&self) -> Result<Option<Arc<Ground>>, CompactError> {
+        let serving = self.inner.serving.load();
+        let serving = serving.as_ref().ok_or(CompactError::Closed)?;
+        Ok(serving.compaction.as_ref().map(|compaction| Arc::clone(&compaction.ground)))
     }
 
     fn phase(&self) -> MutexGuard<'_, Phase> {

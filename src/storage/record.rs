@@ -1,6 +1,6 @@
 use sha2::{Digest as _, Sha256};
 
-use super::{StoreId, batch, cursor::Cursor};
+use super::{HeadAt, StoreId, batch, cursor::Cursor};
 
 /// Journal records begin at multiples of this many bytes.
 pub(super) const BLOCK: usize = 512;
@@ -103,7 +103,7 @@ impl Draft {
 pub(super) struct Record<'a> {
     pub(super) place: Place,
     pub(super) writes: Vec<WriteRef<'a>>,
-    pub(super) digest: [u8; 32],
+    before_head: &'a [u8],
     pub(super) sealed: &'a [u8],
     pub(super) chain: [u8; 32],
 }
@@ -127,8 +127,41 @@ impl<'a> Record<'a> {
         if !cursor.is_empty() {
             return None;
         }
-        let digest = Sha256::digest(before.strip_suffix(sealed)?).into();
-        Some(Self { place: front.place, writes, digest, sealed, chain })
+        let before_head = before.strip_suffix(sealed)?;
+        Some(Self { place: front.place, writes, before_head, sealed, chain })
+    }
+
+    /// What its head is bound to. Costs as much as the chain value: only who opens heads asks.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        Sha256::digest(self.before_head).into()
+    }
+
+    /// What the seal opens.
+    pub(super) fn head(&self) -> HeadAt<'a> {
+        HeadAt {
+            seq: self.place.seq,
+            prev_chain: self.place.prev_chain,
+            digest: self.digest(),
+            sealed: self.sealed,
+        }
+    }
+
+    /// The writes, a put with the place of its record in bytes from the beginning of this one.
+    pub(super) fn places(&self) -> impl Iterator<Item = (&'a [u8], Option<(usize, &'a [u8])>)> {
+        let mut at = FRONT_BYTES + 4;
+        self.writes.iter().map(move |&(key, record)| {
+            at += WRITE_OVERHEAD - 4 + key.len();
+            let place = record.map(|record| {
+                at += 4 + record.len();
+                (at - record.len(), record)
+            });
+            (key, place)
+        })
+    }
+
+    /// Bytes that this record takes in the journal.
+    pub(super) fn padded_len(&self) -> usize {
+        padded(self.before_head.len() + self.sealed.len() + CHAIN_BYTES)
     }
 }
 
@@ -242,7 +275,11 @@ mod tests {
         assert_eq!(record.writes.len(), 1);
         assert_eq!(record.writes[0].0, given("/writes/0/key"));
         assert_eq!(record.writes[0].1.unwrap(), given("/writes/0/record"));
-        assert_eq!(record.digest.as_slice(), given("/digest"));
+        let (_, place) = record.places().next().unwrap();
+        let (at, found) = place.unwrap();
+        assert_eq!(&bytes[at..at + found.len()], given("/writes/0/record"));
+        assert_eq!(record.padded_len(), 1_024);
+        assert_eq!(record.digest().as_slice(), given("/digest"));
     }
 
     #[test]

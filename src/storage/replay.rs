@@ -4,11 +4,11 @@ use std::{
 };
 
 use super::{
-    Damage, Evidence, NamedSeq, OpenError,
+    Damage, Evidence, OpenError, Point,
     record::{self, BLOCK, FRONT_BYTES, Front, Record},
     segment::{self, HEADER_BYTES, Header},
 };
-use crate::disk::{Disk, Reading};
+use crate::disk::{Disk, DiskFile, Reading};
 
 /// How much of a segment is read at once.
 const WINDOW: usize = 256 * 1024;
@@ -28,6 +28,25 @@ impl Spot<'_> {
 
 /// Sees the records of a walk in their order.
 pub(super) type Visit<'v> = dyn FnMut(Spot<'_>, &Record<'_>) -> Result<(), OpenError> + 'v;
+
+/// A state that a segment can follow: nothing at all, or what a snapshot holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Base {
+    pub(super) generation: u64,
+    pub(super) seq: u64,
+    pub(super) chain: [u8; 32],
+}
+
+/// Where a walk begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum From<'a> {
+    /// In the segment that follows this state.
+    Behind(Base),
+    /// In the segment that holds this sequence, or should; not checked against what is before it.
+    Holding(u64),
+    /// Where another walk has ended.
+    End(&'a End),
+}
 
 /// The end of a journal, where the next record goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,12 +69,12 @@ impl End {
     /// Rule (b) of FORMAT.md: what was named was durable, so its absence is damage.
     pub(super) fn check_named(
         &self,
-        named: NamedSeq,
+        points: &[Point],
         indexed: Option<u64>,
     ) -> Result<(), OpenError> {
         let indexed = indexed.filter(|&seq| seq > self.seq).map(|seq| Evidence::Indexed { seq });
-        let named = (named.0 > self.seq).then_some(Evidence::Named { seq: named.0 });
-        match named.or(indexed) {
+        let named = points.iter().map(|point| point.seq).max().filter(|&seq| seq > self.seq);
+        match named.map(|seq| Evidence::Named { seq }).or(indexed) {
             Some(evidence) => {
                 Err(self.spot().damaged(Damage::Record { seq: self.seq + 1, evidence }))
             }
@@ -86,8 +105,8 @@ impl End {
     }
 }
 
-/// Walks the journal in a folder from the segment that holds sequence `from` on, checks its
-/// structure, and shows every whole record to `visit`.
+/// Walks the journal in a folder, checks its structure, and shows every whole record to `visit`:
+/// to its end, or up to a sequence that is known to be durable.
 ///
 /// A first record that cannot be read is damage in an earlier segment, and damage when another
 /// record follows it (rule (a) of FORMAT.md). Otherwise it is the end, for rules (b) and (c) to
@@ -95,28 +114,58 @@ impl End {
 pub(super) fn walk(
     disk: &Disk,
     folder: &Path,
-    from: u64,
+    from: From<'_>,
+    until: Option<u64>,
     visit: &mut Visit<'_>,
 ) -> Result<End, OpenError> {
     let no_store = || OpenError::NoStore { folder: folder.parent().unwrap_or(folder).into() };
-    let segments = segment::list(disk, folder).map_err(|source| {
+    let mut segments = segment::list(disk, folder).map_err(|source| {
         let is_missing = source.kind() == io::ErrorKind::NotFound;
         if is_missing { no_store() } else { cannot(folder, source) }
     })?;
-    let (first_seq, first) = segments.first().ok_or_else(no_store)?;
-    if *first_seq != 1 {
-        return Err(Spot { file: first, offset: 0 }.damaged(Damage::SegmentOrder));
+    if segments.is_empty() {
+        return Err(no_store());
     }
-    let start = segments.partition_point(|(first_seq, _)| *first_seq <= from).saturating_sub(1);
+    segments.retain(|(first_seq, _)| until.is_none_or(|until| *first_seq <= until));
+    let holds = match from {
+        From::Behind(base) => base.seq + 1,
+        From::Holding(seq) => seq,
+        From::End(end) => end.header.first_seq,
+    };
+    let start = segments.partition_point(|(first_seq, _)| *first_seq <= holds).saturating_sub(1);
     let mut end: Option<End> = None;
     let mut rest = segments.iter().skip(start).peekable();
     while let Some((first_seq, file)) = rest.next() {
-        let reader = Reader::open(disk, file, *first_seq)?;
-        reader.follows(end.as_ref())?;
-        let next = rest.peek().map(|(first_seq, _)| *first_seq);
+        let mut reader = Reader::open(disk, file, *first_seq)?;
+        match (&end, from) {
+            (Some(before), _) => reader.follows(before)?,
+            (None, From::Behind(base)) => reader.follows_base(folder, base)?,
+            (None, From::Holding(_)) => {}
+            (None, From::End(end)) => reader.go_on(end)?,
+        }
+        let next = rest.peek().map(|(first_seq, _)| *first_seq).or(until.map(|until| until + 1));
         end = Some(reader.read(next, visit)?);
     }
-    end.ok_or_else(no_store)
+    end.ok_or_else(|| missing_segment(folder, holds))
+}
+
+/// The header of the segment that follows this sequence, if it is there.
+pub(super) fn header_behind(
+    disk: &Disk,
+    folder: &Path,
+    seq: u64,
+) -> Result<Option<Header>, OpenError> {
+    let path = folder.join(segment::file_name(seq + 1));
+    match Reader::open(disk, &path, seq + 1) {
+        Ok(reader) => Ok(Some(reader.header)),
+        Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn missing_segment(folder: &Path, first_seq: u64) -> OpenError {
+    let file = folder.join(segment::file_name(first_seq));
+    Spot { file: &file, offset: 0 }.damaged(Damage::SegmentMissing)
 }
 
 /// Reads one segment from its header on.
@@ -136,7 +185,7 @@ impl<'a> Reader<'a> {
         let read = || {
             let file = disk.open(path)?;
             let bytes = file.len()?;
-            let mut file = BufReader::with_capacity(WINDOW, Reading::from(file, 0));
+            let mut file = buffered(file);
             let mut block = Vec::with_capacity(BLOCK);
             file.by_ref().take(HEADER_BYTES).read_to_end(&mut block)?;
             Ok((file, bytes, block))
@@ -158,20 +207,43 @@ impl<'a> Reader<'a> {
     }
 
     /// Refuses a segment of another store, or one that does not follow the one before.
-    fn follows(&self, before: Option<&End>) -> Result<(), OpenError> {
+    fn follows(&self, before: &End) -> Result<(), OpenError> {
         let spot = Spot { file: self.path, offset: 0 };
-        let Some(before) = before else {
-            let begins = self.seq > 0 || self.chain == [0; 32];
-            return if begins { Ok(()) } else { Err(spot.damaged(Damage::SegmentOrder)) };
-        };
-        let origin = |header: &Header| (header.store_id, header.generation);
-        if origin(&self.header) != origin(&before.header) {
+        // A restore or an accepted rollback goes on in a segment of the next generation.
+        if self.header.store_id != before.header.store_id
+            || self.header.generation < before.header.generation
+        {
             return Err(spot.damaged(Damage::ForeignSegment));
         }
         if (self.seq, self.chain) != (before.seq, before.chain) {
             return Err(spot.damaged(Damage::SegmentOrder));
         }
         Ok(())
+    }
+
+    /// Refuses a segment that does not follow this state.
+    fn follows_base(&self, folder: &Path, base: Base) -> Result<(), OpenError> {
+        let spot = Spot { file: self.path, offset: 0 };
+        if self.seq != base.seq {
+            return Err(missing_segment(folder, base.seq + 1));
+        }
+        if self.header.generation < base.generation {
+            return Err(spot.damaged(Damage::ForeignSegment));
+        }
+        if self.chain != base.chain {
+            return Err(spot.damaged(Damage::SegmentOrder));
+        }
+        Ok(())
+    }
+
+    /// Goes on behind the last record of another walk.
+    fn go_on(&mut self, end: &End) -> Result<(), OpenError> {
+        if self.header != end.header {
+            return Err(Spot { file: self.path, offset: 0 }.damaged(Damage::SegmentHeader));
+        }
+        (self.offset, self.seq, self.chain) = (end.offset, end.seq, end.chain);
+        let sought = self.file.seek(SeekFrom::Start(end.offset));
+        sought.map(drop).map_err(|source| cannot(self.path, source))
     }
 
     /// Reads up to the record before `next`, the first sequence of the segment behind; in the last
@@ -315,6 +387,11 @@ enum Loaded {
     },
     Blank,
     Unreadable,
+}
+
+/// Reads a file in windows from its beginning.
+pub(super) fn buffered(file: DiskFile) -> BufReader<Reading> {
+    BufReader::with_capacity(WINDOW, Reading::from(file, 0))
 }
 
 pub(super) fn cannot(file: &Path, source: io::Error) -> OpenError {

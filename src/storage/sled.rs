@@ -108,12 +108,12 @@ impl Index {
         })
     }
 
-    /// Applies writes that are durable in the journal, together with the head that covers them.
+    /// Applies writes that are durable, together with the head that covers them; without one
+    /// until all of a snapshot is there.
     pub(super) fn apply<'a>(
         &self,
         writes: impl Iterator<Item = WriteRef<'a>>,
-        seq: u64,
-        sealed: &[u8],
+        head: Option<(u64, &[u8])>,
     ) -> Result<(), IndexError> {
         let mut batch = ::sled::Batch::default();
         for (key, record) in writes {
@@ -122,7 +122,9 @@ impl Index {
                 None => batch.remove(key),
             }
         }
-        batch.insert(HEAD_KEY, [&seq.to_be_bytes(), sealed].concat());
+        if let Some((seq, sealed)) = head {
+            batch.insert(HEAD_KEY, [&seq.to_be_bytes(), sealed].concat());
+        }
         self.guarded(|| Ok(self.tree.apply_batch(batch)?))
     }
 
@@ -133,6 +135,16 @@ impl Index {
             // sled's flush is a sync_file_range, which leaves the file's length to chance.
             Ok(File::open(self.folder.join("db"))?.sync_data()?)
         })
+    }
+
+    /// What its files take, in bytes.
+    pub(super) fn bytes(&self) -> Result<u64, IndexError> {
+        self.guarded(|| Ok(self.db.size_on_disk()?))
+    }
+
+    /// The folder that it lies in.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Closes an index that failed; its last words do not matter.
@@ -152,7 +164,7 @@ impl Index {
 
 /// Moves a broken index out of the way, where it stays for examination until the next one breaks.
 pub(super) fn set_aside(folder: &Path) -> io::Result<()> {
-    let aside = folder.with_extension("broken");
+    let aside = aside(folder);
     for step in [fs::remove_dir_all(&aside), fs::rename(folder, &aside)] {
         match step {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -160,6 +172,11 @@ pub(super) fn set_aside(folder: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Where a broken index is kept.
+pub(super) fn aside(folder: &Path) -> PathBuf {
+    folder.with_extension("broken")
 }
 
 /// Why a call failed, before the folder is named.

@@ -14,9 +14,10 @@ use super::{
     fake::{ACTIVE_TERM, FakeSeal, HEAD_LEN, delete, key, put, record, record_under},
     memory::Faults,
     record::BLOCK,
-    replay::walk,
+    replay::{From, walk},
     *,
 };
+use crate::disk::simulated;
 
 /// Small enough that a test fills several.
 const SEGMENT_BYTES: u64 = 4 * 1024;
@@ -51,7 +52,11 @@ impl InFolder {
 
     /// Opens and attaches, and drops the store again.
     fn try_attach(&self, named: u64) -> Result<Attached, OpenError> {
-        self.open()?.attach(Box::new(FakeSeal::default()), NamedSeq(named))
+        self.open()?.attach(
+            Box::new(FakeSeal::default()),
+            &NamedSeq(named).points(),
+            Generation::Keep,
+        )
     }
 
     /// Drops the store as a kill would.
@@ -71,7 +76,7 @@ impl InFolder {
     /// Places of the records in the journal: segment, offset, sequence, length without padding.
     fn records(&self) -> Vec<(PathBuf, usize, u64, usize)> {
         let mut records = Vec::new();
-        walk(&Disk::real(), &self.journal(), 0, &mut |spot, record| {
+        walk(&Disk::real(), &self.journal(), From::Holding(1), None, &mut |spot, record| {
             let length = record::record_len(record.writes.iter().copied(), HEAD_LEN);
             let offset = usize::try_from(spot.offset).unwrap();
             records.push((spot.file.into(), offset, record.place.seq, length));
@@ -89,7 +94,16 @@ impl Subject for InFolder {
         let lock = FolderLock::acquire(&path).unwrap();
         let store = Store::create(&path, StoreId([0xa5; 16]), 3, Self::options(), &lock).unwrap();
         let attached = attach(&store).unwrap();
-        assert_eq!(attached, Attached { seq: 0, chain: [0; 32], cut: None, index_rebuilt: false });
+        let expected = Attached {
+            generation: 3,
+            seq: 0,
+            chain: [0; 32],
+            cut: None,
+            index_rebuilt: false,
+            points: Vec::new(),
+            damaged: Vec::new(),
+        };
+        assert_eq!(attached, expected);
         Self { store: Some(store), lock, folder }
     }
 
@@ -132,7 +146,48 @@ impl Subject for InMemory {
     }
 }
 
-conformance::conforms!(sled_conforms: InFolder, memory_conforms: InMemory);
+/// A store on a simulated disk, whose folder lock is a real one.
+struct InSimulation {
+    store: Store,
+    options: Options,
+    lock: Arc<FolderLock>,
+    _folder: Arc<TempDir>,
+}
+
+impl Subject for InSimulation {
+    const REBUILDS: bool = true;
+
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = Arc::new(FolderLock::acquire(folder.path()).unwrap());
+        let options = Options { disk: simulated().0, ..InFolder::options() };
+        let store =
+            Store::create(Path::new("/data"), StoreId([0xa5; 16]), 3, options.clone(), &lock)
+                .unwrap();
+        attach(&store).unwrap();
+        Self { store, options, lock, _folder: Arc::new(folder) }
+    }
+
+    fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn restarted(self, clean: bool) -> Self {
+        if clean {
+            self.store.close().unwrap();
+        }
+        let Self { store, options, lock, _folder } = self;
+        drop(store);
+        let store = Store::open(Path::new("/data"), options.clone(), &lock).unwrap();
+        Self { store, options, lock, _folder }
+    }
+}
+
+conformance::conforms!(
+    sled_conforms: InFolder,
+    memory_conforms: InMemory,
+    simulation_conforms: InSimulation
+);
 
 /// A folder with commits 1 to `commits`, each of one record under the key of its number, killed.
 async fn killed_after(commits: u64) -> InFolder {
@@ -167,7 +222,7 @@ async fn last_record_torn_at_any_byte_is_the_end_and_every_earlier_one_stays() {
     let padded = length.next_multiple_of(BLOCK);
     let end = |bytes: &[u8]| {
         fs::write(&file, bytes).unwrap();
-        walk(&Disk::real(), &subject.journal(), 0, &mut |_, _| Ok(())).unwrap()
+        walk(&Disk::real(), &subject.journal(), From::Holding(1), None, &mut |_, _| Ok(())).unwrap()
     };
     for torn in 0..=padded {
         let mut zeroed = whole.clone();
@@ -317,7 +372,8 @@ async fn record_of_another_segment_id_is_not_read() {
         bytes[offset..offset + BLOCK].fill(0);
         bytes[offset + BLOCK..offset + 2 * BLOCK].copy_from_slice(&left_over);
     });
-    let end = walk(&Disk::real(), &subject.journal(), 0, &mut |_, _| Ok(())).unwrap();
+    let end = walk(&Disk::real(), &subject.journal(), From::Holding(1), None, &mut |_, _| Ok(()))
+        .unwrap();
     assert_eq!((end.seq, end.unfinished, end.offset), (seq - 1, false, offset as u64));
 }
 
@@ -365,14 +421,14 @@ async fn journal_rewritten_without_the_key_is_refused_at_attach() {
     subject.kill();
     // Structure and chain hold, the head is sealed under another key.
     let sealed_elsewhere = FakeSeal::with_key(1);
-    let refused = subject.open().unwrap().attach(Box::new(sealed_elsewhere), NamedSeq(0));
+    let refused = subject.open().unwrap().attach(Box::new(sealed_elsewhere), &[], Generation::Keep);
     let Err(OpenError::HeadRefused { file, offset, seq, .. }) = refused else {
         panic!("{refused:?}");
     };
     assert_eq!((file, offset, seq), (subject.segments()[0].clone(), BLOCK as u64, 1));
     // Another seal may try again with the same store.
     let store = subject.open().unwrap();
-    assert!(store.attach(Box::new(FakeSeal::with_key(1)), NamedSeq(0)).is_err());
+    assert!(store.attach(Box::new(FakeSeal::with_key(1)), &[], Generation::Keep).is_err());
     attach(&store).unwrap();
 }
 
@@ -489,7 +545,7 @@ fn index_full_of_the_largest_records_keeps_no_blob_files() {
                 let seq = round * 300 + n + 1;
                 let record = record_under(ACTIVE_TERM, seq, MAX_RECORD_BYTES);
                 let writes = [(key.as_slice(), Some(record.as_slice()))];
-                index.apply(writes.into_iter(), seq, &[0; 214]).unwrap();
+                index.apply(writes.into_iter(), Some((seq, &[0; 214]))).unwrap();
             }
         }
         index.flush().unwrap();
@@ -568,19 +624,24 @@ async fn failed_append_or_sync_is_never_acknowledged_and_ends_writing() {
 #[tokio::test]
 async fn full_disk_is_never_acknowledged_and_ends_writing() {
     let subject = InFolder::new().restarted(false);
-    let end = walk(&Disk::real(), &subject.journal(), 0, &mut |_, _| Ok(())).unwrap();
+    let end = walk(&Disk::real(), &subject.journal(), From::Holding(1), None, &mut |_, _| Ok(()))
+        .unwrap();
     // Every write to this device fails as on a full disk.
     let full = replay::End { file: "/dev/full".into(), ..end };
     let platter = Arc::new(memory::Platter::default());
     let committer = Committer::start(committer::Start {
         store_id: subject.store().store_id(),
-        backend: Arc::new(Backend::Memory(Arc::clone(&platter))),
+        index: Arc::new(ArcSwap::from_pointee(Backend::Memory(Arc::clone(&platter)))),
         log: committer::Log::Segments(
             Writer::open(&Disk::real(), &subject.journal(), &full, SEGMENT_BYTES).unwrap(),
         ),
         seal: Box::new(FakeSeal::default()),
         seq: 0,
         chain: [0; 32],
+        figures: Arc::default(),
+        folder: None,
+        compaction: None,
+        failed: None,
     })
     .unwrap();
     for _ in 0..2 {
@@ -588,7 +649,7 @@ async fn full_disk_is_never_acknowledged_and_ends_writing() {
         let Err(CommitError::Failed(cause)) = answer else { panic!("{answer:?}") };
         let WriteError::Journal { file, offset, source } = &*cause else { panic!("{cause:?}") };
         assert_eq!((file.as_path(), *offset), (Path::new("/dev/full"), BLOCK as u64));
-        assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
+        assert_eq!(source.kind(), io::ErrorKind::StorageFull);
     }
     assert_eq!(platter.read(&key("a"), |_| ()).unwrap(), None);
     assert!(committer.close().is_err());
@@ -630,7 +691,7 @@ async fn seal_that_lies_about_its_length_ends_writing() {
     let (store, _faults) = Store::memory(StoreId([0; 16]));
     let mut seal = FakeSeal::default();
     seal.lies_about_length = true;
-    store.attach(Box::new(seal), NamedSeq(0)).unwrap();
+    store.attach(Box::new(seal), &[], Generation::Keep).unwrap();
     let failed = store.commit(batch([put("a", 1)])).await;
     assert!(matches!(failed, Err(CommitError::Failed(_))));
     assert_eq!(store.get(&key("a")).await.unwrap(), None);
@@ -639,7 +700,7 @@ async fn seal_that_lies_about_its_length_ends_writing() {
 #[tokio::test]
 async fn seal_that_panics_answers_everyone() {
     let (store, faults) = Store::memory(StoreId([0; 16]));
-    store.attach(Box::new(FakeSeal::default()), NamedSeq(0)).unwrap();
+    store.attach(Box::new(FakeSeal::default()), &[], Generation::Keep).unwrap();
     store.commit(batch([put("a", 1)])).await.unwrap();
     // The fake seal panics when an old header surprises it.
     faults.tamper(&key("a"), None);
@@ -655,7 +716,7 @@ async fn seal_hears_of_each_record_once_it_is_durable() {
     let (store, faults) = Store::memory(StoreId([0; 16]));
     let seal = FakeSeal::default();
     let told = seal.told.clone();
-    store.attach(Box::new(seal), NamedSeq(0)).unwrap();
+    store.attach(Box::new(seal), &[], Generation::Keep).unwrap();
     store.commit(batch([put("a", 1), put("b", 1)])).await.unwrap();
     store.commit(batch([put("a", 2)])).await.unwrap();
     let seqs: Vec<u64> = told.durable.lock().unwrap().iter().map(|(seq, _)| *seq).collect();
@@ -665,7 +726,10 @@ async fn seal_hears_of_each_record_once_it_is_durable() {
     let (store, _) = faults.reopen();
     let seal = FakeSeal::default();
     let told = seal.told.clone();
-    assert_eq!(store.attach(Box::new(seal), NamedSeq(2)).unwrap().chain, chain);
+    assert_eq!(
+        store.attach(Box::new(seal), &NamedSeq(2).points(), Generation::Keep).unwrap().chain,
+        chain
+    );
     assert_eq!(*told.replayed.lock().unwrap(), [1, 2]);
 }
 

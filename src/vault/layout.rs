@@ -3,13 +3,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::disk::{Disk, if_there};
+use crate::{
+    disk::{Disk, if_there},
+    storage::FOLDERS,
+};
 
 /// Stands in the data folder from the first write of an init until its seal file is whole: what lies
 /// there meanwhile belongs to nobody yet and may be cleared away.
 const UNFINISHED: &str = "init.unfinished";
-/// What storage makes (its own folders).
-const STORE: [&str; 2] = ["journal", "index"];
 
 /// Makes the folder, 0700, with what is above it, if it is not there.
 pub(super) fn make_folder(disk: &Disk, folder: &Path) -> io::Result<()> {
@@ -25,7 +26,7 @@ pub(super) fn make_folder(disk: &Disk, folder: &Path) -> io::Result<()> {
 
 /// Whether storage has written anything.
 pub(super) fn has_store(disk: &Disk, folder: &Path) -> io::Result<bool> {
-    for name in STORE {
+    for name in FOLDERS {
         if disk.exists(&folder.join(name))? {
             return Ok(true);
         }
@@ -41,7 +42,7 @@ pub(super) fn is_init_unfinished(disk: &Disk, folder: &Path) -> io::Result<bool>
 /// Begins an init: clears away what one that broke off has left.
 pub(super) fn begin_init(disk: &Disk, folder: &Path) -> io::Result<()> {
     if is_init_unfinished(disk, folder)? {
-        for name in STORE {
+        for name in FOLDERS {
             if_there(disk.remove_dir_all(&folder.join(name)))?;
         }
     } else {
