@@ -5,6 +5,7 @@
 //! default_lease_ttl = "768h"          # lifetime of a lease or token that asks for none
 //! max_lease_ttl = "768h"              # the longest lifetime there is
 //! log_level = "info"                  # error, warn, info, debug or trace
+//! memory_lock = "warn"                # keys kept from swap: off, warn (if not possible) or required
 //! allow_api_audit = false             # may audit devices be enabled over the API?
 //! allow_unauthenticated_rekey = false # may rekey and generate-root be driven without a token?
 //!
@@ -66,6 +67,8 @@ pub struct Config {
     pub max_lease_ttl: Duration,
     /// What is logged.
     pub log_level: LogLevel,
+    /// Whether keys must be kept from swap.
+    pub memory_lock: MemoryLock,
     /// Whether audit devices may be enabled over the API.
     pub allow_api_audit: bool,
     /// Whether rekey and generate-root may be driven without a token, as Vault once allowed.
@@ -171,6 +174,19 @@ pub enum LogLevel {
     Debug,
     /// Everything.
     Trace,
+}
+
+/// What is done about keys being written to swap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemoryLock {
+    /// Nothing.
+    Off,
+    /// Their memory is locked; where the system refuses, a line in the log says so.
+    #[default]
+    Warn,
+    /// Where the system refuses to lock it, the server does not start.
+    Required,
 }
 
 /// Caps on what clients may take together.
@@ -305,6 +321,8 @@ struct File {
     max_lease_ttl: Option<Span>,
     log_level: Option<String>,
     #[serde(default)]
+    memory_lock: MemoryLock,
+    #[serde(default)]
     allow_api_audit: bool,
     #[serde(default)]
     allow_unauthenticated_rekey: bool,
@@ -422,6 +440,7 @@ impl File {
                 None => LogLevel::default(),
                 Some(text) => text.parse()?,
             },
+            memory_lock: self.memory_lock,
             allow_api_audit: self.allow_api_audit,
             allow_unauthenticated_rekey: self.allow_unauthenticated_rekey,
             seal_keyfile: self.seal.keyfile,
@@ -627,6 +646,7 @@ mod tests {
         assert_eq!(config.listener.address, DEFAULT_ADDRESS);
         assert_eq!(config.default_lease_ttl, DEFAULT_TTL);
         assert_eq!(config.log_level, LogLevel::Info);
+        assert_eq!(config.memory_lock, MemoryLock::Warn);
         assert!(!config.allow_api_audit && !config.allow_unauthenticated_rekey);
         assert_eq!((config.seal_keyfile, config.audit_file), (None, None));
         assert_eq!(config.verify, Verify::default());
@@ -682,6 +702,7 @@ mod tests {
         assert!(ttl.starts_with("max_lease_ttl = \"soon\""), "{ttl}");
         assert!(message(&format!("default_lease_ttl = '800h'\n{TLS}")).contains("768"));
         assert!(message(&format!("log_level = 'loud'\n{TLS}")).contains("trace"));
+        assert!(message(&format!("memory_lock = 'please'\n{TLS}")).contains("required"));
         assert!(message(&format!("{TLS}address = 'here'")).contains("listener.address"));
     }
 

@@ -25,6 +25,7 @@ const HOMES: &[(&[&str], &[&str])] = &[
     ),
     // The journal is chained, and a segment gets a random id, on the floor below crypto/.
     (&["getrandom", "sha2"], &["src/crypto/", "src/storage/"]),
+    (&["region"], &["src/secret/"]),
     (&["aws_lc_rs"], &["src/crypto/", "src/http/", "src/client/"]),
     // The tests mean the module of that name, which `use super::*` brings them.
     (&["sled"], &["src/storage/sled.rs", "src/storage/tests.rs"]),

@@ -3,6 +3,7 @@
 //! - `architecture.rs`, `forged.rs`: what must not be written
 //! - `routes.rs`, `rotation.rs`: the library's vault, asked without HTTP
 //! - `leaks.rs`, `damage.rs`: the real binary, and the files that it makes
+//! - `memory.rs`: the real binary, and what its process shows
 
 #![expect(
     clippy::indexing_slicing,
@@ -14,6 +15,7 @@ mod architecture;
 mod damage;
 mod forged;
 mod leaks;
+mod memory;
 mod rotation;
 mod routes;
 mod source;

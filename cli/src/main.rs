@@ -23,15 +23,21 @@ mod prompt;
 mod server;
 mod values;
 
-use std::process::ExitCode;
+use std::{alloc::System, process::ExitCode};
 
 use clap::Parser;
 use tokio::runtime::Builder;
+use zeroizing_alloc::ZeroAlloc;
 
 use crate::{
     arguments::{Arguments, Command},
     failure::{Exit, Failure},
 };
+
+/// Wipes what is freed. Bodies and plaintext pass through buffers of libraries (HTTP, TLS, JSON) that
+/// know of no secret; this reaches those too.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     hygiene::prepare();

@@ -7,7 +7,7 @@ use aes_gcm::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::XChaCha20Poly1305;
 use xaes_256_gcm::Xaes256Gcm;
 
-use crate::secret::{Algorithm, Key, SecretBytes};
+use crate::secret::{Algorithm, Key, Locked, SecretBytes};
 
 /// A 32-byte AEAD key whose [`Cipher`] is named beside it.
 #[derive(Debug)]
@@ -59,18 +59,20 @@ pub struct Sealer {
     keyed: Keyed,
 }
 
-/// Boxed, so that moving a sealer leaves no key schedule behind on the stack.
+/// Key schedules are as good as keys, so they lie where keys lie.
 enum Keyed {
-    Xaes256Gcm(Box<Xaes256Gcm>),
-    XChaCha20Poly1305(Box<XChaCha20Poly1305>),
+    Xaes256Gcm(Locked<Xaes256Gcm>),
+    XChaCha20Poly1305(Locked<XChaCha20Poly1305>),
 }
 
 impl Sealer {
     /// Expands `key` for `cipher`.
     pub fn new(cipher: Cipher, key: &Key<Aead256>) -> Self {
         let keyed = key.expose(|bytes| match cipher {
-            Cipher::Xaes256Gcm => Keyed::Xaes256Gcm(Box::new(expanded(bytes))),
-            Cipher::XChaCha20Poly1305 => Keyed::XChaCha20Poly1305(Box::new(expanded(bytes))),
+            Cipher::Xaes256Gcm => Keyed::Xaes256Gcm(Locked::build(|| expanded(bytes))),
+            Cipher::XChaCha20Poly1305 => {
+                Keyed::XChaCha20Poly1305(Locked::build(|| expanded(bytes)))
+            }
         });
         Self { keyed }
     }
@@ -94,12 +96,16 @@ impl Sealer {
         let mut sealed = Vec::with_capacity(plaintext.len() + TAG_BYTES);
         sealed.extend_from_slice(plaintext);
         let tag = match &self.keyed {
-            Keyed::Xaes256Gcm(cipher) => {
-                cipher.encrypt_inout_detached(nonce.into(), aad, sealed.as_mut_slice().into())
-            }
-            Keyed::XChaCha20Poly1305(cipher) => {
-                cipher.encrypt_inout_detached(nonce.into(), aad, sealed.as_mut_slice().into())
-            }
+            Keyed::Xaes256Gcm(cipher) => cipher.lend().encrypt_inout_detached(
+                nonce.into(),
+                aad,
+                sealed.as_mut_slice().into(),
+            ),
+            Keyed::XChaCha20Poly1305(cipher) => cipher.lend().encrypt_inout_detached(
+                nonce.into(),
+                aad,
+                sealed.as_mut_slice().into(),
+            ),
         };
         #[expect(clippy::expect_used, reason = "the ciphers refuse lengths over 64 GiB only")]
         let tag = tag.expect("no message reaches 64 GiB");
@@ -123,12 +129,18 @@ impl Sealer {
         let plaintext = SecretBytes::build(ciphertext.len(), |buffer| {
             buffer.copy_from_slice(ciphertext);
             outcome = match &self.keyed {
-                Keyed::Xaes256Gcm(cipher) => {
-                    cipher.decrypt_inout_detached(nonce.into(), aad, buffer.into(), tag.into())
-                }
-                Keyed::XChaCha20Poly1305(cipher) => {
-                    cipher.decrypt_inout_detached(nonce.into(), aad, buffer.into(), tag.into())
-                }
+                Keyed::Xaes256Gcm(cipher) => cipher.lend().decrypt_inout_detached(
+                    nonce.into(),
+                    aad,
+                    buffer.into(),
+                    tag.into(),
+                ),
+                Keyed::XChaCha20Poly1305(cipher) => cipher.lend().decrypt_inout_detached(
+                    nonce.into(),
+                    aad,
+                    buffer.into(),
+                    tag.into(),
+                ),
             };
         });
         outcome.map(|()| plaintext).map_err(|_| OpenFailed)

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use hmac::{Hmac, KeyInit, Mac as _};
+use hmac::{HmacReset, KeyInit, Mac as _};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::secret::{Algorithm, Key};
+use crate::secret::{Algorithm, Key, Locked};
 
 /// A 32-byte key of HMAC-SHA-256.
 #[derive(Debug)]
@@ -29,25 +29,28 @@ pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
 
 /// HMAC-SHA-256 under one key, whose two key blocks are hashed once and kept.
 pub struct Mac {
-    keyed: Hmac<Sha256>,
+    keyed: Locked<HmacReset<Sha256>>,
 }
 
 impl Mac {
     /// Hashes the key's blocks.
     pub fn new(key: &Key<HmacSha256>) -> Self {
         #[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
-        let keyed = key
-            .expose(|bytes| Hmac::new_from_slice(bytes).expect("a key of any length is accepted"));
+        let keyed =
+            |bytes: &[u8]| HmacReset::new_from_slice(bytes).expect("any length is accepted");
+        let keyed = Locked::build(|| key.expose(keyed));
         Self { keyed }
     }
 
     /// The tag of `parts`, one after the other; as for [`sha256`], lengths are the caller's to join.
     pub fn tag(&self, parts: &[&[u8]]) -> [u8; 32] {
-        let mut state = self.keyed.clone();
+        let mut state = self.keyed.lend().clone();
         for part in parts {
             state.update(part);
         }
-        state.finalize().into_bytes().into()
+        // Not `finalize`, which moves the state: the place it moves from keeps the end of the message,
+        // such as a token, and is never wiped.
+        state.finalize_reset().into_bytes().into()
     }
 }
 

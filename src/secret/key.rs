@@ -2,6 +2,8 @@ use std::{fmt, marker::PhantomData};
 
 use zeroize::Zeroizing;
 
+use super::Locked;
+
 /// What a key is for. `crypto/` implements it for its algorithms.
 pub trait Algorithm: 'static {
     /// Length of a key in bytes.
@@ -10,9 +12,11 @@ pub trait Algorithm: 'static {
     const NAME: &'static str;
 }
 
-/// A key that enters its own algorithm only, is wiped when dropped and prints as its algorithm's name.
+/// A key that enters its own algorithm only, lies in locked memory, is wiped when dropped and prints
+/// as its algorithm's name.
 pub struct Key<A: Algorithm> {
-    bytes: Zeroizing<Box<[u8]>>,
+    /// The first `A::KEY_BYTES` are the key.
+    bytes: Locked<Zeroizing<[u8; LONGEST]>>,
     algorithm: PhantomData<fn() -> A>,
 }
 
@@ -29,8 +33,9 @@ pub struct WrongLength {
 impl<A: Algorithm> Key<A> {
     /// Builds a key in place: `fill` gets `A::KEY_BYTES` zeroed bytes.
     pub fn build(fill: impl FnOnce(&mut [u8])) -> Self {
-        let mut bytes = Zeroizing::new(vec![0; A::KEY_BYTES].into_boxed_slice());
-        fill(&mut bytes);
+        const { assert!(A::KEY_BYTES <= LONGEST, "no algorithm has longer keys") };
+        let mut bytes = Locked::build(|| Zeroizing::new([0; LONGEST]));
+        fill(bytes.lend_mut().split_at_mut(A::KEY_BYTES).0);
         Self { bytes, algorithm: PhantomData }
     }
 
@@ -47,7 +52,7 @@ impl<A: Algorithm> Key<A> {
 
     /// Lends the bytes to `read`, the one scope in which they are plain.
     pub fn expose<R>(&self, read: impl FnOnce(&[u8]) -> R) -> R {
-        read(&self.bytes)
+        read(self.bytes.lend().split_at(A::KEY_BYTES).0)
     }
 }
 
@@ -56,6 +61,9 @@ impl<A: Algorithm> fmt::Debug for Key<A> {
         write!(f, "[{} key]", A::NAME)
     }
 }
+
+/// The longest key there is in bytes, that of AES-256-SIV.
+const LONGEST: usize = 64;
 
 #[cfg(test)]
 mod tests {

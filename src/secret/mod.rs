@@ -8,13 +8,16 @@
 //! - `buffer.rs`: [`SecretBuffer`], bytes that grow
 //! - `text.rs`: [`SecretString`]
 //! - `key.rs`: [`Key`] and [`Algorithm`]
+//! - `locked.rs`: [`Locked`], pages that are not swapped out
 
 mod buffer;
 mod bytes;
 mod key;
+mod locked;
 mod text;
 
 pub use buffer::SecretBuffer;
 pub use bytes::SecretBytes;
 pub use key::{Algorithm, Key, WrongLength};
+pub use locked::{LockRefused, Locked, ROOM_BYTES, switch_off, try_locking, unlocked};
 pub use text::SecretString;

@@ -33,6 +33,7 @@ use crate::{
     mount::Mounts,
     rotation::Rotation,
     seal::{self, UnsealProgress},
+    secret,
     storage::{self, FolderLock, LockError},
     token::TtlLimits,
 };
@@ -96,12 +97,14 @@ pub struct Unsealed {
 }
 
 impl Unsealed {
-    /// The notices of opening, and the audit devices that cannot write now.
+    /// The notices of opening, whether keys lie in memory that may be swapped out, and the audit
+    /// devices that cannot write now.
     pub fn warnings(&self) -> Vec<String> {
         let failing =
             self.ground.audit.health().into_iter().filter(|device| device.error.is_some());
         let failing = failing.map(|device| format!("audit_device_failing: {}", device.name));
-        self.notices.iter().cloned().chain(failing).collect()
+        let unlocked = (secret::unlocked() > 0).then(|| "key_memory_not_locked".to_owned());
+        self.notices.iter().cloned().chain(unlocked).chain(failing).collect()
     }
 }
 

@@ -119,6 +119,11 @@ impl Process {
         fs::read_to_string(&self.log).unwrap()
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// kill -9.
     pub(crate) fn kill(mut self) {
         self.end();

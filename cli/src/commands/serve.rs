@@ -14,11 +14,15 @@ use kista::{
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::failure::{Exit, Failure};
+use crate::{
+    failure::{Exit, Failure},
+    hygiene,
+};
 
-/// Binds the address, then takes possession of the data folder. The port comes first: when it is
+/// Looks at what it stands on, binds the address, then takes possession of the data folder. The port comes first: when it is
 /// taken, nothing has been touched.
 pub(super) async fn start(config: &Config) -> Result<(Server, Kista), Failure> {
+    hygiene::guard(config)?;
     let server = Server::bind(&config.listener, config.limits).map_err(|e| Failure::of(&e))?;
     let settings = Settings {
         data: config.data.clone(),

@@ -6,7 +6,7 @@ use kista::config::{Config, Overrides};
 use super::serve;
 use crate::{
     failure::{Exit, Failure},
-    logging,
+    hygiene, logging,
 };
 
 /// Serve a store in the foreground. It starts sealed, or not initialised.
@@ -73,6 +73,9 @@ impl Serve {
             allow_unauthenticated_rekey: self.allow_unauthenticated_rekey,
             ..Overrides::default()
         };
+        if let Some(file) = &self.config {
+            hygiene::guard_configuration(file)?;
+        }
         let config = Config::load(self.config.as_deref(), overrides)
             .map_err(|error| Failure::of(&error).exit(Exit::Usage))?;
         logging::start(config.log_level);
@@ -93,6 +96,7 @@ impl Serve {
 const CONFIGURATION: &str = "\
 The configuration file; all but `data` and the listener's files has a default:
   data = \"/var/lib/kista\"
+  memory_lock = \"required\"    # do not start where keys could be written to swap
   [listener]
   address = \"0.0.0.0:8200\"
   tls_cert = \"/etc/kista/server.pem\"
