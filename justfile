@@ -32,6 +32,14 @@ doc:
 kill-loop CYCLES="1000":
     KILL_CYCLES={{CYCLES}} .ci/run kill
 
+# Look for one order of everything that clients saw, over ROUNDS kills.
+linear ROUNDS="200":
+    LINEAR_ROUNDS={{ROUNDS}} .ci/run linear
+
+# Cut the power under load, CUTS times, on a file system of its own; needs root.
+powercut CUTS="200":
+    POWER_CUTS={{CUTS}} .ci/run power_cut
+
 # Fuzz one target for SECONDS seconds on stable.
 fuzz TARGET SECONDS="600":
     cd fuzz && cargo fuzz run -s none {{TARGET}} -- -max_total_time={{SECONDS}}
