@@ -10,7 +10,7 @@ use std::{
 };
 
 use kista::{
-    barrier::Keyring,
+    barrier::{Keyring, SpaceId},
     crypto::{Aead256, Cipher, Sealer, kdf},
     secret::Key,
     storage::StoreId,
@@ -206,6 +206,8 @@ fn keys(data: &Path, kek: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         kdf::derive_into(&store_id, term, purpose, &[], &mut key);
         key
     };
+    let mut names = vec![0; 64];
+    kdf::derive_into(&store_id, &lineage(0), "names", &SpaceId::SYSTEM.0, &mut names);
     vec![
         ("the key of the slot", kek.to_vec()),
         ("the root key", root.clone()),
@@ -219,6 +221,8 @@ fn keys(data: &Path, kek: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         ("the secret of tokens", lineage(1)),
         ("the secret of audit", lineage(2)),
         ("the secret of anchors", lineage(3)),
+        ("the names key of the system's space, for the MAC", names[..32].to_vec()),
+        ("the names key of the system's space, for the cipher", names[32..].to_vec()),
     ]
 }
 

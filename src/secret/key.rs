@@ -2,7 +2,7 @@ use std::{fmt, marker::PhantomData};
 
 use zeroize::Zeroizing;
 
-use super::Locked;
+use super::{Locked, locked::scrub_stack};
 
 /// What a key is for. `crypto/` implements it for its algorithms.
 pub trait Algorithm: 'static {
@@ -36,6 +36,7 @@ impl<A: Algorithm> Key<A> {
         const { assert!(A::KEY_BYTES <= LONGEST, "no algorithm has longer keys") };
         let mut bytes = Locked::build(|| Zeroizing::new([0; LONGEST]));
         fill(bytes.lend_mut().split_at_mut(A::KEY_BYTES).0);
+        scrub_stack();
         Self { bytes, algorithm: PhantomData }
     }
 

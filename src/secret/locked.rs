@@ -5,6 +5,7 @@ use std::{
 };
 
 use region::LockGuard;
+use zeroize::Zeroize as _;
 
 /// A value that wipes itself when dropped, in pages of its own that the system does not swap out.
 ///
@@ -37,7 +38,8 @@ impl<T> Locked<T> {
     pub fn build(make: impl FnOnce() -> T) -> Self {
         let mut pages = Box::new(Pages(None));
         let lock = lock_of(&pages);
-        pages.0 = Some(make());
+        pages.fill(make);
+        scrub_stack();
         Self { pages, lock }
     }
 
@@ -51,6 +53,14 @@ impl<T> Locked<T> {
     pub(super) fn lend_mut(&mut self) -> &mut T {
         #[expect(clippy::expect_used, reason = "`build` puts it there and only `drop` takes it")]
         self.pages.0.as_mut().expect("the value is there until it is dropped")
+    }
+}
+
+impl<T> Pages<T> {
+    /// In a frame of its own, since the value passes through it.
+    #[inline(never)]
+    fn fill(&mut self, make: impl FnOnce() -> T) {
+        self.0 = Some(make());
     }
 }
 
@@ -69,6 +79,15 @@ impl<T> Drop for Locked<T> {
             UNLOCKED.fetch_sub(1, Ordering::Relaxed);
         }
     }
+}
+
+/// Overwrites what calls that have returned left on the stack below the caller. Ciphers and hashes
+/// wipe their state when it is dropped, and not the places from which it was moved.
+#[inline(never)]
+pub(super) fn scrub_stack() {
+    let mut below = [0_u64; SCRUBBED_WORDS];
+    below.zeroize();
+    std::hint::black_box(&below);
 }
 
 /// How many values lie in memory that the system refused to lock.
@@ -111,6 +130,9 @@ fn lock_of<T>(pages: &Pages<T>) -> Option<LockGuard> {
 /// What [`try_locking`] asks for: a page for each of 256 keys. A vault with a handful of mounts has
 /// about thirty.
 pub const ROOM_BYTES: usize = 1024 * 1024;
+
+/// More than deriving a key takes, without optimisation too.
+const SCRUBBED_WORDS: usize = 16 * 1024 / 8;
 
 static UNLOCKED: AtomicUsize = AtomicUsize::new(0);
 static OFF: AtomicBool = AtomicBool::new(false);
