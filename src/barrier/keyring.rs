@@ -242,7 +242,9 @@ impl Keyring {
         let (id, cipher) = newest.map_or((0, Cipher::Xaes256Gcm), |term| (term.id.0, term.cipher));
         let id = TermId(id.checked_add(1).ok_or(KeyringError::TooManyTerms)?);
         let mut keyring = self.copy();
-        let (state, created, key) = (TermState::Pending, now, random::key());
+        // As it is kept, so that it is the same after a restart.
+        let created = Timestamp::from_millis(now.millis());
+        let (state, key) = (TermState::Pending, random::key());
         keyring.terms.push(TermEntry { id, cipher, state, created, key });
         Ok((keyring, id))
     }

@@ -27,13 +27,14 @@
 //! - `error.rs`: [`Error`]
 //! - `value.rs`: [`Fields`] and [`JsonValue`], JSON whose text is kept
 //! - `kv2.rs`: [`Kv2`], secrets with versions
-//! - `sys.rs`: [`Sys`], the state of the server
+//! - `sys.rs`: [`Sys`], the state of the server; `rotation.rs`: its keys
 
 mod builder;
 mod environment;
 mod error;
 mod kv2;
 mod retry;
+mod rotation;
 mod sys;
 mod tls;
 mod transport;
@@ -48,6 +49,7 @@ pub use builder::{BuildError, Builder};
 pub use environment::{Environment, Setting};
 pub use error::{Capability, Error};
 pub use kv2::{CheckAndSet, Kv2, Secret, VersionMetadata};
+pub use rotation::{DestroyedTerm, KeyStatus, NewSchedule, Rotation, RotationSchedule};
 pub use sys::{
     Found, Health, Initialised, MountInfo, SealStatus, Sys, UnsealKey, Verification, Verified,
 };

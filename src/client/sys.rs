@@ -8,7 +8,7 @@ use crate::secret::{SecretBytes, SecretString};
 /// The state of the server: `sys/…`.
 #[derive(Debug, Clone, Copy)]
 pub struct Sys<'a> {
-    client: &'a Client,
+    pub(super) client: &'a Client,
 }
 
 /// `GET sys/seal-status`, and the answer to an unseal.

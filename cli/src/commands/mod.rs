@@ -7,6 +7,7 @@ pub(crate) mod ls;
 mod near;
 pub(crate) mod operator;
 pub(crate) mod put;
+mod rotate;
 mod serve;
 pub(crate) mod server;
 pub(crate) mod status;

@@ -4,7 +4,11 @@ use kista::{
     secret::SecretString,
 };
 
-use super::{status, verify::Verify};
+use super::{
+    rotate::{Rotate, ShowKeyStatus},
+    status,
+    verify::Verify,
+};
 use crate::{
     arguments::ServerArguments,
     failure::{Exit, Failure},
@@ -19,6 +23,8 @@ pub(crate) enum OperatorCommand {
     Unseal(Unseal),
     Seal(Seal),
     Verify(Verify),
+    Rotate(Rotate),
+    KeyStatus(ShowKeyStatus),
 }
 
 impl OperatorCommand {
@@ -28,6 +34,8 @@ impl OperatorCommand {
             Self::Unseal(unseal) => unseal.run().await,
             Self::Seal(seal) => seal.run().await,
             Self::Verify(verify) => verify.run().await,
+            Self::Rotate(rotate) => rotate.run().await,
+            Self::KeyStatus(status) => status.run().await,
         }
     }
 }
