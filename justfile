@@ -53,3 +53,7 @@ features:
     cargo check -p kista --locked --no-default-features
     cargo check -p kista --locked --features client
     cargo check -p kista --locked --all-features
+
+# Every bit of every file of a small store changed, every length, every record moved; counts printed.
+damage:
+    KISTA_DAMAGE_LONG=1 cargo test -p kista --lib --locked vault::damage -- --nocapture --test-threads 1

@@ -8,6 +8,8 @@
 //! - `verify.rs`: when the store is verified, and what follows from it
 //! - `layout.rs`: what lies in the data folder
 
+#[cfg(test)]
+mod damage;
 mod init;
 mod layout;
 mod unseal;

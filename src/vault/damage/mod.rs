@@ -1,0 +1,163 @@
+//! Damage to a small store, byte by byte: never a wrong answer, never a panic, never a loss that
+//! nothing tells of.
+//!
+//! A store is made by a real barrier on a simulated disk, with segments so small that it has
+//! several. Each case changes a copy of its files, opens it and reads everything. The short form
+//! runs in `cargo test`; `just damage` runs the long one and prints the counts that
+//! docs/RELIABILITY.md keeps.
+//!
+//! - `store.rs`: the store, and what comes of opening a changed copy
+//! - `cases.rs`: the changes
+
+mod cases;
+mod store;
+
+use std::{
+    collections::BTreeMap,
+    env,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    time::Instant,
+};
+
+use cases::{Change, Form};
+use store::{Files, Made, Verdict, Witness};
+
+/// What came of many cases, by kind of change and verdict.
+#[derive(Debug, Default)]
+struct Counts(BTreeMap<(String, Verdict), u64>);
+
+impl Counts {
+    /// Opens a copy with this change in it, and fails on what must never be.
+    fn run(
+        &mut self,
+        kind: &str,
+        witness: Witness,
+        change: &Change,
+        files: &Files,
+        open: impl Fn(Files) -> Outcome,
+    ) {
+        let changed = change.apply(files);
+        let outcome = catch_unwind(AssertUnwindSafe(|| open(changed)));
+        let verdict = match outcome {
+            Ok(Ok(verdict)) => verdict,
+            Ok(Err(wrong)) => panic!("{kind}, {change:?}: {wrong}"),
+            Err(_) => panic!("{kind}, {change:?}: it panics"),
+        };
+        assert!(
+            change.may_be(verdict, witness),
+            "{kind}, {change:?}: {verdict:?}, where the byte means something"
+        );
+        *self.0.entry((kind.to_owned(), verdict)).or_default() += 1;
+    }
+
+    fn print(&self, begun: Instant) {
+        for ((kind, verdict), count) in &self.0 {
+            println!("{kind:<44} {:<28} {count:>8}", verdict.text());
+        }
+        let all = self.0.values().sum::<u64>();
+        println!("{:<44} {:<28} {all:>8}   in {:?}", "all", "", begun.elapsed());
+    }
+}
+
+/// A verdict, or what went wrong in a way that must never be.
+type Outcome = Result<Verdict, String>;
+
+fn form() -> Form {
+    if env::var_os("KISTA_DAMAGE_LONG").is_some() { Form::Long } else { Form::Short }
+}
+
+fn kind_of(file: &Path) -> &'static str {
+    match file.extension().and_then(|extension| extension.to_str()) {
+        Some("seg") => "journal",
+        Some("snap") => "snapshot",
+        Some("0" | "1") => "seal file",
+        _ => "other",
+    }
+}
+
+#[test]
+fn any_changed_byte_of_the_store_is_an_error_or_means_nothing() {
+    let (mut counts, begun) = (Counts::default(), Instant::now());
+    for made in [Made::closed(form()), Made::killed(form())] {
+        for file in made.files.names() {
+            // The two differ at their ends only.
+            if form() == Form::Short && made.end == "closed" && !made.is_last(&file) {
+                continue;
+            }
+            for change in cases::flips(&made.files, &file, form()) {
+                let kind = format!("{}: byte changed ({})", kind_of(&file), made.end);
+                let open = |files| made.open(files, Witness::Newest);
+                counts.run(&kind, Witness::Newest, &change, &made.files, open);
+                // Without one who knows the newest commit, its record may look torn.
+                if made.is_last(&file) && change.is_tried_twice(form()) {
+                    let kind = format!("{kind}, no witness");
+                    let open = |files| made.open(files, Witness::None);
+                    counts.run(&kind, Witness::None, &change, &made.files, open);
+                }
+            }
+        }
+    }
+    counts.print(begun);
+}
+
+#[test]
+fn a_file_cut_short_or_gone_is_an_error_or_loses_nothing() {
+    let (mut counts, begun) = (Counts::default(), Instant::now());
+    for made in [Made::closed(form()), Made::killed(form())] {
+        for file in made.files.names() {
+            for change in cases::truncations(&made.files, &file, form()) {
+                let kind = format!("{}: cut short ({})", kind_of(&file), made.end);
+                let open = |files| made.open(files, Witness::Newest);
+                counts.run(&kind, Witness::Newest, &change, &made.files, open);
+            }
+            let change = Change::Delete { file: file.clone() };
+            let kind = format!("{}: deleted ({})", kind_of(&file), made.end);
+            let open = |files| made.open(files, Witness::Newest);
+            counts.run(&kind, Witness::Newest, &change, &made.files, open);
+        }
+    }
+    counts.print(begun);
+}
+
+#[test]
+fn commits_moved_copied_left_out_or_of_another_store_are_refused() {
+    let (mut counts, begun) = (Counts::default(), Instant::now());
+    let (made, other) = (Made::closed(form()), Made::closed(form()));
+    for change in cases::rearranged(&made, &other) {
+        let kind = format!("journal: {}", change.label());
+        let open = |files| made.open(files, Witness::Newest);
+        counts.run(&kind, Witness::Newest, &change, &made.files, open);
+    }
+    counts.print(begun);
+}
+
+#[test]
+fn a_damaged_copy_of_the_seal_file_is_mended_and_two_are_named() {
+    let (mut counts, begun) = (Counts::default(), Instant::now());
+    let made = Made::sealed(form());
+    let names = made.files.names();
+    for file in &names {
+        for change in cases::flips(&made.files, file, form()) {
+            counts.run("seal file: byte changed", Witness::Newest, &change, &made.files, |files| {
+                made.unseal(files)
+            });
+        }
+        for change in cases::truncations(&made.files, file, form()) {
+            counts.run("seal file: cut short", Witness::Newest, &change, &made.files, |files| {
+                made.unseal(files)
+            });
+        }
+        let change = Change::Delete { file: file.clone() };
+        counts.run("seal file: deleted", Witness::Newest, &change, &made.files, |files| {
+            made.unseal(files)
+        });
+    }
+    for change in cases::flips(&made.files, &names[0], form()) {
+        let both = change.also_in(&names[1]);
+        counts.run("seal file: both copies", Witness::Newest, &both, &made.files, |files| {
+            made.unseal(files)
+        });
+    }
+    counts.print(begun);
+}
