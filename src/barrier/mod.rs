@@ -304,6 +304,18 @@ impl Barrier {
         self.store.close()
     }
 
+    /// The record at a path, as it is stored.
+    #[cfg(test)]
+    pub(crate) async fn record_at(&self, view: &MountView, path: &[&str]) -> Option<Vec<u8>> {
+        self.store.get(&view.record_key(path).unwrap()).await.unwrap()
+    }
+
+    /// Changes the index behind the store's back, as one who can write to the disk may.
+    #[cfg(test)]
+    pub(crate) fn tamper(&self, view: &MountView, path: &[&str], record: Option<&[u8]>) {
+        self.store.tamper(&view.record_key(path).unwrap(), record);
+    }
+
     fn store(&self) -> &Store {
         &self.store
     }

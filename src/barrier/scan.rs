@@ -13,7 +13,7 @@ use super::{
     record,
     watch::{Step, StepError},
 };
-use crate::storage::{self, RecordHeader};
+use crate::storage::{self, CompactError, RecordHeader};
 
 /// Most findings that are told one by one.
 const FINDINGS: usize = 100;
@@ -89,6 +89,9 @@ pub enum ScanError {
     /// The state is not known any more.
     #[error("writing has failed, so there is no state to verify against; restart the server")]
     WritingFailed,
+    /// The index is wrong, and there is no way to build another one now.
+    #[error("the index is wrong and cannot be rebuilt yet")]
+    Rebuild(#[source] CompactError),
     /// Storage is closed.
     #[error("the store is closed")]
     Closed,
@@ -147,8 +150,33 @@ impl Barrier {
             let (found, left) = (Vec::new(), Vec::new());
             return Ok(Verified { records: first.records, found, left });
         }
+        if let Err(error) = self.rebuild_index().await? {
+            tracing::error!(%error, "the index is wrong and cannot be rebuilt");
+            let left = first.findings.clone();
+            return Ok(Verified { records: first.records, found: first.findings, left });
+        }
         let second = self.scan(pace, reads, progress).await?;
         Ok(Verified { records: second.records, found: first.findings, left: second.findings })
+    }
+
+    /// Builds the index from snapshot and journal; the inner error says that these are no better.
+    async fn rebuild_index(&self) -> Result<Result<(), CompactError>, ScanError> {
+        loop {
+            let store = self.store.clone();
+            let rebuilt = tokio::task::spawn_blocking(move || store.rebuild_index()).await;
+            match rebuilt.unwrap_or(Err(CompactError::Closed)) {
+                Ok(()) => return Ok(Ok(())),
+                Err(CompactError::Closed) => return Err(ScanError::Closed),
+                // A compaction: the index is still wrong after it.
+                Err(CompactError::Running) => tokio::time::sleep(COMPACTION_PAUSE).await,
+                Err(
+                    error @ (CompactError::Unreadable(_)
+                    | CompactError::NotTheState { .. }
+                    | CompactError::Unsteady { .. }),
+                ) => return Ok(Err(error)),
+                Err(error) => return Err(ScanError::Rebuild(error)),
+            }
+        }
     }
 
     /// Whether reads are checked by the freshness table: after the first good scan.
@@ -163,6 +191,8 @@ impl Barrier {
     }
 }
 
+/// How long a rebuild waits before it looks again whether a compaction has ended.
+const COMPACTION_PAUSE: Duration = Duration::from_millis(200);
 /// A step is a few milliseconds; one that took longer has waited, not worked.
 const LONGEST_STEP: Duration = Duration::from_millis(50);
 

@@ -132,6 +132,21 @@ async fn after_a_good_scan_a_read_meets_only_the_newest_record() {
 }
 
 #[tokio::test]
+async fn an_index_that_is_wrong_is_made_again() {
+    let subject = Subject::new();
+    subject.put(&["a"], b"value").await;
+    subject.put(&["b"], b"value").await;
+    for _fresh in [false, true] {
+        subject.faults.tamper(&subject.key(&["a"]), None);
+        let progress = Progress::default();
+        let verified = subject.barrier.verify(Pace::Full, Reads::Checked, &progress).await.unwrap();
+        assert!(!verified.found.is_empty() && verified.left.is_empty());
+        assert_eq!(subject.read(&["a"]).await.unwrap().as_deref(), Some(&b"value"[..]));
+        assert!(subject.barrier.is_fresh());
+    }
+}
+
+#[tokio::test]
 async fn an_older_chunk_of_a_value_is_met_as_such() {
     let subject = Subject::new();
     subject.put(&["a"], &[7; 20_000]).await;

@@ -649,6 +649,17 @@ impl Store {
         }
     }
 
+    /// Changes the index behind the store's back, as one who can write to the disk may: the
+    /// journal and the state know nothing of it.
+    #[cfg(test)]
+    pub(crate) fn tamper(&self, key: &[u8], record: Option<&[u8]>) {
+        let serving = self.inner.serving.load();
+        match &**serving.as_ref().unwrap().index.load() {
+            Backend::Sled(index) => index.tamper(key, record),
+            Backend::Memory(platter) => platter.change([(key, record)].into_iter()),
+        }
+    }
+
     /// Builds a new index from snapshot and journal, and serves from it: for when the records are
     /// not those that were committed. Blocking; reading and committing go on meanwhile.
     ///

@@ -128,6 +128,14 @@ impl Index {
         self.guarded(|| Ok(self.tree.apply_batch(batch)?))
     }
 
+    #[cfg(test)]
+    pub(super) fn tamper(&self, key: &[u8], record: Option<&[u8]>) {
+        match record {
+            Some(record) => drop(self.tree.insert(key, record).unwrap()),
+            None => drop(self.tree.remove(key).unwrap()),
+        }
+    }
+
     /// Brings the index to the disk, so that the next start has little to replay.
     pub(super) fn flush(&self) -> Result<(), IndexError> {
         self.guarded(|| {

@@ -14,6 +14,8 @@ mod init;
 mod layout;
 mod unseal;
 mod verify;
+#[cfg(test)]
+mod verify_tests;
 
 use std::{
     fmt, io,

@@ -1,4 +1,5 @@
 use std::{
+    error::Error,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -130,7 +131,8 @@ impl Verification {
         match report.last.map(|last| last.verdict) {
             Some(Verdict::Tampered) => warnings.push(TAMPERED.to_owned()),
             Some(Verdict::Repaired) => warnings.push("index_repaired".to_owned()),
-            Some(Verdict::Good | Verdict::Unfinished(_)) | None => {}
+            Some(Verdict::Unfinished(_)) => warnings.push("not_verified".to_owned()),
+            Some(Verdict::Good) | None => {}
         }
         warnings
     }
@@ -161,7 +163,7 @@ impl Verification {
         let (verdict, records, findings) = match barrier.verify(pace, reads, &self.progress).await {
             // Sealed meanwhile: no result, and no news.
             Err(ScanError::Closed) => return None,
-            Err(error) => (Verdict::Unfinished(error.to_string()), 0, Vec::new()),
+            Err(error) => (Verdict::Unfinished(reason(&error)), 0, Vec::new()),
             Ok(Verified { records, found, .. }) if found.is_empty() => {
                 (Verdict::Good, records, found)
             }
@@ -187,11 +189,22 @@ impl Drop for Ended<'_> {
     fn drop(&mut self) {
         let mut inner = self.0.inner();
         inner.running = None;
-        inner.due = Instant::now().checked_add(self.0.settings.every);
+        let is_unfinished =
+            inner.last.as_ref().is_some_and(|last| matches!(last.verdict, Verdict::Unfinished(_)));
+        let rest =
+            if is_unfinished { self.0.settings.every.min(RETRY) } else { self.0.settings.every };
+        inner.due = Instant::now().checked_add(rest);
     }
 }
 
 impl Vault {
+    #[cfg(test)]
+    pub(super) fn be_strict(&mut self) {
+        self.settings.verify.freshness = Freshness::Strict;
+        let verification = Verification::new(self.settings.verify, Arc::clone(&self.clock));
+        self.verification = Arc::new(verification);
+    }
+
     /// The verification of the store.
     pub fn verification(&self) -> &Arc<Verification> {
         &self.verification
@@ -266,6 +279,16 @@ impl Vault {
     }
 }
 
+/// An error with what caused it.
+fn reason(error: &dyn Error) -> String {
+    let (mut text, mut under) = (error.to_string(), error.source());
+    while let Some(cause) = under {
+        text = format!("{text}: {cause}");
+        under = cause.source();
+    }
+    text
+}
+
 fn audited(open: &Unsealed, notice: &Notice<'_>) {
     if let Err(error) = open.ground.audit.notice(notice) {
         tracing::error!(%error, "the verification cannot be audited");
@@ -274,5 +297,7 @@ fn audited(open: &Unsealed, notice: &Notice<'_>) {
 
 /// What is said of a store whose records are not those that it should have.
 pub(super) const TAMPERED: &str = "tampered: the stored records are not those of the newest commit";
+/// When one that broke off is tried again at the latest.
+const RETRY: Duration = Duration::from_secs(600);
 /// How long a wish that nobody heard waits at most.
 const POLL: Duration = Duration::from_secs(1);

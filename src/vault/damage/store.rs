@@ -308,7 +308,7 @@ fn refused(error: &dyn Error) -> Result<Verdict, String> {
 }
 
 fn options(disk: &Disk) -> Options {
-    Options { disk: disk.clone(), segment_bytes: SEGMENT_BYTES }
+    Options { disk: disk.clone(), segment_bytes: SEGMENT_BYTES, ..Options::default() }
 }
 
 fn time() -> Timestamp {
