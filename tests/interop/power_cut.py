@@ -40,7 +40,7 @@ class Volume:
         with open(self.image, "wb") as image:
             image.truncate(mib << 20)
         self.is_mounted = False
-        run("mkfs.ext4", "-q", "-F", str(self.image))
+        run("mkfs.ext4", "-q", "-F", "-m", "0", str(self.image))
         self.mount()
         self.folder.chmod(0o700)
 
@@ -116,14 +116,14 @@ def check_health(server):
 
 
 @contextlib.contextmanager
-def volume_or_word(folder):
+def volume_or_word(folder, mib=MIB):
     """The volume, or None and a word why there is none here."""
     if os.geteuid() != 0:
         print("skipped: mounting needs root")
         yield None
         return
     try:
-        volume = Volume(folder)
+        volume = Volume(folder, mib)
     except (OSError, subprocess.CalledProcessError) as error:
         print(f"skipped: no ext4 can be made and mounted here ({error})")
         yield None
