@@ -1,7 +1,7 @@
 //! Tests of the whole: one binary, so that everything is linked once.
 //!
 //! - `architecture.rs`, `forged.rs`: what must not be written
-//! - `routes.rs`, `rotation.rs`: the library's vault, asked without HTTP
+//! - `routes.rs`, `rotation.rs`, `slots.rs`: the library's vault, asked without HTTP
 //! - `leaks.rs`, `damage.rs`: the real binary, and the files that it makes
 //! - `memory.rs`: the real binary, and what its process shows
 
@@ -18,6 +18,7 @@ mod leaks;
 mod memory;
 mod rotation;
 mod routes;
+mod slots;
 mod source;
 mod support;
 mod verify;

@@ -32,7 +32,9 @@ fn routes() -> Vec<Route> {
 }
 
 fn of<E: Engine>(wing: &'static str, mount: &str) -> Vec<Route> {
-    let concrete = |pattern: &str| pattern.replace("{*path}", "a/b").replace("{name}", "a");
+    let concrete = |pattern: &str| {
+        pattern.replace("{*path}", "a/b").replace("{name}", "a").replace("{id}", "a")
+    };
     let routes = E::routes().all().iter();
     routes
         .map(|route| Route {
@@ -61,13 +63,36 @@ fn these_and_no_others_need_sudo() {
     assert_eq!(
         with(Access::Sudo),
         [
+            "Delete sys/rekey/backup",
+            "Delete sys/rekey/init",
+            "Delete sys/rekey/verify",
+            "Delete sys/rotate/root/backup",
+            "Delete sys/rotate/root/init",
+            "Delete sys/rotate/root/verify",
+            "Delete sys/slots/a",
             "List auth/token/accessors",
             "List auth/token/accessors/",
+            "Read sys/rekey-recovery-key/init",
+            "Read sys/rekey/backup",
+            "Read sys/rekey/init",
+            "Read sys/rekey/verify",
+            "Read sys/rotate/root/backup",
+            "Read sys/rotate/root/init",
+            "Read sys/rotate/root/verify",
+            "Read sys/slots",
             "Read sys/verify",
             "Write auth/token/revoke-orphan",
+            "Write sys/rekey/init",
+            "Write sys/rekey/update",
+            "Write sys/rekey/verify",
             "Write sys/rotate",
             "Write sys/rotate/keyring",
+            "Write sys/rotate/root",
+            "Write sys/rotate/root/init",
+            "Write sys/rotate/root/update",
+            "Write sys/rotate/root/verify",
             "Write sys/seal",
+            "Write sys/slots",
             "Write sys/verify",
         ]
     );

@@ -26,12 +26,11 @@ use std::{
 
 use kista::{
     clock::{Clock, SystemClock},
-    config::{self, Background, Limits, Listener, Transport},
+    config::{self, Limits, Listener, Transport},
     http::{Certificates, Server},
     mount::NewMount,
     pipeline::Kista,
     seal::{NewSlot, Secret, ShareCounts},
-    storage::Options,
     token::TtlLimits,
     vault::{Settings, Vault},
 };
@@ -110,16 +109,12 @@ impl Subject {
     ) -> Result<Self, Box<dyn Error>> {
         let month = Duration::from_secs(768 * 3600);
         let settings = Settings {
-            data: data.to_owned(),
-            ttl: TtlLimits { default: month, max: month },
-            verify: config::Verify::default(),
             audit_file: audit.map(|path| config::AuditFile {
                 path,
                 hash_paths: false,
                 format: config::AuditFormat::Json,
             }),
-            storage: Options::default(),
-            background: Background::default(),
+            ..Settings::new(data.to_owned(), TtlLimits { default: month, max: month })
         };
         let vault = Vault::start(settings, Arc::new(SystemClock))?;
         let listener = Listener {

@@ -3,7 +3,7 @@
 
 use std::{fs, sync::LazyLock};
 
-use kista::{crypto::mac::sha256, seal};
+use kista::{crypto::mac::sha256, disk::Disk, seal};
 use libfuzzer_sys::fuzz_target;
 
 static FOLDER: LazyLock<tempfile::TempDir> =
@@ -15,7 +15,7 @@ fuzz_target!(|bytes: &[u8]| {
     for copy in ["seal.0", "seal.1"] {
         fs::write(FOLDER.path().join(copy), &file).expect("the folder can be written to");
     }
-    if let Ok(loaded) = seal::read(FOLDER.path()) {
+    if let Ok(loaded) = seal::read(&Disk::real(), FOLDER.path()) {
         assert!(loaded.repaired.is_none());
         assert!((1..=32).contains(&loaded.file.slots().count()));
         if let Some((threshold, shares)) = loaded.file.shares() {

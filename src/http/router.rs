@@ -104,8 +104,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::SystemClock,
-        config::{Background, Limits},
-        storage,
+        config::Limits,
         token::TtlLimits,
         vault::{Settings, Vault},
     };
@@ -119,14 +118,9 @@ mod tests {
     impl Site {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
-            let settings = Settings {
-                verify: crate::config::Verify::default(),
-                data: folder.path().join("data"),
-                ttl: TtlLimits { default: Duration::from_secs(60), max: Duration::from_secs(60) },
-                audit_file: None,
-                storage: storage::Options::default(),
-                background: Background::default(),
-            };
+            let minute = Duration::from_secs(60);
+            let ttl = TtlLimits { default: minute, max: minute };
+            let settings = Settings::new(folder.path().join("data"), ttl);
             let vault = Vault::start(settings, Arc::new(SystemClock)).unwrap();
             let origin = Origin {
                 kista: Kista::new(vault),

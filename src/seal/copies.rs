@@ -1,9 +1,9 @@
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    io,
     path::{Path, PathBuf},
 };
+
+use crate::disk::{self, Disk, DiskFile};
 
 use super::file::{MAX_BYTES, Malformed, SealFile};
 
@@ -15,6 +15,7 @@ pub struct Loaded {
     /// The copy that was missing, damaged or older, and is now equal again. Worth a line in log and
     /// audit.
     pub repaired: Option<PathBuf>,
+    pub(super) disk: Disk,
     pub(super) dir: PathBuf,
 }
 
@@ -84,26 +85,26 @@ pub enum Damage {
 ///
 /// # Errors
 /// What the system said when it was asked for the files.
-pub fn exists(dir: &Path) -> io::Result<bool> {
+pub fn exists(disk: &Disk, dir: &Path) -> io::Result<bool> {
     let [first, second] = paths(dir);
-    Ok(first.try_exists()? || second.try_exists()?)
+    Ok(disk.exists(&first)? || disk.exists(&second)?)
 }
 
 /// Reads the seal file of a store, and makes both copies equal before anything is served.
 ///
 /// # Errors
 /// [`ReadError`], which names the files.
-pub fn read(dir: &Path) -> Result<Loaded, ReadError> {
-    let (file, repaired) = read_file(dir)?;
-    Ok(Loaded { file, repaired, dir: dir.to_owned() })
+pub fn read(disk: &Disk, dir: &Path) -> Result<Loaded, ReadError> {
+    let (file, repaired) = read_file(disk, dir)?;
+    Ok(Loaded { file, repaired, disk: disk.clone(), dir: dir.to_owned() })
 }
 
-fn read_file(dir: &Path) -> Result<(SealFile, Option<PathBuf>), ReadError> {
+fn read_file(disk: &Disk, dir: &Path) -> Result<(SealFile, Option<PathBuf>), ReadError> {
     let [first_path, second_path] = paths(dir);
-    match (load(&first_path), load(&second_path)) {
-        (Ok(first), Ok(second)) => choose(first, first_path, second, second_path),
-        (Ok(file), Err(_)) => repair(file, second_path),
-        (Err(_), Ok(file)) => repair(file, first_path),
+    match (load(disk, &first_path), load(disk, &second_path)) {
+        (Ok(first), Ok(second)) => choose(disk, first, first_path, second, second_path),
+        (Ok(file), Err(_)) => repair(disk, file, second_path),
+        (Err(_), Ok(file)) => repair(disk, file, first_path),
         (Err(Damage::Missing), Err(Damage::Missing)) => {
             Err(ReadError::Absent { dir: dir.to_owned() })
         }
@@ -115,14 +116,15 @@ fn read_file(dir: &Path) -> Result<(SealFile, Option<PathBuf>), ReadError> {
 
 /// Writes both copies, one after the other, so that a crash at any byte leaves a whole one. What
 /// could not be read again is not written.
-pub(super) fn write(dir: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write(disk: &Disk, dir: &Path, bytes: &[u8]) -> io::Result<()> {
     SealFile::parse(bytes.to_vec()).map_err(io::Error::other)?;
     let [first, second] = paths(dir);
-    write_copy(&second, bytes)?;
-    write_copy(&first, bytes)
+    write_copy(disk, &second, bytes)?;
+    write_copy(disk, &first, bytes)
 }
 
 fn choose(
+    disk: &Disk,
     first: SealFile,
     first_path: PathBuf,
     second: SealFile,
@@ -136,34 +138,37 @@ fn choose(
         return Err(ReadError::Contradiction { first_path, second_path });
     }
     if first.epoch() > second.epoch() {
-        repair(first, second_path)
+        repair(disk, first, second_path)
     } else {
-        repair(second, first_path)
+        repair(disk, second, first_path)
     }
 }
 
-fn repair(file: SealFile, path: PathBuf) -> Result<(SealFile, Option<PathBuf>), ReadError> {
-    match write_copy(&path, file.bytes()) {
+fn repair(
+    disk: &Disk,
+    file: SealFile,
+    path: PathBuf,
+) -> Result<(SealFile, Option<PathBuf>), ReadError> {
+    match write_copy(disk, &path, file.bytes()) {
         Ok(()) => Ok((file, Some(path))),
         Err(cause) => Err(ReadError::Repair { path, cause }),
     }
 }
 
-fn load(path: &Path) -> Result<SealFile, Damage> {
-    let bytes = match read_bytes(path) {
+fn load(disk: &Disk, path: &Path) -> Result<SealFile, Damage> {
+    let bytes = match disk.read(path, limit()) {
         Ok(bytes) => bytes,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Err(Damage::Missing),
+        Err(cause) if cause.kind() == io::ErrorKind::FileTooLarge => {
+            return Err(Damage::Malformed(Malformed::TooLong));
+        }
         Err(cause) => return Err(Damage::Unreadable(cause)),
     };
     SealFile::parse(bytes).map_err(Damage::Malformed)
 }
 
-/// One byte more than a seal file may have is read, so that a longer file shows.
-fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
-    let limit = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-    let mut bytes = Vec::new();
-    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
-    Ok(bytes)
+fn limit() -> u64 {
+    u64::try_from(MAX_BYTES).unwrap_or(u64::MAX)
 }
 
 /// Writes one copy, syncs it and reads it back.
@@ -171,35 +176,29 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
 /// A copy that exists is overwritten in place: renaming a new file over it would leave the old
 /// slots in freed blocks. One that does not is renamed into place, so that a crash during `init`
 /// leaves no half file that looks like a damaged store.
-fn write_copy(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if path.try_exists()? {
-        write_and_sync(path, bytes)?;
+fn write_copy(disk: &Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if disk.exists(path)? {
+        write_and_sync(&disk.open_rw(path)?, bytes)?;
     } else {
         let fresh = path.with_extension("new");
-        write_and_sync(&fresh, bytes)?;
-        fs::rename(&fresh, path)?;
-        sync_parent(path)?;
+        disk::if_there(disk.remove_file(&fresh))?;
+        write_and_sync(&disk.create_new(&fresh)?, bytes)?;
+        disk.rename(&fresh, path)?;
+        if let Some(dir) = path.parent() {
+            disk.sync_dir(dir)?;
+        }
     }
-    if read_bytes(path)? == bytes {
+    if disk.read(path, limit())? == bytes {
         Ok(())
     } else {
         Err(io::Error::other("what was read back is not what was written"))
     }
 }
 
-fn write_and_sync(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
+fn write_and_sync(file: &DiskFile, bytes: &[u8]) -> io::Result<()> {
+    file.write_all_at(bytes, 0)?;
     file.set_len(u64::try_from(bytes.len()).unwrap_or(u64::MAX))?;
     file.sync_data()
-}
-
-fn sync_parent(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(dir) => File::open(dir)?.sync_all(),
-        None => Ok(()),
-    }
 }
 
 fn paths(dir: &Path) -> [PathBuf; 2] {

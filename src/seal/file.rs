@@ -3,7 +3,7 @@ use crate::{barrier::Keyring, crypto::mac, storage::StoreId};
 use super::{
     cursor::{Cursor, push_prefixed},
     root::Root,
-    slot::{Params, Slot, SlotMalformed, SlotSummary},
+    slot::{Slot, SlotMalformed, SlotSummary},
 };
 
 /// One whole copy of the seal file (FORMAT.md 8), structure and checksum in order.
@@ -80,10 +80,7 @@ impl SealFile {
 
     /// Threshold and number of the shares, if there is a slot of shares.
     pub fn shares(&self) -> Option<(u8, u8)> {
-        self.slots.iter().find_map(|slot| match slot.params {
-            Params::Shares { threshold, shares, .. } => Some((threshold, shares)),
-            Params::Passphrase { .. } | Params::Keyfile { .. } => None,
-        })
+        self.slots.iter().find_map(Slot::shares)
     }
 
     pub(super) fn bytes(&self) -> &[u8] {

@@ -7,12 +7,14 @@ use crate::{
     barrier::Keyring,
     clock::Timestamp,
     crypto::{Argon2Params, Kek, OutOfBounds, SplitError, kdf, random, shamir},
+    disk::Disk,
     secret::{Key, SecretBytes, SecretString},
 };
 
 use super::{
     copies,
     file::{MAX_SLOTS, SealFile},
+    provider::Provider,
     root::Root,
     slot::{Params, Slot, SlotSummary},
 };
@@ -26,6 +28,8 @@ pub enum NewSlot {
     Passphrase(SecretString, Argon2Params),
     /// The bytes of a keyfile.
     Keyfile(Key<Kek>),
+    /// A provider, and the key that it gives.
+    Automatic(Provider, Key<Kek>),
 }
 
 /// What a new slot gave, in the order of the slots.
@@ -38,6 +42,8 @@ pub enum Made {
     Passphrase,
     /// Nothing: the keyfile is its holder's.
     Keyfile,
+    /// Nothing: the provider has it.
+    Automatic,
 }
 
 /// How many shares are made, and how many of them open.
@@ -89,6 +95,16 @@ impl ShareCounts {
         }
         Ok(Self { threshold, shares })
     }
+
+    /// Shares that open.
+    pub fn threshold(self) -> u8 {
+        self.threshold
+    }
+
+    /// Shares that are made.
+    pub fn shares(self) -> u8 {
+        self.shares
+    }
 }
 
 /// Why no seal file was made.
@@ -107,15 +123,9 @@ pub enum CreateError {
     /// More slots than the file holds.
     #[error("a seal file holds at most 32 slots")]
     TooManySlots,
-    /// An empty passphrase guards nothing.
-    #[error("the passphrase is empty")]
-    EmptyPassphrase,
-    /// The passphrase cannot be stretched with these parameters, or on this machine.
-    #[error("cannot stretch the passphrase")]
-    Stretch(#[source] OutOfBounds),
-    /// The secret could not be split.
-    #[error("cannot make the shares")]
-    Split(#[source] SplitError),
+    /// A slot cannot be made.
+    #[error(transparent)]
+    Slot(#[from] SlotError),
     /// The files could not be written.
     #[error("cannot write the seal file in {}", .dir.display())]
     Write {
@@ -127,19 +137,35 @@ pub enum CreateError {
     },
 }
 
+/// Why a slot cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SlotError {
+    /// An empty passphrase guards nothing.
+    #[error("the passphrase is empty")]
+    EmptyPassphrase,
+    /// The passphrase cannot be stretched with these parameters, or on this machine.
+    #[error("cannot stretch the passphrase")]
+    Stretch(#[source] OutOfBounds),
+    /// The secret could not be split.
+    #[error("cannot make the shares")]
+    Split(#[source] SplitError),
+}
+
 /// Makes the seal file of a new store, epoch 1, under a new root key. Blocks: Argon2id for each
 /// passphrase, two synced writes.
 ///
 /// # Errors
 /// [`CreateError`]; then nothing that could open later was left behind.
 pub fn create(
+    disk: &Disk,
     dir: &Path,
     keyring: &Keyring,
     now: Timestamp,
     slots: Vec<NewSlot>,
 ) -> Result<Vec<Made>, CreateError> {
     let write_error = |cause| CreateError::Write { dir: dir.to_owned(), cause };
-    if copies::exists(dir).map_err(write_error)? {
+    if copies::exists(disk, dir).map_err(write_error)? {
         return Err(CreateError::Exists { dir: dir.to_owned() });
     }
     if slots.len() > usize::from(MAX_SLOTS) {
@@ -152,38 +178,44 @@ pub fn create(
     let mut sealed = Vec::with_capacity(slots.len());
     let mut made = Vec::with_capacity(slots.len());
     for slot in slots {
-        let human = slot.is_human();
-        let prepared = slot.prepare()?;
-        let summary = SlotSummary {
-            slot_type: prepared.params.slot_type(),
-            human,
-            id: random::array(),
-            created: now,
-        };
-        sealed.push(Slot::wrap(&root, summary, prepared.params, &prepared.kek));
-        made.push(prepared.made);
+        let (slot, gave) = slot.make(&root, now)?;
+        sealed.push(slot);
+        made.push(gave);
     }
     let bytes = SealFile::seal(&root, 1, random::array(), &sealed, keyring);
-    copies::write(dir, &bytes).map_err(write_error)?;
+    copies::write(disk, dir, &bytes).map_err(write_error)?;
     Ok(made)
 }
 
 /// A slot whose key is known.
-struct Prepared {
-    params: Params,
-    kek: Key<Kek>,
-    made: Made,
+pub(super) struct Prepared {
+    pub(super) params: Params,
+    pub(super) kek: Key<Kek>,
+    pub(super) made: Made,
 }
 
 impl NewSlot {
+    /// Makes the slot, under this root key.
+    pub(super) fn make(self, root: &Root, now: Timestamp) -> Result<(Slot, Made), SlotError> {
+        let human = self.is_human();
+        let Prepared { params, kek, made } = self.prepare()?;
+        let summary =
+            SlotSummary { slot_type: params.slot_type(), human, id: random::array(), created: now };
+        Ok((Slot::wrap(root, summary, params, &kek), made))
+    }
+
+    pub(super) fn is_shares(&self) -> bool {
+        matches!(self, Self::Shares(_))
+    }
+
     fn is_human(&self) -> bool {
         match self {
             Self::Shares(_) | Self::Passphrase(..) => true,
-            Self::Keyfile(_) => false,
+            Self::Keyfile(_) | Self::Automatic(..) => false,
         }
     }
 
-    fn prepare(self) -> Result<Prepared, CreateError> {
+    fn prepare(self) -> Result<Prepared, SlotError> {
         match self {
             Self::Shares(counts) => prepare_shares(counts),
             Self::Passphrase(passphrase, argon2) => prepare_passphrase(&passphrase, argon2),
@@ -191,15 +223,20 @@ impl NewSlot {
                 let params = Params::Keyfile { key_id: random::array() };
                 Ok(Prepared { params, kek, made: Made::Keyfile })
             }
+            Self::Automatic(provider, kek) => {
+                let params = Params::Automatic { provider };
+                Ok(Prepared { params, kek, made: Made::Automatic })
+            }
         }
     }
 }
 
-fn prepare_shares(ShareCounts { threshold, shares }: ShareCounts) -> Result<Prepared, CreateError> {
+pub(super) fn prepare_shares(
+    ShareCounts { threshold, shares }: ShareCounts,
+) -> Result<Prepared, SlotError> {
     let kek: Key<Kek> = random::key();
-    let made = kek
-        .expose(|secret| shamir::split(secret, threshold, shares))
-        .map_err(CreateError::Split)?;
+    let made =
+        kek.expose(|secret| shamir::split(secret, threshold, shares)).map_err(SlotError::Split)?;
     let params = Params::Shares { threshold, shares, set_id: random::array() };
     Ok(Prepared { params, kek, made: Made::Shares(made) })
 }
@@ -207,11 +244,11 @@ fn prepare_shares(ShareCounts { threshold, shares }: ShareCounts) -> Result<Prep
 fn prepare_passphrase(
     passphrase: &SecretString,
     argon2: Argon2Params,
-) -> Result<Prepared, CreateError> {
+) -> Result<Prepared, SlotError> {
     if passphrase.is_empty() {
-        return Err(CreateError::EmptyPassphrase);
+        return Err(SlotError::EmptyPassphrase);
     }
     let salt: [u8; 32] = random::array();
-    let kek = kdf::argon2id(passphrase, &salt, argon2).map_err(CreateError::Stretch)?;
+    let kek = kdf::argon2id(passphrase, &salt, argon2).map_err(SlotError::Stretch)?;
     Ok(Prepared { params: Params::Passphrase { argon2, salt }, kek, made: Made::Passphrase })
 }

@@ -8,9 +8,12 @@
 //! - `copies.rs`: [`read`] and the two files
 //! - `file.rs`: [`SealFile`], its bytes
 //! - `open.rs`: [`Secret`], [`Opened`]
-//! - `slot.rs`: one slot; [`SlotSummary`]
+//! - `slot.rs`: one slot; [`SlotDetails`]
+//! - `provider.rs`: what opens an automatic slot
 //! - `root.rs`: the root key and what it derives
 //! - `rewrite.rs`: [`OpenRoot`], which writes the file again while the store is open
+//! - `slots.rs`: adding a slot, and taking one out
+//! - `rekey.rs`: [`Rekey`], another root key for the slots whose secrets are shown
 //! - `progress.rs`: [`UnsealProgress`], the shares given so far
 //! - `keyfile.rs`: the file behind a keyfile slot
 //! - `cursor.rs`: reading fixed layouts
@@ -22,18 +25,24 @@ mod init;
 pub mod keyfile;
 mod open;
 mod progress;
+mod provider;
+mod rekey;
 mod rewrite;
 mod root;
 mod slot;
+mod slots;
 #[cfg(test)]
 mod tests;
 
 pub use copies::{Damage, Loaded, ReadError, exists, read};
 pub use file::{Malformed, SealFile};
-pub use init::{CreateError, Made, NewSlot, ShareCounts, ShareCountsError, create};
+pub use init::{CreateError, Made, NewSlot, ShareCounts, ShareCountsError, SlotError, create};
 pub use open::{OpenError, Opened, Secret};
 pub use progress::{
     ShareRefused, ShareTextError, Submitted, UnsealCounts, UnsealProgress, parse_share,
 };
+pub use provider::{BadCredentialName, CredentialName, Provider, ProviderError, Providers};
+pub use rekey::{Rekey, RekeyPlan, RekeyRefused, RekeyStatus, Rekeyed, Step, VerifyStatus};
 pub use rewrite::{OpenRoot, RewriteError};
-pub use slot::{SlotMalformed, SlotSummary, SlotType};
+pub use slot::{OpensBy, SlotDetails, SlotMalformed, SlotSummary, SlotType};
+pub use slots::SlotsError;

@@ -7,6 +7,7 @@ use crate::{
 use super::{
     copies::Loaded,
     file::SealFile,
+    provider::{Provider, Providers},
     rewrite::OpenRoot,
     root::Root,
     slot::{Params, Slot},
@@ -21,6 +22,8 @@ pub enum Secret {
     Passphrase(SecretString),
     /// The bytes of a keyfile.
     Keyfile(Key<Kek>),
+    /// Whatever the machine gives.
+    Automatic(Providers),
 }
 
 /// What an opened seal file gives.
@@ -70,7 +73,8 @@ impl Loaded {
         let root = self.file.root_of(secret)?;
         let keyring = self.file.keyring(&root)?;
         let epoch = self.file.epoch();
-        Ok(Opened { keyring, epoch, root: OpenRoot::new(&self.dir, self.file, root) })
+        let root = OpenRoot::new(self.disk, self.dir, self.file, root);
+        Ok(Opened { keyring, epoch, root })
     }
 }
 
@@ -98,16 +102,33 @@ impl SealFile {
 
 impl Slot {
     /// The key of this slot that `secret` leads to; `None` when it is a secret for other slots.
-    fn kek(&self, secret: &Secret) -> Result<Option<Key<Kek>>, OutOfBounds> {
-        match (&self.params, secret) {
+    pub(super) fn kek(&self, secret: &Secret) -> Result<Option<Key<Kek>>, OutOfBounds> {
+        Ok(match (&self.params, secret) {
             (Params::Passphrase { argon2, salt }, Secret::Passphrase(passphrase)) => {
-                kdf::argon2id(passphrase, salt, *argon2).map(Some)
+                Some(kdf::argon2id(passphrase, salt, *argon2)?)
             }
-            (Params::Shares { .. }, Secret::Shares(secret)) => Ok(secret.expose(Key::copy_of).ok()),
-            (Params::Keyfile { .. }, Secret::Keyfile(key)) => Ok(key.expose(Key::copy_of).ok()),
-            (Params::Passphrase { .. }, Secret::Shares(_) | Secret::Keyfile(_))
-            | (Params::Shares { .. }, Secret::Passphrase(_) | Secret::Keyfile(_))
-            | (Params::Keyfile { .. }, Secret::Passphrase(_) | Secret::Shares(_)) => Ok(None),
+            (Params::Shares { .. }, Secret::Shares(secret)) => secret.expose(Key::copy_of).ok(),
+            (Params::Keyfile { .. }, Secret::Keyfile(key)) => key.expose(Key::copy_of).ok(),
+            (Params::Automatic { provider }, Secret::Automatic(providers)) => {
+                automatic(providers, provider)
+            }
+            (
+                Params::Passphrase { .. }
+                | Params::Shares { .. }
+                | Params::Keyfile { .. }
+                | Params::Automatic { .. },
+                _,
+            ) => None,
+        })
+    }
+}
+
+fn automatic(providers: &Providers, provider: &Provider) -> Option<Key<Kek>> {
+    match providers.key(provider) {
+        Ok(key) => Some(key),
+        Err(error) => {
+            tracing::warn!(%error, "an automatic slot gives no key");
+            None
         }
     }
 }

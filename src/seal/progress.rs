@@ -42,6 +42,8 @@ pub struct UnsealCounts {
 pub enum Submitted {
     /// More are needed.
     More,
+    /// It was given before and counts once.
+    Again,
     /// The threshold is met: the secret that the shares combine to. The shares themselves are gone.
     Complete(SecretBytes),
 }
@@ -102,7 +104,7 @@ impl UnsealProgress {
         });
         for known in &attempt.shares {
             if same(known, &share) {
-                return Ok(Submitted::More);
+                return Ok(Submitted::Again);
             }
             if x_of(known) == x_of(&share) {
                 return Err(ShareRefused::Failed);
@@ -245,8 +247,9 @@ mod tests {
     fn the_same_share_counts_once() {
         let shares = split(2, 3);
         let mut progress = UnsealProgress::new(2, clock());
-        for _ in 0..3 {
-            assert!(matches!(progress.submit(copy(&shares[0])), Ok(Submitted::More)));
+        assert!(matches!(progress.submit(copy(&shares[0])), Ok(Submitted::More)));
+        for _ in 0..2 {
+            assert!(matches!(progress.submit(copy(&shares[0])), Ok(Submitted::Again)));
             assert_eq!(progress.given(), 1);
         }
     }

@@ -1,22 +1,20 @@
-use std::{
-    fmt, io,
-    path::{Path, PathBuf},
-};
+use std::{fmt, io, path::PathBuf};
 
-use crate::{barrier::Keyring, storage::StoreId};
+use crate::{barrier::Keyring, disk::Disk, storage::StoreId};
 
 use super::{
     copies,
     file::SealFile,
     root::Root,
-    slot::{Slot, SlotSummary},
+    slot::{Slot, SlotDetails},
 };
 
 /// The root key of an open store, and the slots that lead to it: what a change of the seal file
 /// needs. Dropping it wipes the key.
 pub struct OpenRoot {
+    disk: Disk,
     dir: PathBuf,
-    pub(super) content: Content,
+    content: Content,
     /// Epoch of the file in force.
     epoch: u64,
     /// The highest epoch that a write has begun with. A write that broke off may have left it in a
@@ -25,10 +23,15 @@ pub struct OpenRoot {
 }
 
 /// What a seal file says beside the keyring.
-pub(super) struct Content {
+struct Content {
+    key: NamedRoot,
+    slots: Vec<Slot>,
+}
+
+/// A root key and its name.
+pub(super) struct NamedRoot {
     pub(super) root: Root,
-    pub(super) root_id: [u8; 16],
-    pub(super) slots: Vec<Slot>,
+    pub(super) id: [u8; 16],
 }
 
 /// The seal file could not be written again. What held before still holds in the open vault.
@@ -45,21 +48,21 @@ pub struct RewriteError {
 }
 
 impl OpenRoot {
-    pub(super) fn new(dir: &Path, file: SealFile, root: Root) -> Self {
+    pub(super) fn new(disk: Disk, dir: PathBuf, file: SealFile, root: Root) -> Self {
         let epoch = file.epoch();
         let (root_id, slots) = file.into_parts();
-        let content = Content { root, root_id, slots };
-        Self { dir: dir.to_owned(), content, epoch, tried: epoch }
+        let content = Content { key: NamedRoot { root, id: root_id }, slots };
+        Self { disk, dir, content, epoch, tried: epoch }
     }
 
     /// The store that the key is of.
     pub fn store_id(&self) -> StoreId {
-        *self.content.root.store_id()
+        *self.root().store_id()
     }
 
     /// Names the root key; another one after each rekey.
     pub fn root_id(&self) -> [u8; 16] {
-        self.content.root_id
+        self.content.key.id
     }
 
     /// Epoch of the seal file in force.
@@ -67,9 +70,27 @@ impl OpenRoot {
         self.epoch
     }
 
+    /// Epoch that the next file will have.
+    pub fn next_epoch(&self) -> u64 {
+        self.tried.saturating_add(1)
+    }
+
+    /// Threshold and number of the shares, if there is a slot of shares.
+    pub fn shares(&self) -> Option<(u8, u8)> {
+        self.slots_in_order().iter().find_map(Slot::shares)
+    }
+
     /// What may be told of each slot, in order.
-    pub fn slots(&self) -> impl Iterator<Item = SlotSummary> + '_ {
-        self.content.slots.iter().map(|slot| slot.summary)
+    pub fn slots(&self) -> impl Iterator<Item = SlotDetails> + '_ {
+        self.slots_in_order().iter().map(Slot::details)
+    }
+
+    pub(super) fn root(&self) -> &Root {
+        &self.content.key.root
+    }
+
+    pub(super) fn slots_in_order(&self) -> &[Slot] {
+        &self.content.slots
     }
 
     /// Writes both copies again with the next epoch, which is returned, the same slots and this
@@ -81,8 +102,9 @@ impl OpenRoot {
     /// # Errors
     /// [`RewriteError`]; then the old keyring is written back, as far as the disk lets it.
     pub fn rewrite(&mut self, keyring: &Keyring, before: &Keyring) -> Result<u64, RewriteError> {
-        let epoch = self.next_epoch();
-        match self.write(epoch, &self.content, keyring) {
+        let epoch = self.begin_epoch();
+        let Content { key, slots } = &self.content;
+        match self.write(epoch, key, slots, keyring) {
             Ok(()) => {
                 self.epoch = epoch;
                 Ok(epoch)
@@ -91,26 +113,54 @@ impl OpenRoot {
         }
     }
 
+    /// The same with other slots, and with another root key if one is given.
+    pub(super) fn replace(
+        &mut self,
+        key: Option<NamedRoot>,
+        slots: Vec<Slot>,
+        keyring: &Keyring,
+    ) -> Result<u64, RewriteError> {
+        let epoch = self.begin_epoch();
+        let under = key.as_ref().unwrap_or(&self.content.key);
+        match self.write(epoch, under, &slots, keyring) {
+            Ok(()) => {
+                self.epoch = epoch;
+                self.content.slots = slots;
+                if let Some(key) = key {
+                    self.content.key = key;
+                }
+                Ok(epoch)
+            }
+            Err(cause) => Err(self.take_back(keyring, cause)),
+        }
+    }
+
     /// Writes back what holds after a write that broke off: who gave the order is told that it
     /// failed, so its file must not be the one that opens next time.
     fn take_back(&mut self, keyring: &Keyring, cause: io::Error) -> RewriteError {
-        let epoch = self.next_epoch();
-        let is_restored = self.write(epoch, &self.content, keyring).is_ok();
+        let epoch = self.begin_epoch();
+        let Content { key, slots } = &self.content;
+        let is_restored = self.write(epoch, key, slots, keyring).is_ok();
         if is_restored {
             self.epoch = epoch;
         }
         RewriteError { dir: self.dir.clone(), is_restored, cause }
     }
 
-    fn next_epoch(&mut self) -> u64 {
-        self.tried = self.tried.saturating_add(1);
+    fn begin_epoch(&mut self) -> u64 {
+        self.tried = self.next_epoch();
         self.tried
     }
 
-    fn write(&self, epoch: u64, content: &Content, keyring: &Keyring) -> io::Result<()> {
-        let Content { root, root_id, slots } = content;
-        let bytes = SealFile::seal(root, epoch, *root_id, slots, keyring);
-        copies::write(&self.dir, &bytes)
+    fn write(
+        &self,
+        epoch: u64,
+        key: &NamedRoot,
+        slots: &[Slot],
+        keyring: &Keyring,
+    ) -> io::Result<()> {
+        let bytes = SealFile::seal(&key.root, epoch, key.id, slots, keyring);
+        copies::write(&self.disk, &self.dir, &bytes)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
 
 use super::{
     cursor::{Cursor, push_prefixed},
+    provider::Provider,
     root::Root,
 };
 
@@ -21,6 +22,8 @@ pub enum SlotType {
     Shares,
     /// A file of 32 random bytes.
     Keyfile,
+    /// What the machine gives the server at start.
+    Automatic,
 }
 
 /// What may be told of a slot without opening it. Until the file's MAC holds these are hints.
@@ -48,6 +51,9 @@ pub enum SlotMalformed {
     /// A flag that this version does not know.
     #[error("flags {0:#04x} are not known to this version")]
     UnknownFlags(u8),
+    /// A provider that this version does not know, or a name that is none.
+    #[error("its provider {0} is not known to this version, or its name is none")]
+    UnknownProvider(u16),
     /// Argon2 parameters outside what FORMAT.md 8 allows.
     #[error("its Argon2 parameters are out of bounds")]
     Parameters,
@@ -61,8 +67,35 @@ pub enum SlotMalformed {
     },
 }
 
+/// A slot as it may be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotDetails {
+    /// What every slot has.
+    pub summary: SlotSummary,
+    /// What only its type has.
+    pub opens_by: OpensBy,
+}
+
+/// What opens a slot, without the random parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OpensBy {
+    /// A passphrase, stretched so.
+    Passphrase(Argon2Params),
+    /// Shares.
+    Shares {
+        /// So many of them open it.
+        threshold: u8,
+        /// So many were made.
+        shares: u8,
+    },
+    /// A keyfile.
+    Keyfile,
+    /// A provider.
+    Automatic(Provider),
+}
+
 /// One way to the root key, as the seal file holds it (FORMAT.md 8).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Slot {
     pub(super) summary: SlotSummary,
     pub(super) params: Params,
@@ -72,11 +105,12 @@ pub(super) struct Slot {
 }
 
 /// What only one type of slot has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Params {
     Passphrase { argon2: Argon2Params, salt: [u8; 32] },
     Shares { threshold: u8, shares: u8, set_id: [u8; 16] },
     Keyfile { key_id: [u8; 16] },
+    Automatic { provider: Provider },
 }
 
 impl Params {
@@ -85,6 +119,7 @@ impl Params {
             Self::Passphrase { .. } => SlotType::Passphrase,
             Self::Shares { .. } => SlotType::Shares,
             Self::Keyfile { .. } => SlotType::Keyfile,
+            Self::Automatic { .. } => SlotType::Automatic,
         }
     }
 
@@ -94,6 +129,7 @@ impl Params {
             1 => Self::parse_passphrase(&mut cursor)?,
             2 => Self::parse_shares(&mut cursor)?,
             3 => Self::Keyfile { key_id: cursor.array().ok_or(SlotMalformed::Length)? },
+            4 => Self::parse_automatic(&mut cursor)?,
             unknown => return Err(SlotMalformed::UnknownType(unknown)),
         };
         if cursor.rest().is_empty() { Ok(params) } else { Err(SlotMalformed::Length) }
@@ -122,6 +158,13 @@ impl Params {
         Ok(Self::Shares { threshold, shares, set_id })
     }
 
+    fn parse_automatic(cursor: &mut Cursor<'_>) -> Result<Self, SlotMalformed> {
+        let code = cursor.be16().ok_or(SlotMalformed::Length)?;
+        let blob = cursor.prefixed().ok_or(SlotMalformed::Length)?;
+        let provider = Provider::parse(code, blob).ok_or(SlotMalformed::UnknownProvider(code))?;
+        Ok(Self::Automatic { provider })
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(41);
         match self {
@@ -137,12 +180,36 @@ impl Params {
                 out.extend_from_slice(set_id);
             }
             Self::Keyfile { key_id } => out.extend_from_slice(key_id),
+            Self::Automatic { provider } => {
+                out.extend_from_slice(&provider.code().to_be_bytes());
+                push_prefixed(&mut out, provider.blob());
+            }
         }
         out
     }
 }
 
 impl Slot {
+    /// Threshold and number of its shares, if it is of shares.
+    pub(super) fn shares(&self) -> Option<(u8, u8)> {
+        match self.params {
+            Params::Shares { threshold, shares, .. } => Some((threshold, shares)),
+            Params::Passphrase { .. } | Params::Keyfile { .. } | Params::Automatic { .. } => None,
+        }
+    }
+
+    pub(super) fn details(&self) -> SlotDetails {
+        let opens_by = match &self.params {
+            Params::Passphrase { argon2, .. } => OpensBy::Passphrase(*argon2),
+            Params::Shares { threshold, shares, .. } => {
+                OpensBy::Shares { threshold: *threshold, shares: *shares }
+            }
+            Params::Keyfile { .. } => OpensBy::Keyfile,
+            Params::Automatic { provider } => OpensBy::Automatic(provider.clone()),
+        };
+        SlotDetails { summary: self.summary, opens_by }
+    }
+
     /// Wraps the root key for whoever holds `kek`.
     pub(super) fn wrap(root: &Root, summary: SlotSummary, params: Params, kek: &Key<Kek>) -> Self {
         Self::wrap_with(root, summary, params, kek, |aad, key| root.nonce(aad, key))
@@ -230,6 +297,7 @@ fn fixed(summary: &SlotSummary, params: &Params) -> Vec<u8> {
         SlotType::Passphrase => 1,
         SlotType::Shares => 2,
         SlotType::Keyfile => 3,
+        SlotType::Automatic => 4,
     };
     let length = u16::try_from(encoded.len()).unwrap_or(u16::MAX);
     let mut out = Vec::with_capacity(28 + encoded.len());
@@ -386,11 +454,24 @@ mod tests {
     #[test]
     fn unknown_types_and_flags_are_refused() {
         let mut bytes = keyfile_slot().encode();
-        bytes[0] = 4;
-        assert!(matches!(Slot::parse(&bytes), Err(SlotMalformed::UnknownType(4))));
+        bytes[0] = 5;
+        assert!(matches!(Slot::parse(&bytes), Err(SlotMalformed::UnknownType(5))));
         bytes[0] = 3;
         bytes[1] = 2;
         assert!(matches!(Slot::parse(&bytes), Err(SlotMalformed::UnknownFlags(2))));
+    }
+
+    #[test]
+    fn an_automatic_slot_comes_back_and_an_unknown_provider_is_refused() {
+        let provider = Provider::parse(1, b"kista.root").unwrap();
+        let params = Params::Automatic { provider };
+        let mut encoded = params.encode();
+        assert_eq!(encoded, b"\0\x01\0\0\0\x0akista.root");
+        assert_eq!(Params::parse(4, &encoded).unwrap(), params);
+        encoded[1] = 2;
+        let refused = Params::parse(4, &encoded);
+        assert!(matches!(refused, Err(SlotMalformed::UnknownProvider(2))));
+        assert!(matches!(Params::parse(4, &encoded[..9]), Err(SlotMalformed::Length)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::{
     CreateError, Made, NewSlot, OpenError, ReadError, Secret, ShareCounts, ShareCountsError,
-    SlotSummary, copies, create, exists,
+    SlotError, SlotSummary, copies, create, exists,
     file::SealFile,
     read,
     root::Root,
@@ -16,6 +16,7 @@ use crate::{
     barrier::Keyring,
     clock::Timestamp,
     crypto::{Kek, kdf::Argon2Params, shamir},
+    disk::Disk,
     secret::{Key, SecretBytes, SecretString},
     storage::StoreId,
 };
@@ -33,7 +34,7 @@ fn shares(threshold: i64, shares: i64) -> NewSlot {
 
 /// A store that opens with the keyfile of ones, and with one share.
 fn made(dir: &Path) -> Vec<Made> {
-    create(dir, &KEYRING, NOW, vec![NewSlot::Keyfile(kek(1)), shares(1, 1)]).unwrap()
+    create(&Disk::real(), dir, &KEYRING, NOW, vec![NewSlot::Keyfile(kek(1)), shares(1, 1)]).unwrap()
 }
 
 /// The bytes of a file of the same store with another epoch and as many slots as wanted.
@@ -62,7 +63,7 @@ fn plaintext(keyring: &Keyring) -> Vec<u8> {
 }
 
 fn opens(dir: &Path) -> bool {
-    read(dir).unwrap().open(&Secret::Keyfile(kek(1))).is_ok()
+    read(&Disk::real(), dir).unwrap().open(&Secret::Keyfile(kek(1))).is_ok()
 }
 
 #[test]
@@ -74,11 +75,11 @@ fn every_slot_type_opens_to_the_same_keyring() {
         NewSlot::Passphrase(passphrase(), Argon2Params::floor()),
         NewSlot::Keyfile(kek(3)),
     ];
-    let made = create(dir.path(), &KEYRING, NOW, slots).unwrap();
+    let made = create(&Disk::real(), dir.path(), &KEYRING, NOW, slots).unwrap();
     let Made::Shares(parts) = &made[0] else { panic!("no shares") };
     assert_eq!(parts.len(), 3);
 
-    let file = read(dir.path()).unwrap().file;
+    let file = read(&Disk::real(), dir.path()).unwrap().file;
     assert_eq!(
         (file.epoch(), file.store_id(), file.shares()),
         (1, KEYRING.store_id(), Some((2, 3)))
@@ -100,14 +101,14 @@ fn a_single_share_is_the_bare_secret() {
     let Made::Shares(parts) = &made[1] else { panic!("no shares") };
     assert_eq!((parts.len(), parts[0].len()), (1, 32));
     let secret = parts[0].expose(SecretBytes::copy_of);
-    assert!(read(dir.path()).unwrap().open(&Secret::Shares(secret)).is_ok());
+    assert!(read(&Disk::real(), dir.path()).unwrap().open(&Secret::Shares(secret)).is_ok());
 }
 
 #[test]
 fn every_wrong_secret_gets_the_same_text() {
     let dir = TempDir::new().unwrap();
     made(dir.path());
-    let file = read(dir.path()).unwrap().file;
+    let file = read(&Disk::real(), dir.path()).unwrap().file;
     for secret in [
         Secret::Keyfile(kek(2)),
         Secret::Shares(SecretBytes::copy_of(&[1; 32])),
@@ -167,12 +168,12 @@ fn each_flipped_byte_of_one_copy_is_repaired_from_the_other() {
             let mut bad = good.clone();
             bad[at] ^= 1 << (at % 8);
             fs::write(&path, &bad).unwrap();
-            let loaded = read(dir.path()).unwrap();
+            let loaded = read(&Disk::real(), dir.path()).unwrap();
             assert_eq!(loaded.repaired.as_deref(), Some(path.as_path()), "byte {at}");
             assert_eq!(fs::read(&path).unwrap(), good);
         }
     }
-    assert!(read(dir.path()).unwrap().repaired.is_none());
+    assert!(read(&Disk::real(), dir.path()).unwrap().repaired.is_none());
     assert!(opens(dir.path()));
 }
 
@@ -183,7 +184,7 @@ fn a_missing_copy_is_written_again() {
     for name in ["seal.0", "seal.1"] {
         let path = dir.path().join(name);
         fs::remove_file(&path).unwrap();
-        assert_eq!(read(dir.path()).unwrap().repaired, Some(path));
+        assert_eq!(read(&Disk::real(), dir.path()).unwrap().repaired, Some(path));
         assert!(opens(dir.path()));
     }
 }
@@ -198,7 +199,7 @@ fn two_damaged_copies_are_an_error_that_names_both() {
         bytes[40] ^= 1;
         fs::write(&path, &bytes).unwrap();
     }
-    let text = read(dir.path()).unwrap_err().to_string();
+    let text = read(&Disk::real(), dir.path()).unwrap_err().to_string();
     assert!(text.contains("seal.0: its checksum does not hold"), "{text}");
     assert!(text.contains("seal.1: its checksum does not hold"), "{text}");
 }
@@ -220,14 +221,14 @@ fn a_crash_at_any_byte_of_either_write_leaves_a_file_that_opens() {
         for cut in 0..=to.len() {
             fs::write(&second, torn(from, to, cut)).unwrap();
             fs::write(&first, from).unwrap();
-            let epoch = read(dir.path()).unwrap().file.epoch();
+            let epoch = read(&Disk::real(), dir.path()).unwrap().file.epoch();
             assert!((1..=2).contains(&epoch));
             assert!(opens(dir.path()));
             assert_eq!(fs::read(&first).unwrap(), fs::read(&second).unwrap());
 
             fs::write(&second, to).unwrap();
             fs::write(&first, torn(from, to, cut)).unwrap();
-            let loaded = read(dir.path()).unwrap();
+            let loaded = read(&Disk::real(), dir.path()).unwrap();
             assert!(loaded.file.epoch() >= newer);
             assert!(opens(dir.path()));
         }
@@ -240,7 +241,7 @@ fn the_higher_epoch_is_read_and_the_other_copy_follows() {
     for (newer, older) in [("seal.0", "seal.1"), ("seal.1", "seal.0")] {
         fs::write(dir.path().join(newer), bytes_of(6, 1)).unwrap();
         fs::write(dir.path().join(older), bytes_of(5, 1)).unwrap();
-        let loaded = read(dir.path()).unwrap();
+        let loaded = read(&Disk::real(), dir.path()).unwrap();
         assert_eq!(loaded.file.epoch(), 6);
         assert_eq!(loaded.repaired, Some(dir.path().join(older)));
     }
@@ -259,7 +260,7 @@ fn copies_that_contradict_each_other_are_left_alone() {
     for (first, second) in [(bytes_of(5, 1), bytes_of(5, 1)), (bytes_of(5, 1), other_store)] {
         fs::write(dir.path().join("seal.0"), &first).unwrap();
         fs::write(dir.path().join("seal.1"), &second).unwrap();
-        assert!(matches!(read(dir.path()), Err(ReadError::Contradiction { .. })));
+        assert!(matches!(read(&Disk::real(), dir.path()), Err(ReadError::Contradiction { .. })));
         assert_eq!(fs::read(dir.path().join("seal.0")).unwrap(), first);
         assert_eq!(fs::read(dir.path().join("seal.1")).unwrap(), second);
     }
@@ -268,15 +269,15 @@ fn copies_that_contradict_each_other_are_left_alone() {
 #[test]
 fn a_store_is_made_once() {
     let dir = TempDir::new().unwrap();
-    assert!(!exists(dir.path()).unwrap());
-    assert!(matches!(read(dir.path()), Err(ReadError::Absent { .. })));
+    assert!(!exists(&Disk::real(), dir.path()).unwrap());
+    assert!(matches!(read(&Disk::real(), dir.path()), Err(ReadError::Absent { .. })));
     made(dir.path());
-    assert!(exists(dir.path()).unwrap());
-    let again = create(dir.path(), &KEYRING, NOW, vec![shares(1, 1)]);
+    assert!(exists(&Disk::real(), dir.path()).unwrap());
+    let again = create(&Disk::real(), dir.path(), &KEYRING, NOW, vec![shares(1, 1)]);
     assert!(matches!(again, Err(CreateError::Exists { .. })));
 
     fs::remove_file(dir.path().join("seal.0")).unwrap();
-    let again = create(dir.path(), &KEYRING, NOW, vec![shares(1, 1)]);
+    let again = create(&Disk::real(), dir.path(), &KEYRING, NOW, vec![shares(1, 1)]);
     assert!(matches!(again, Err(CreateError::Exists { .. })));
 }
 
@@ -284,13 +285,13 @@ fn a_store_is_made_once() {
 fn a_store_without_a_way_in_for_a_person_is_refused() {
     let dir = TempDir::new().unwrap();
     for slots in [vec![], vec![NewSlot::Keyfile(kek(1))]] {
-        let refused = create(dir.path(), &KEYRING, NOW, slots);
+        let refused = create(&Disk::real(), dir.path(), &KEYRING, NOW, slots);
         assert!(matches!(refused, Err(CreateError::NoHumanSlot)));
     }
     let empty = NewSlot::Passphrase(SecretString::copy_of(""), Argon2Params::floor());
-    let refused = create(dir.path(), &KEYRING, NOW, vec![empty]);
-    assert!(matches!(refused, Err(CreateError::EmptyPassphrase)));
-    assert!(!exists(dir.path()).unwrap());
+    let refused = create(&Disk::real(), dir.path(), &KEYRING, NOW, vec![empty]);
+    assert!(matches!(refused, Err(CreateError::Slot(SlotError::EmptyPassphrase))));
+    assert!(!exists(&Disk::real(), dir.path()).unwrap());
 }
 
 #[test]
@@ -336,24 +337,25 @@ fn the_files_are_readable_by_their_owner_only() {
 fn what_is_written_is_read_back() {
     let dir = TempDir::new().unwrap();
     let bytes = bytes_of(1, 1);
-    copies::write(dir.path(), &bytes).unwrap();
-    assert_eq!(read(dir.path()).unwrap().file.bytes(), bytes);
+    copies::write(&Disk::real(), dir.path(), &bytes).unwrap();
+    assert_eq!(read(&Disk::real(), dir.path()).unwrap().file.bytes(), bytes);
     // A shorter file over a longer one, in place.
-    copies::write(dir.path(), &bytes_of(2, 32)).unwrap();
-    copies::write(dir.path(), &bytes).unwrap();
-    assert!(read(dir.path()).unwrap().repaired.is_none());
+    copies::write(&Disk::real(), dir.path(), &bytes_of(2, 32)).unwrap();
+    copies::write(&Disk::real(), dir.path(), &bytes).unwrap();
+    assert!(read(&Disk::real(), dir.path()).unwrap().repaired.is_none());
 }
 
 #[test]
 fn another_keyring_is_written_with_the_next_epoch_and_the_same_slots() {
     let dir = TempDir::new().unwrap();
     made(dir.path());
-    let mut root = read(dir.path()).unwrap().open(&Secret::Keyfile(kek(1))).unwrap().root;
+    let mut root =
+        read(&Disk::real(), dir.path()).unwrap().open(&Secret::Keyfile(kek(1))).unwrap().root;
     let slots: Vec<_> = root.slots().collect();
     let other = Keyring::decode(&KEYRING.store_id(), &KEYRING.encode()).unwrap();
     for epoch in [2, 3] {
         assert_eq!(root.rewrite(&other, &KEYRING).unwrap(), epoch);
-        let loaded = read(dir.path()).unwrap();
+        let loaded = read(&Disk::real(), dir.path()).unwrap();
         assert!(loaded.repaired.is_none());
         let opened = loaded.open(&Secret::Keyfile(kek(1))).unwrap();
         assert_eq!((opened.epoch, root.epoch()), (epoch, epoch));
@@ -366,7 +368,8 @@ fn another_keyring_is_written_with_the_next_epoch_and_the_same_slots() {
 fn a_write_that_broke_off_is_never_followed_by_another_file_of_its_epoch() {
     let dir = TempDir::new().unwrap();
     made(dir.path());
-    let mut root = read(dir.path()).unwrap().open(&Secret::Keyfile(kek(1))).unwrap().root;
+    let mut root =
+        read(&Disk::real(), dir.path()).unwrap().open(&Secret::Keyfile(kek(1))).unwrap().root;
     // A folder in its place: the second copy cannot be written.
     let second = dir.path().join("seal.0");
     fs::remove_file(&second).unwrap();
@@ -376,7 +379,7 @@ fn a_write_that_broke_off_is_never_followed_by_another_file_of_its_epoch() {
     assert_eq!(root.epoch(), 1);
     fs::remove_dir(&second).unwrap();
     // The write that took it back got as far as the first copy, with epoch 3.
-    assert_eq!(read(dir.path()).unwrap().file.epoch(), 3);
+    assert_eq!(read(&Disk::real(), dir.path()).unwrap().file.epoch(), 3);
     assert_eq!(root.rewrite(&KEYRING, &KEYRING).unwrap(), 4);
     assert!(opens(dir.path()));
 }

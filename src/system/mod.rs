@@ -6,12 +6,16 @@
 //! - `seal.rs`: sealing
 //! - `verify.rs`: verifying the store
 //! - `rotation.rs`: `rotate`, how far it is, when it comes by itself; `key-status`
+//! - `slots.rs`: the ways to the root key
+//! - `rekey.rs`: another root key
 
 mod mounts;
 mod policies;
 pub mod public;
+mod rekey;
 mod rotation;
 mod seal;
+mod slots;
 mod verify;
 
 use std::{
@@ -64,7 +68,7 @@ impl Engine for System {
 
 fn routes() -> Routes<System> {
     use Operation::{Delete, List, Read, Write};
-    Routes::new()
+    slot_routes(Routes::new())
         .on_sudo(Write, "seal", System::seal)
         .on_sudo(Read, "verify", System::verify_status)
         .on_sudo(Write, "verify", System::verify)
@@ -91,6 +95,37 @@ fn routes() -> Routes<System> {
         .on(Read, "policy/{name}", System::read_policy_old)
         .on(Write, "policy/{name}", System::write_policy_old)
         .on(Delete, "policy/{name}", System::delete_policy)
+}
+
+fn slot_routes(routes: Routes<System>) -> Routes<System> {
+    use Operation::{Delete, Read, Write};
+    use rekey::{
+        Backup, Begin, Cancel, DropBackup, RestartVerify, Status, Update, Verify, VerifyState,
+    };
+    routes
+        .on_sudo(Read, "slots", System::list_slots)
+        .on_sudo(Write, "slots", System::add_slot)
+        .on_sudo(Delete, "slots/{id}", System::drop_slot)
+        .on_sudo(Read, "rekey/init", System::rekey::<Status>)
+        .on_sudo(Write, "rekey/init", System::rekey::<Begin>)
+        .on_sudo(Delete, "rekey/init", System::rekey::<Cancel>)
+        .on_sudo(Write, "rekey/update", System::rekey::<Update>)
+        .on_sudo(Read, "rekey/verify", System::rekey::<VerifyState>)
+        .on_sudo(Write, "rekey/verify", System::rekey::<Verify>)
+        .on_sudo(Delete, "rekey/verify", System::rekey::<RestartVerify>)
+        .on_sudo(Read, "rekey/backup", System::rekey::<Backup>)
+        .on_sudo(Delete, "rekey/backup", System::rekey::<DropBackup>)
+        .on_sudo(Read, "rekey-recovery-key/init", System::rekey_recovery)
+        .on_sudo(Write, "rotate/root", System::rotate_root_alone)
+        .on_sudo(Read, "rotate/root/init", System::rotate_root::<Status>)
+        .on_sudo(Write, "rotate/root/init", System::rotate_root::<Begin>)
+        .on_sudo(Delete, "rotate/root/init", System::rotate_root::<Cancel>)
+        .on_sudo(Write, "rotate/root/update", System::rotate_root::<Update>)
+        .on_sudo(Read, "rotate/root/verify", System::rotate_root::<VerifyState>)
+        .on_sudo(Write, "rotate/root/verify", System::rotate_root::<Verify>)
+        .on_sudo(Delete, "rotate/root/verify", System::rotate_root::<RestartVerify>)
+        .on_sudo(Read, "rotate/root/backup", System::rotate_root::<Backup>)
+        .on_sudo(Delete, "rotate/root/backup", System::rotate_root::<DropBackup>)
 }
 
 /// `sys/` is in every store, so its accessor needs no record.

@@ -87,17 +87,18 @@ impl Vault {
         let made = tokio::task::spawn_blocking(move || {
             barrier.close().map_err(InitError::Close)?;
             drop(barrier);
-            let made = seal::create(&folder, &keyring, now, slots)?;
+            let made = seal::create(&disk, &folder, &keyring, now, slots)?;
             layout::finish_init(&disk, &folder)?;
             Ok::<_, InitError>(made)
         })
         .await??;
         let shares = made.into_iter().flat_map(|made| match made {
             Made::Shares(shares) => shares,
-            Made::Passphrase | Made::Keyfile => Vec::new(),
+            Made::Passphrase | Made::Keyfile | Made::Automatic => Vec::new(),
         });
         let initialized = Initialized { shares: shares.collect(), root_token };
-        let counts = seal::read(&self.settings.data).map(|loaded| loaded.file.shares());
+        let counts = seal::read(&self.settings.storage.disk, &self.settings.data)
+            .map(|loaded| loaded.file.shares());
         *self.door() = Door::of_shares(counts.unwrap_or(None), &self.clock);
         tracing::info!("initialised");
         Ok(initialized)

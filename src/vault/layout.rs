@@ -12,16 +12,24 @@ use crate::{
 /// there meanwhile belongs to nobody yet and may be cleared away.
 const UNFINISHED: &str = "init.unfinished";
 
-/// Makes the folder, 0700, with what is above it, if it is not there.
+/// Makes the folder, 0700, with what is above it.
 pub(super) fn make_folder(disk: &Disk, folder: &Path) -> io::Result<()> {
-    if disk.exists(folder)? {
-        return Ok(());
+    let mut absent = Vec::new();
+    for above in folder.ancestors() {
+        if above.as_os_str().is_empty() || disk.exists(above)? {
+            break;
+        }
+        absent.push(above);
     }
     disk.create_dir_all(folder)?;
-    match folder.parent().filter(|above| !above.as_os_str().is_empty()) {
-        Some(above) => disk.sync_dir(above),
-        None => Ok(()),
+    // A folder whose name is lost in a power cut takes along what was synced in it.
+    for made in absent {
+        match made.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            Some(parent) => disk.sync_dir(parent)?,
+            None => disk.sync_dir(Path::new("."))?,
+        }
     }
+    Ok(())
 }
 
 /// Whether storage has written anything.
@@ -53,11 +61,11 @@ pub(super) fn begin_init(disk: &Disk, folder: &Path) -> io::Result<()> {
 
 /// Ends an init once the seal file is whole. Also called at start: a crash may have come in between.
 pub(super) fn finish_init(disk: &Disk, folder: &Path) -> io::Result<()> {
-    if is_init_unfinished(disk, folder)? {
-        if_there(disk.remove_file(&marker(folder)))?;
-        disk.sync_dir(folder)?;
+    if !is_init_unfinished(disk, folder)? {
+        return Ok(());
     }
-    Ok(())
+    disk.remove_file(&marker(folder))?;
+    disk.sync_dir(folder)
 }
 
 fn marker(folder: &Path) -> PathBuf {

@@ -6,12 +6,16 @@
 //! - `init.rs`: from nothing to a sealed store
 //! - `unseal.rs`: from a secret to an open one
 //! - `verify.rs`: when the store is verified, and what follows from it
+//! - `slots.rs`: slots and root key of an open one
 //! - `layout.rs`: what lies in the data folder
 
 #[cfg(test)]
 mod damage;
 mod init;
 mod layout;
+mod slots;
+#[cfg(test)]
+mod tests;
 mod unseal;
 mod verify;
 #[cfg(test)]
@@ -27,6 +31,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 
 pub use init::{InitError, Initialized};
+pub use slots::{RekeyAnswer, Shown, SlotChangeError};
 pub use unseal::UnsealError;
 pub use verify::{Outcome, Report, Verdict, Verification};
 
@@ -36,7 +41,7 @@ use crate::{
     gate::Ground,
     mount::Mounts,
     rotation::Rotation,
-    seal::{self, UnsealProgress},
+    seal::{self, Providers, Rekey, UnsealProgress},
     secret,
     storage::{self, FolderLock, LockError},
     token::TtlLimits,
@@ -57,6 +62,26 @@ pub struct Settings {
     pub storage: storage::Options,
     /// How the work in the background goes.
     pub background: Background,
+    /// The keyfile that opens the store at start; a rekey keeps its slot.
+    pub keyfile: Option<PathBuf>,
+    /// Who is asked for the keys of automatic slots.
+    pub providers: Providers,
+}
+
+impl Settings {
+    /// A data folder, these lease times, and defaults.
+    pub fn new(data: PathBuf, ttl: TtlLimits) -> Self {
+        Self {
+            data,
+            ttl,
+            audit_file: None,
+            verify: config::Verify::default(),
+            storage: storage::Options::default(),
+            background: Background::default(),
+            keyfile: None,
+            providers: Providers::default(),
+        }
+    }
 }
 
 /// One data folder and its state.
@@ -89,10 +114,13 @@ pub struct Unsealed {
     pub ground: Ground,
     /// What is mounted.
     pub mounts: Mounts,
-    /// The root key, for changes of the seal file, one at a time.
+    /// The root key, for changes of the seal file, one at a time. Held from reading the keyring that
+    /// is to be written until the barrier has what was written.
     pub root: Arc<tokio::sync::Mutex<seal::OpenRoot>>,
     /// New terms, and the end of old ones.
     pub rotation: Rotation,
+    /// The rekey under way. Locked before the root key.
+    rekey: Arc<tokio::sync::Mutex<Option<Rekey>>>,
     /// The store's name on the wire.
     pub cluster_id: String,
     /// What was not as it was left when the vault was opened, a word each; told by `sys/health`. It
@@ -182,9 +210,9 @@ impl Vault {
         layout::make_folder(disk, folder).map_err(unusable)?;
         let lock = FolderLock::acquire(folder)?;
         let mut door = Door::default();
-        if seal::exists(folder).map_err(unusable)? {
+        if seal::exists(disk, folder).map_err(unusable)? {
             layout::finish_init(disk, folder).map_err(unusable)?;
-            let loaded = seal::read(folder)?;
+            let loaded = seal::read(disk, folder)?;
             if let Some(file) = &loaded.repaired {
                 tracing::warn!(file = %file.display(), "a copy of the seal file was repaired from the other");
             }
@@ -271,6 +299,14 @@ impl Door {
         let progress =
             shares.map(|(threshold, _)| UnsealProgress::new(threshold, Arc::clone(clock)));
         Self { is_initialized: true, shares, progress, repaired: None }
+    }
+
+    /// Waits for other shares from now on.
+    fn set_shares(&mut self, shares: Option<(u8, u8)>, clock: &Arc<dyn Clock>) {
+        if self.shares != shares {
+            let repaired = self.repaired.take();
+            *self = Self { repaired, ..Self::of_shares(shares, clock) };
+        }
     }
 }
 

@@ -3,7 +3,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Settings, Unsealed, Vault, verify::TAMPERED};
+use super::{Settings, Unsealed, Vault, slots::finish_rekey, verify::TAMPERED};
 use crate::{
     audit::{self, Broker, DeviceConfig, Finding, Notice},
     barrier::{
@@ -99,7 +99,7 @@ impl Vault {
             progress.submit(share)?
         };
         match submitted {
-            Submitted::More => Ok(()),
+            Submitted::More | Submitted::Again => Ok(()),
             Submitted::Complete(secret) => self.unseal(Secret::Shares(secret)).await,
         }
     }
@@ -152,8 +152,9 @@ impl Vault {
 
     async fn open_seal(&self, secret: Secret) -> Result<Keys, UnsealError> {
         let folder = self.settings.data.clone();
+        let disk = self.settings.storage.disk.clone();
         let opened = tokio::task::spawn_blocking(move || {
-            let loaded = seal::read(&folder)?;
+            let loaded = seal::read(&disk, &folder)?;
             let repaired = loaded.repaired.clone();
             match loaded.open(&secret) {
                 Ok(opened) => Ok(Keys { opened, repaired }),
@@ -171,6 +172,8 @@ impl Vault {
     async fn open_store(&self, keys: Keys) -> Result<Unsealed, UnsealError> {
         let seal::Opened { keyring, epoch, root } = keys.opened;
         let (barrier, found) = self.open_barrier(keyring, epoch).await?;
+        let min_epoch = found.head.as_ref().map_or(epoch, |head| head.min_seal_epoch);
+        finish_rekey(&barrier, epoch, min_epoch).await?;
         let floors = Floors::over(&barrier, &self.clock);
         let mounts = Mounts::load(&barrier, &floors.tokens).await?;
         let (audit, mut notices) = open_audit(&barrier, &self.settings, &self.clock).await?;
@@ -188,7 +191,8 @@ impl Vault {
         let root = Arc::new(tokio::sync::Mutex::new(root));
         let pace = self.settings.background.rewrap_per_second;
         let rotation = Rotation::open(&ground.barrier, &root, &self.clock, pace).await?;
-        Ok(Unsealed { ground, mounts, root, rotation, cluster_id, notices })
+        let rekey = Arc::default();
+        Ok(Unsealed { ground, mounts, root, rekey, rotation, cluster_id, notices })
     }
 
     async fn open_barrier(

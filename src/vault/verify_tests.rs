@@ -22,12 +22,9 @@ impl Subject {
         let folder = tempfile::tempdir().unwrap();
         let month = Duration::from_secs(768 * 3600);
         let settings = Settings {
-            data: folder.path().join("data"),
-            ttl: TtlLimits { default: month, max: month },
-            audit_file: None,
             verify: config::Verify { freshness, ..config::Verify::default() },
-            background: Background::default(),
             storage: Options { segment_bytes: 64 * 1024, ..Options::default() },
+            ..Settings::new(folder.path().join("data"), TtlLimits { default: month, max: month })
         };
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_767_225_600_000)));
         let vault = Vault::start(settings, clock).unwrap();

@@ -2,7 +2,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use kista::{
     clock::{Clock, ManualClock, Timestamp},
-    config::{Background, Verify},
+    config::Background,
     gate::{Connection, Head, Media, Operation, Query, Released, RequestPath},
     pipeline::Kista,
     seal::{NewSlot, ShareCounts},
@@ -29,13 +29,11 @@ impl TestVault {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_767_225_600_000)));
         let month = Duration::from_secs(768 * 3600);
+        let ttl = TtlLimits { default: month, max: month };
         let settings = Settings {
-            data: folder.path().join("data"),
-            ttl: TtlLimits { default: month, max: month },
-            audit_file: None,
-            verify: Verify::default(),
-            background: Background { rewrap_per_second: 0 },
             storage: Options { segment_bytes: 1024 * 1024, ..Options::default() },
+            background: Background { rewrap_per_second: 0 },
+            ..Settings::new(folder.path().join("data"), ttl)
         };
         let vault = Vault::start(settings, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
         let slot = NewSlot::Shares(ShareCounts::new(1, 1).unwrap());
@@ -48,6 +46,11 @@ impl TestVault {
         let answer = opened.as_root(Operation::Write, "sys/mounts/secret", mount).await;
         assert_eq!(answer.status, 204, "{answer:?}");
         opened
+    }
+
+    /// The one share that opens it, in hexadecimal.
+    pub(crate) fn share(&self) -> String {
+        self.share.clone()
     }
 
     pub(crate) async fn unseal(&self) {

@@ -7,8 +7,7 @@ use kista::{
     config::Config,
     http::Server,
     pipeline::Kista,
-    seal::{Secret, keyfile},
-    storage,
+    seal::{Providers, Secret, keyfile},
     token::TtlLimits,
     vault::{Settings, Vault},
 };
@@ -24,13 +23,14 @@ use crate::{
 pub(super) async fn start(config: &Config) -> Result<(Server, Kista), Failure> {
     hygiene::guard(config)?;
     let server = Server::bind(&config.listener, config.limits).map_err(|e| Failure::of(&e))?;
+    let ttl = TtlLimits { default: config.default_lease_ttl, max: config.max_lease_ttl };
     let settings = Settings {
-        data: config.data.clone(),
-        ttl: TtlLimits { default: config.default_lease_ttl, max: config.max_lease_ttl },
         audit_file: config.audit_file.clone(),
         verify: config.verify,
-        storage: storage::Options::default(),
         background: config.background,
+        keyfile: config.seal_keyfile.clone(),
+        providers: Providers::from_environment(),
+        ..Settings::new(config.data.clone(), ttl)
     };
     let vault = tokio::task::spawn_blocking(|| Vault::start(settings, Arc::new(SystemClock)))
         .await

@@ -82,10 +82,11 @@ impl Made {
         let folder = scratch();
         let keyring = Keyring::decode(&made.store_id, &made.keyring).unwrap();
         let slot = NewSlot::Shares(ShareCounts::new(1, 1).unwrap());
-        let slots = seal::create(folder.path(), &keyring, time(), vec![slot]).unwrap();
+        let slots =
+            seal::create(&Disk::real(), folder.path(), &keyring, time(), vec![slot]).unwrap();
         made.share = slots.into_iter().find_map(|made| match made {
             seal::Made::Shares(shares) => shares.into_iter().next(),
-            seal::Made::Passphrase | seal::Made::Keyfile => None,
+            seal::Made::Passphrase | seal::Made::Keyfile | seal::Made::Automatic => None,
         });
         made.files = Files::default();
         for name in ["seal.0", "seal.1"] {
@@ -188,7 +189,7 @@ impl Made {
         for (name, bytes) in &files.0 {
             fs::write(folder.path().join(name), bytes).unwrap();
         }
-        let loaded = match seal::read(folder.path()) {
+        let loaded = match seal::read(&Disk::real(), folder.path()) {
             Ok(loaded) => loaded,
             Err(error) => return refused(&error),
         };
