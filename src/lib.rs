@@ -34,6 +34,8 @@ pub mod mount;
 
 pub mod vault;
 
+pub mod backup;
+
 pub mod jobs;
 
 pub mod system;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    context::ContextCommand, delete::Delete, get::Get, ls::Ls, operator::OperatorCommand, put::Put,
-    server::Serve, status::Status, up::Up,
+    backup::BackupCommand, context::ContextCommand, delete::Delete, get::Get, ls::Ls,
+    operator::OperatorCommand, put::Put, server::Serve, status::Status, up::Up,
 };
 
 /// A vault for secrets and keys: server and command line in one.
@@ -38,6 +38,9 @@ pub(crate) enum Command {
     /// Initialise, unseal and seal a server.
     #[command(subcommand, disable_help_subcommand = true)]
     Operator(OperatorCommand),
+    /// Copies of a store: make, verify, restore.
+    #[command(subcommand, disable_help_subcommand = true)]
+    Backup(BackupCommand),
     /// What is known of a server: address, CA, token.
     #[command(subcommand, disable_help_subcommand = true)]
     Context(ContextCommand),

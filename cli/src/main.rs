@@ -59,7 +59,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<Exit, Failure> {
     let mut builder = match command {
-        Command::Up(_) | Command::Server(_) => Builder::new_multi_thread(),
+        Command::Up(_) | Command::Server(_) | Command::Backup(_) => Builder::new_multi_thread(),
         Command::Put(_)
         | Command::Get(_)
         | Command::Ls(_)
@@ -79,6 +79,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
             Command::Delete(delete) => delete.run().await,
             Command::Status(status) => status.run().await,
             Command::Operator(operator) => operator.run().await,
+            Command::Backup(backup) => backup.run().await,
             Command::Context(context) => context.run(),
         }
     })

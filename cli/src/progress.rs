@@ -20,6 +20,11 @@ impl Progress {
         Self::new(label, RECORDS)
     }
 
+    /// For work on bytes.
+    pub(crate) fn bytes(label: &'static str) -> Self {
+        Self::new(label, BYTES)
+    }
+
     fn new(label: &'static str, template: &str) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         // The templates are constants, and a test reads each.
@@ -46,6 +51,7 @@ impl Drop for Progress {
     }
 }
 
+const BYTES: &str = "{msg} [{bar:30}] {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left";
 const RECORDS: &str = "{msg} [{bar:30}] {human_pos} of {human_len}  {per_sec}  {eta} left";
 /// What takes no longer needs no bar.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -57,6 +63,8 @@ mod tests {
 
     #[test]
     fn every_template_is_one() {
-        ProgressStyle::with_template(RECORDS).unwrap();
+        for template in [BYTES, RECORDS] {
+            ProgressStyle::with_template(template).unwrap();
+        }
     }
 }

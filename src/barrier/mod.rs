@@ -295,6 +295,18 @@ impl Barrier {
         &self.token_mac
     }
 
+    /// Compacts the store, as [`Store::compact`] does. Blocking.
+    ///
+    /// # Errors
+    /// [`storage::CompactError`]; all records are there as before.
+    pub fn compact(
+        &self,
+        erase: storage::Erase,
+        hear: impl FnMut(storage::Progress),
+    ) -> Result<storage::Compacted, storage::CompactError> {
+        self.store.compact(erase, hear)
+    }
+
     /// Writes the Close record and ends serving; every later call fails as closed. Blocking: call
     /// it off the async threads.
     ///

@@ -201,6 +201,6 @@ fn write_and_sync(file: &DiskFile, bytes: &[u8]) -> io::Result<()> {
     file.sync_data()
 }
 
-fn paths(dir: &Path) -> [PathBuf; 2] {
+pub(super) fn paths(dir: &Path) -> [PathBuf; 2] {
     [dir.join("seal.0"), dir.join("seal.1")]
 }

@@ -83,7 +83,13 @@ impl SealFile {
         self.slots.iter().find_map(Slot::shares)
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    /// Names the root key that the slots wrap.
+    pub fn root_id(&self) -> [u8; 16] {
+        self.root_id
+    }
+
+    /// The file as it is written.
+    pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 

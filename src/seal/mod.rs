@@ -6,6 +6,7 @@
 //!
 //! - `init.rs`: [`create`], [`NewSlot`], [`Made`], [`ShareCounts`]
 //! - `copies.rs`: [`read`] and the two files
+//! - `look.rs`: [`look`] and [`put`], for copies of a whole folder
 //! - `file.rs`: [`SealFile`], its bytes
 //! - `open.rs`: [`Secret`], [`Opened`]
 //! - `slot.rs`: one slot; [`SlotDetails`]
@@ -23,6 +24,7 @@ mod cursor;
 mod file;
 mod init;
 pub mod keyfile;
+mod look;
 mod open;
 mod progress;
 mod provider;
@@ -37,6 +39,7 @@ mod tests;
 pub use copies::{Damage, Loaded, ReadError, exists, read};
 pub use file::{Malformed, SealFile};
 pub use init::{CreateError, Made, NewSlot, ShareCounts, ShareCountsError, SlotError, create};
+pub use look::{MAX_FILE_BYTES, PutError, look, put};
 pub use open::{OpenError, Opened, Secret};
 pub use progress::{
     ShareRefused, ShareTextError, Submitted, UnsealCounts, UnsealProgress, parse_share,

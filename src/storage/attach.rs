@@ -145,7 +145,7 @@ pub(super) fn usable(folder: &Folder, seq: u64, path: &Path) -> Result<Snapshot,
     Ok(snapshot)
 }
 
-fn walk_behind(
+pub(super) fn walk_behind(
     folder: &Folder,
     base: Base,
     visit: &mut replay::Visit<'_>,

@@ -15,6 +15,7 @@
 //!   index up to date, or makes another
 //! - `snapshot.rs`: the state at one sequence; `compact.rs`: makes it from the one before and the
 //!   journal, whose newest writes `table.rs` finds; `usage.rs`: what all that takes
+//! - `freeze.rs`: [`freeze`], the files of one state, for a copy
 //! - `committer.rs`: one thread, many requests, one record, one sync
 //! - `record.rs`, `segment.rs`: the journal's bytes; `cursor.rs` reads them
 //! - `journal.rs`: appends; `replay.rs`: reads, and judges the journal's end
@@ -33,6 +34,7 @@ mod cursor;
 mod error;
 #[cfg(test)]
 mod fake;
+mod freeze;
 mod hook;
 mod journal;
 mod lock;
@@ -75,6 +77,7 @@ pub use compact::{Compacted, Erase, Progress, Stage};
 pub use error::{
     CommitError, CompactError, Damage, Evidence, IndexError, OpenError, ReadError, WriteError,
 };
+pub use freeze::{Frozen, FrozenFile, StoreFile, freeze};
 pub use hook::{
     Change, CommitSeal, HeadAt, HeadPlace, HeadRefused, SnapshotAt, SnapshotSeal, StaleTerm, Tally,
 };

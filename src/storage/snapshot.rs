@@ -32,7 +32,7 @@ const WRITE_BYTES: usize = 256 * 1024;
 const SYNC_BYTES: usize = 4 * 1024 * 1024;
 
 /// The file name of the snapshot of this sequence.
-fn file_name(seq: u64) -> String {
+pub(super) fn file_name(seq: u64) -> String {
     format!("{seq:016x}.snap")
 }
 

@@ -207,6 +207,7 @@ async fn unseal(vault: &Vault, wish: UnsealWish) -> Result<(), ApiError> {
         | UnsealError::Rotation(_)
         | UnsealError::Audit(_)
         | UnsealError::AuditLine(_)
+        | UnsealError::Folder(_)
         | UnsealError::Unverified
         | UnsealError::Task(_) => ApiError {
             public: vec!["the store does not open; the server's log says why".to_owned()],

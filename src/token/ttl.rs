@@ -11,6 +11,16 @@ pub struct TtlLimits {
     pub max: Duration,
 }
 
+impl Default for TtlLimits {
+    /// 32 days of each, as Vault has it.
+    fn default() -> Self {
+        Self { default: DEFAULT_TTL, max: DEFAULT_TTL }
+    }
+}
+
+/// What a lease lives when nobody says otherwise.
+const DEFAULT_TTL: Duration = Duration::from_secs(768 * 3600);
+
 /// What is asked for, and since when it counts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {

@@ -5,12 +5,14 @@ use std::{
 
 use crate::{
     disk::{Disk, if_there},
-    storage::FOLDERS,
+    storage::{FOLDERS, Generation},
 };
 
 /// Stands in the data folder from the first write of an init until its seal file is whole: what lies
 /// there meanwhile belongs to nobody yet and may be cleared away.
 const UNFINISHED: &str = "init.unfinished";
+/// Stands in a folder that was made of a backup, until it was opened first.
+const RESTORED: &str = "restored";
 
 /// Makes the folder, 0700, with what is above it.
 pub(super) fn make_folder(disk: &Disk, folder: &Path) -> io::Result<()> {
@@ -65,6 +67,24 @@ pub(super) fn finish_init(disk: &Disk, folder: &Path) -> io::Result<()> {
         return Ok(());
     }
     disk.remove_file(&marker(folder))?;
+    disk.sync_dir(folder)
+}
+
+/// Marks a folder as made of a backup.
+pub(crate) fn mark_restored(disk: &Disk, folder: &Path) -> io::Result<()> {
+    disk.create_new(&folder.join(RESTORED))?.sync_all()
+}
+
+/// How a folder goes on: one that was made of a backup in the next generation, so that an anchor of
+/// the old store, which is ahead of it, is not taken for the sign of a rollback.
+pub(super) fn generation(disk: &Disk, folder: &Path) -> io::Result<Generation> {
+    let is_restored = disk.exists(&folder.join(RESTORED))?;
+    Ok(if is_restored { Generation::Next } else { Generation::Keep })
+}
+
+/// Ends that, once the store is in its next generation. A crash before makes it one more.
+pub(super) fn forget_restored(disk: &Disk, folder: &Path) -> io::Result<()> {
+    if_there(disk.remove_file(&folder.join(RESTORED)))?;
     disk.sync_dir(folder)
 }
 

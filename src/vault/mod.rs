@@ -31,6 +31,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 
 pub use init::{InitError, Initialized};
+pub(crate) use layout::mark_restored;
 pub use slots::{RekeyAnswer, Shown, SlotChangeError};
 pub use unseal::UnsealError;
 pub use verify::{Outcome, Report, Verdict, Verification};

@@ -1,14 +1,15 @@
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use super::{Settings, Unsealed, Vault, slots::finish_rekey, verify::TAMPERED};
+use super::{Settings, Unsealed, Vault, layout, slots::finish_rekey, verify::TAMPERED};
 use crate::{
     audit::{self, Broker, DeviceConfig, Finding, Notice},
     barrier::{
-        self, Barrier, Batch, Checkpoint, Collection, CommitError, Keyring, ReadError, Record,
-        SpaceId,
+        self, Barrier, Batch, Checkpoint, Claims, Collection, CommitError, Keyring, ReadError,
+        Record, SpaceId,
     },
     clock::Clock,
     crypto::random,
@@ -17,7 +18,7 @@ use crate::{
     policy,
     rotation::{Rotation, RotationError},
     seal::{self, Secret, ShareRefused, ShareTextError, Submitted, UnsealCounts, parse_share},
-    storage::{self, NamedSeq, Store},
+    storage::{self, Generation, NamedSeq, Store},
     token,
 };
 
@@ -76,6 +77,9 @@ pub enum UnsealError {
     /// The records are not those that the newest commit counts.
     #[error("the store does not verify: {TAMPERED}")]
     Unverified,
+    /// The data folder cannot be read or written.
+    #[error("the data folder cannot be used")]
+    Folder(#[from] io::Error),
     /// A task of ours broke off.
     #[error("the work broke off")]
     Task(#[from] tokio::task::JoinError),
@@ -202,13 +206,20 @@ impl Vault {
     ) -> Result<(Arc<Barrier>, barrier::Opened), UnsealError> {
         let folder = self.settings.data.clone();
         let options = self.settings.storage.clone();
+        let disk = options.disk.clone();
         let clock = Arc::clone(&self.clock);
         let lock = Arc::clone(&self.lock);
         let audit_file = self.settings.audit_file.as_ref().map(|file| file.path.clone());
         tokio::task::spawn_blocking(move || {
             let store = Store::open(&folder, options, &lock)?;
             let named = named_by_audit(audit_file.as_deref(), &keyring, store.generation());
-            Ok(Barrier::open(store, keyring, seal_epoch, named, clock)?)
+            let generation = layout::generation(&disk, &folder)?;
+            let claims = Claims { seal_epoch, points: &named.points(), generation };
+            let opened = Barrier::open_with(store, keyring, claims, clock)?;
+            if generation == Generation::Next {
+                layout::forget_restored(&disk, &folder)?;
+            }
+            Ok(opened)
         })
         .await?
     }

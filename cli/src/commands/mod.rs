@@ -1,8 +1,10 @@
 //! One file for each command, or for each family of them.
 
+pub(crate) mod backup;
 pub(crate) mod context;
 pub(crate) mod delete;
 pub(crate) mod get;
+mod key;
 pub(crate) mod ls;
 mod near;
 pub(crate) mod operator;

@@ -1,0 +1,236 @@
+use std::{fs, io, path::Path, sync::Arc};
+
+use super::*;
+use crate::{
+    barrier::{Batch, MountView, Progress, SpaceId},
+    clock::{SystemClock, Timestamp},
+    disk::Disk,
+    seal::{NewSlot, Secret, ShareCounts},
+    secret::SecretBytes,
+    storage::{self, Erase},
+    token::TtlLimits,
+    vault::{Settings, Vault},
+};
+
+const SPACE: SpaceId = SpaceId([7; 16]);
+
+/// A vault of one share in a folder, open.
+struct Fixture {
+    folder: tempfile::TempDir,
+    vault: Vault,
+    share: SecretBytes,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let vault = start(&folder.path().join("data"));
+        let slot = NewSlot::Shares(ShareCounts::new(1, 1).unwrap());
+        let share = vault.initialize(vec![slot]).await.unwrap().shares.remove(0);
+        let fixture = Self { folder, vault, share };
+        fixture.vault.unseal(fixture.secret()).await.unwrap();
+        fixture
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn secret(&self) -> Secret {
+        Secret::Shares(self.share.expose(SecretBytes::copy_of))
+    }
+
+    async fn put(&self, name: &str, value: &[u8]) {
+        let view = view(&self.vault);
+        let mut batch = Batch::default();
+        batch.put(&view, &[name], value);
+        view.commit(batch).await.unwrap();
+    }
+
+    fn backup(&self, seal: SealCopy) -> Vec<u8> {
+        let mut out = Vec::new();
+        let now = Timestamp::from_millis(5_000);
+        create(&Disk::real(), &self.path("data"), seal, now, &mut out, &mut |_, _| {}).unwrap();
+        out
+    }
+
+    fn restore(&self, backup: &[u8], name: &str) -> Result<Summary, RestoreError> {
+        restore(&Disk::real(), backup, &self.path(name), None, &mut |_| {})
+    }
+}
+
+fn start(data: &Path) -> Vault {
+    let mut settings = Settings::new(data.to_owned(), TtlLimits::default());
+    settings.storage.segment_bytes = 16 * 1024;
+    Vault::start(settings, Arc::new(SystemClock)).unwrap()
+}
+
+fn view(vault: &Vault) -> MountView {
+    vault.unsealed().unwrap().ground.barrier.view(SPACE)
+}
+
+async fn value(vault: &Vault, name: &str) -> Option<Vec<u8>> {
+    let stored = view(vault).get(&[name]).await.unwrap()?;
+    Some(stored.value.expose(<[u8]>::to_vec))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_of_a_running_store_is_restored_and_opens_in_the_next_generation() {
+    let fixture = Fixture::new().await;
+    let large = vec![5; 100_000];
+    fixture.put("large", &large).await;
+    fixture.put("old", b"1").await;
+    let backup = fixture.backup(SealCopy::Included);
+    fixture.put("old", b"2").await;
+    fixture.put("later", b"3").await;
+
+    let summary = fixture.restore(&backup, "restored").unwrap();
+    let checked = check(backup.as_slice(), &mut |_| {}).unwrap();
+    assert_eq!(checked, summary);
+    assert_eq!((summary.generation, &summary.terms[..]), (1, &[1][..]));
+    let restored = start(&fixture.path("restored"));
+    restored.unseal(fixture.secret()).await.unwrap();
+    assert_eq!(value(&restored, "large").await.unwrap(), large);
+    assert_eq!(value(&restored, "old").await.unwrap(), b"1");
+    assert_eq!(value(&restored, "later").await, None);
+    let position = || restored.unsealed().unwrap().ground.barrier.position();
+    assert_eq!(position().generation, 2);
+    restored.seal().await;
+    // Once only.
+    restored.unseal(fixture.secret()).await.unwrap();
+    assert_eq!(position().generation, 2);
+    assert_eq!(value(&fixture.vault, "old").await.unwrap(), b"2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_are_part_of_a_backup_and_every_record_is_proven() {
+    let fixture = Fixture::new().await;
+    for n in 0..50_u8 {
+        fixture.put(&format!("key-{n}"), &[n; 300]).await;
+    }
+    let barrier = Arc::clone(&fixture.vault.unsealed().unwrap().ground.barrier);
+    let compacted =
+        tokio::task::spawn_blocking(move || barrier.compact(Erase::Yes, |_| {}).map(drop));
+    compacted.await.unwrap().unwrap();
+    fixture.put("behind", b"the snapshot").await;
+    let backup = fixture.backup(SealCopy::Included);
+    fixture.restore(&backup, "restored").unwrap();
+    assert!(fs::read_dir(fixture.path("restored/snapshots")).unwrap().count() == 1);
+    let key = Key::Secret(fixture.secret());
+    let clock = Arc::new(SystemClock);
+    let proven = prove(&fixture.path("restored"), key, clock, &Progress::default()).await.unwrap();
+    assert!(proven.findings.is_empty());
+    assert!(proven.records > 50);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_without_its_seal_file_needs_it_beside() {
+    let fixture = Fixture::new().await;
+    fixture.put("a", b"1").await;
+    let backup = fixture.backup(SealCopy::LeftOut);
+    assert!(matches!(fixture.restore(&backup, "none"), Err(RestoreError::NoSealFile)));
+    assert!(!fixture.path("none").exists() && !fixture.path("none.restoring").exists());
+    let seal_file = fs::read(fixture.path("data/seal.0")).unwrap();
+    let folder = fixture.path("with");
+    restore(&Disk::real(), backup.as_slice(), &folder, Some(&seal_file), &mut |_| {}).unwrap();
+    let restored = start(&folder);
+    restored.unseal(fixture.secret()).await.unwrap();
+    assert_eq!(value(&restored, "a").await.unwrap(), b"1");
+    let other = Fixture::new().await;
+    let foreign = fs::read(other.path("data/seal.0")).unwrap();
+    let folder = fixture.path("foreign");
+    let refused = restore(&Disk::real(), backup.as_slice(), &folder, Some(&foreign), &mut |_| {});
+    assert!(matches!(refused, Err(RestoreError::Contradiction)));
+    assert!(!folder.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_never_goes_over_anything() {
+    let fixture = Fixture::new().await;
+    let backup = fixture.backup(SealCopy::Included);
+    let refused = fixture.restore(&backup, "data");
+    assert!(matches!(refused, Err(RestoreError::NotEmpty { .. })));
+    fs::create_dir(fixture.path("empty")).unwrap();
+    fixture.restore(&backup, "empty").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_is_cut_changed_or_lengthened_is_refused_and_leaves_nothing() {
+    let fixture = Fixture::new().await;
+    fixture.put("a", b"1").await;
+    let backup = fixture.backup(SealCopy::Included);
+    let refused = |bytes: &[u8]| check(bytes, &mut |_| {}).unwrap_err();
+    for length in 0..backup.len() {
+        let cut = refused(&backup[..length]);
+        assert!(matches!(cut, BundleError::Short { .. } | BundleError::Magic), "{length}: {cut}");
+    }
+    let mut changed = backup.clone();
+    for place in 0..backup.len() {
+        changed[place] ^= 1 << (place % 8);
+        refused(&changed);
+        changed[place] = backup[place];
+    }
+    let longer = [&backup[..], &[0]].concat();
+    assert!(matches!(refused(&longer), BundleError::Malformed { .. }));
+
+    let last = backup.len() - 1;
+    changed[last] ^= 1;
+    assert!(matches!(
+        fixture.restore(&changed, "changed"),
+        Err(RestoreError::Bundle(BundleError::Checksum))
+    ));
+    let names: Vec<_> = fs::read_dir(fixture.folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(names, ["data"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backups_are_whole_while_others_write_and_compact() {
+    let fixture = Arc::new(Fixture::new().await);
+    let writing = {
+        let fixture = Arc::clone(&fixture);
+        tokio::spawn(async move {
+            for n in 0..400_u32 {
+                fixture.put("counter", &n.to_be_bytes()).await;
+                if n % 100 == 50 {
+                    let barrier = Arc::clone(&fixture.vault.unsealed().unwrap().ground.barrier);
+                    let compact = move || barrier.compact(Erase::Yes, |_| {});
+                    tokio::task::spawn_blocking(compact).await.unwrap().unwrap();
+                }
+            }
+        })
+    };
+    let mut made = 0;
+    while !writing.is_finished() {
+        let copied = {
+            let fixture = Arc::clone(&fixture);
+            tokio::task::spawn_blocking(move || fixture.backup(SealCopy::Included)).await.unwrap()
+        };
+        let name = format!("copy-{made}");
+        fixture.restore(&copied, &name).unwrap();
+        made += 1;
+    }
+    writing.await.unwrap();
+    assert!(made > 0);
+    let restored = start(&fixture.path(&format!("copy-{}", made - 1)));
+    restored.unseal(fixture.secret()).await.unwrap();
+    assert!(value(&restored, "counter").await.is_some());
+}
+
+#[test]
+fn a_head_reads_back() {
+    let summary = Summary {
+        store_id: storage::StoreId([1; 16]),
+        generation: 2,
+        seq: 3,
+        chain: [4; 32],
+        created: Timestamp::from_millis(5),
+        root_id: Some([6; 16]),
+        terms: vec![1, 7],
+    };
+    let empty = bundle::Writer::begin(Vec::new(), &summary).unwrap().end().unwrap();
+    assert_eq!(check(empty.as_slice(), &mut |_| {}).unwrap(), summary);
+    assert!(matches!(check(io::empty(), &mut |_| {}), Err(BundleError::Magic)));
+}
