@@ -37,6 +37,7 @@
 //!
 //! [background]
 //! rewrap_per_second = 4000            # records that a rotation seals again in a second; 0: no limit
+//! erase_within = "15m"                # from a destroy until no file holds the value any more
 //! ```
 //!
 //! Durations are seconds (`3600`) or text (`"1h30m"`).
@@ -202,11 +203,13 @@ pub struct Limits {
 }
 
 /// How the work in the background goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Background {
     /// Records that a rotation seals again in a second at most; 0 for as many as there can be.
     pub rewrap_per_second: u32,
+    /// From the removal of a value until no file of the data folder holds it any more. Compaction,
+    /// which takes its time, begins when two thirds have passed.
+    pub erase_within: Duration,
 }
 
 /// Values given as flags; each beats the file's.
@@ -337,7 +340,14 @@ struct File {
     #[serde(default)]
     limits: Limits,
     #[serde(default)]
-    background: Background,
+    background: BackgroundTable,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BackgroundTable {
+    rewrap_per_second: Option<u32>,
+    erase_within: Option<Span>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -450,7 +460,18 @@ impl File {
                 every: Span::check(self.verify.every, "verify.every", Verify::default().every)?,
             },
             limits: self.limits,
-            background: self.background,
+            background: self.background.check()?,
+        })
+    }
+}
+
+impl BackgroundTable {
+    fn check(self) -> Result<Background, ConfigError> {
+        let default = Background::default();
+        let (key, within) = ("background.erase_within", default.erase_within);
+        Ok(Background {
+            rewrap_per_second: self.rewrap_per_second.unwrap_or(default.rewrap_per_second),
+            erase_within: Span::check(self.erase_within, key, within)?,
         })
     }
 }
@@ -539,7 +560,7 @@ impl Default for Limits {
 
 impl Default for Background {
     fn default() -> Self {
-        Self { rewrap_per_second: 4_000 }
+        Self { rewrap_per_second: 4_000, erase_within: Duration::from_secs(15 * 60) }
     }
 }
 
@@ -635,7 +656,7 @@ mod tests {
         let config = load(&example, Overrides::default()).unwrap();
         assert_eq!(config.data, Path::new("/var/lib/kista"));
         assert_eq!(config.limits, Limits::default());
-        assert_eq!(config.background.rewrap_per_second, 4_000);
+        assert_eq!(config.background, Background::default());
         assert_eq!(config.max_lease_ttl, DEFAULT_TTL);
         assert!(config.audit_file.is_some());
     }
@@ -698,6 +719,8 @@ mod tests {
         assert!(message("data = '/d'").starts_with("listener.tls_key is not set"));
         let no_cert = "data = '/d'\n[listener]\ntls_key='k'";
         assert!(message(no_cert).starts_with("listener.tls_cert is not set"));
+        let erase = message(&format!("{TLS}[background]\nerase_within = 0"));
+        assert!(erase.starts_with("background.erase_within = \"0\""), "{erase}");
         let ttl = message(&format!("max_lease_ttl = 'soon'\n{TLS}"));
         assert!(ttl.starts_with("max_lease_ttl = \"soon\""), "{ttl}");
         assert!(message(&format!("default_lease_ttl = '800h'\n{TLS}")).contains("768"));

@@ -1,11 +1,15 @@
 //! Rotation, asked for over the wire, with the vault at work.
 
-use std::time::Duration;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use kista::gate::Operation::{Read, Write};
+use kista::gate::Operation::{Delete, Read, Write};
 use serde_json::{Value, json};
 
-use crate::support::TestVault;
+use crate::support::{TestVault, files_under};
 
 async fn status(vault: &TestVault) -> Value {
     vault.as_root(Read, "sys/rotate/status", "").await.json()["data"].clone()
@@ -107,6 +111,132 @@ async fn a_term_that_is_old_enough_is_followed_by_another() {
     assert_eq!(status(&vault).await["term"], 2);
 }
 
+fn holds(bytes: &[u8], needle: &[u8]) -> bool {
+    bytes.windows(needle.len()).any(|window| window == needle)
+}
+
+/// Every file that holds these bytes.
+fn holding(vault: &TestVault, needle: &[u8]) -> Vec<PathBuf> {
+    let files = vault.files().into_iter();
+    files.filter(|(_, bytes)| holds(bytes, needle)).map(|(path, _)| path).collect()
+}
+
+/// What the newest segment of the journal holds.
+fn journal(vault: &TestVault) -> Vec<u8> {
+    let journal = vault.folder().join("journal");
+    let mut segments = files_under(&journal);
+    segments.retain(|(path, _)| path.file_name().is_some_and(|name| name != "spare"));
+    segments.into_iter().max().unwrap().1
+}
+
+/// A piece of the ciphertext that a write has put into the journal.
+async fn sealed_by_put(vault: &TestVault, path: &str) -> Vec<u8> {
+    let before = journal(vault);
+    put(vault, path, &"secret ".repeat(500)).await;
+    let after = journal(vault);
+    let first = before.iter().zip(&after).position(|(before, after)| before != after).unwrap();
+    let piece = after[first + 1_500..first + 1_564].to_vec();
+    assert!(!holding(vault, &piece).is_empty());
+    piece
+}
+
+#[tokio::test]
+async fn what_is_destroyed_is_in_no_file_once_it_is_erased() {
+    let vault = TestVault::open().await;
+    put(&vault, "kept", "value").await;
+    let mut pieces = Vec::new();
+    for path in ["destroyed", "removed", "pruned"] {
+        pieces.push(sealed_by_put(&vault, path).await);
+    }
+    let body = r#"{"versions": [1]}"#;
+    assert_eq!(vault.as_root(Write, "secret/destroy/destroyed", body).await.status, 204);
+    let gone = vault.as_root(Delete, "secret/metadata/removed", "").await;
+    assert_eq!(gone.status, 204);
+    let body = r#"{"max_versions": 1}"#;
+    assert_eq!(vault.as_root(Write, "secret/metadata/pruned", body).await.status, 204);
+    put(&vault, "pruned", "next").await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(pieces.iter().all(|piece| !holding(&vault, piece).is_empty()));
+
+    vault.clock.advance(Duration::from_secs(600));
+    for _ in 0..1_000 {
+        if pieces.iter().all(|piece| holding(&vault, piece).is_empty()) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for piece in &pieces {
+        assert_eq!(holding(&vault, piece), Vec::<PathBuf>::new());
+    }
+    assert_eq!(read(&vault, "kept").await, "value");
+    assert_eq!(read(&vault, "pruned").await, "next");
+    vault.seal().await;
+    vault.unseal().await;
+    assert_eq!(read(&vault, "kept").await, "value");
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    for (path, bytes) in files_under(from) {
+        let to = to.join(path.strip_prefix(from).unwrap());
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::write(to, bytes).unwrap();
+    }
+}
+
+/// Format 1, XAES-256-GCM, the flags of a record or a head, then the number of a term.
+fn header(flags: u8, term: u8) -> [u8; 8] {
+    [1, 1, flags, 0, 0, 0, 0, term]
+}
+
+#[tokio::test]
+async fn an_old_term_is_destroyed_and_so_is_what_it_sealed() {
+    let vault = TestVault::open().await;
+    for n in 0..40 {
+        put(&vault, &format!("small/{n}"), &format!("value {n}")).await;
+    }
+    put(&vault, "long", &"x".repeat(20_000)).await;
+    let piece = sealed_by_put(&vault, "piece").await;
+    assert!((0..3).all(|flags| !holding(&vault, &header(flags, 1)).is_empty()));
+    let old = tempfile::tempdir().unwrap();
+    copy_folder(&vault.folder(), old.path());
+
+    rotate(&vault).await;
+    let done = until(&vault, &["idle"]).await;
+    assert_eq!((&done["term"], &done["retiring"]), (&json!(2), &json!([])));
+    assert_eq!(done["destroyed"][0]["term"], 1);
+    assert_eq!(done["destroyed"][0]["destroyed_at"], "2026-01-01T00:00:00Z");
+    assert_eq!(holding(&vault, &piece), Vec::<PathBuf>::new());
+    for flags in 0..3 {
+        assert_eq!(holding(&vault, &header(flags, 1)), Vec::<PathBuf>::new());
+        assert!(!holding(&vault, &header(flags, 2)).is_empty());
+    }
+    assert_eq!(read(&vault, "small/7").await, "value 7");
+    vault.seal().await;
+    vault.unseal().await;
+    assert_eq!(read(&vault, "long").await, "x".repeat(20_000));
+    assert_eq!(status(&vault).await["destroyed"][0]["term"], 1);
+    vault.seal().await;
+
+    // Old data files and the new seal file: the term that sealed them is in neither.
+    let new = tempfile::tempdir().unwrap();
+    copy_folder(&vault.folder(), new.path());
+    for name in ["journal", "snapshots", "index"] {
+        let (from, to) = (old.path().join(name), new.path().join(name));
+        fs::remove_dir_all(&to).ok();
+        copy_folder(&from, &to);
+    }
+    assert!(!vault.opens(new.path()).await);
+    // The new data files and the old seal file: it is too old for them.
+    let new = tempfile::tempdir().unwrap();
+    copy_folder(&vault.folder(), new.path());
+    assert!(vault.opens(new.path()).await);
+    for name in ["seal.0", "seal.1"] {
+        fs::copy(old.path().join(name), new.path().join(name)).unwrap();
+    }
+    assert!(!vault.opens(new.path()).await);
+    assert!(vault.opens(old.path()).await);
+}
+
 #[tokio::test]
 async fn writers_lose_nothing_while_records_are_sealed_again() {
     let vault = TestVault::open().await;
@@ -135,7 +265,7 @@ async fn writers_lose_nothing_while_records_are_sealed_again() {
     };
     tokio::join!(writers, rotate(&vault));
     rotate(&vault).await;
-    let done = until(&vault, &["erase", "conclude", "idle"]).await;
+    let done = until(&vault, &["idle"]).await;
     assert_eq!((&done["term"], &done["records_left"]), (&json!(3), &json!(0)));
     for n in 0..200 {
         let expected =

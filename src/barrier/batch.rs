@@ -10,6 +10,7 @@ use crate::{secret::SecretBytes, storage::RecordHeader};
 pub struct Batch {
     operations: Vec<Operation>,
     refused: Option<Refused>,
+    erases: bool,
 }
 
 /// What must lie at a path for its write, and the whole batch, to be committed.
@@ -71,6 +72,16 @@ impl Batch {
         self.add(view, path, Some(expected), Action::Keep);
     }
 
+    /// Has what this batch deletes or replaces erased from the data folder, soon after: its
+    /// ciphertext leaves journal, snapshots and index. Takes one more operation.
+    pub fn erases(&mut self) {
+        self.erases = true;
+    }
+
+    pub(super) fn is_erasing(&self) -> bool {
+        self.erases
+    }
+
     /// Whether it would write nothing.
     pub fn is_empty(&self) -> bool {
         self.operations.is_empty() && self.refused.is_none()
@@ -105,5 +116,10 @@ impl Batch {
 
     pub(super) fn operations(&self) -> Result<&[Operation], Refused> {
         self.refused.map_or(Ok(&self.operations), Err)
+    }
+
+    /// Adds an operation whose key is known.
+    pub(super) fn push(&mut self, operation: Operation) {
+        self.operations.push(operation);
     }
 }

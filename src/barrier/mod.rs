@@ -8,6 +8,7 @@
 //! - `record.rs`: one sealed record; `large.rs`: a value in chunks
 //! - `names.rs`: encrypted segments; `space.rs`: paths to keys; `listing.rs`: keys to names
 //! - `rotation.rs`: terms that come and go; sealing records again under the newest
+//! - `erasure.rs`: that what was removed leaves every file
 //! - `state.rs`: the multiset sum; `head.rs`: the sealed head; `state_seal.rs`: the hook for storage;
 //!   `snapshot.rs`: the same for snapshots
 //! - `scan.rs`: sees and opens every record; `watch.rs`: what the seal keeps for that;
@@ -17,6 +18,7 @@
 
 mod batch;
 mod collection;
+mod erasure;
 mod error;
 mod fields;
 mod finding;
@@ -56,6 +58,7 @@ use zeroize::Zeroizing;
 
 pub use batch::{Batch, Expected};
 pub use collection::{Collection, Held, Record};
+pub use erasure::EraseError;
 pub use error::{CommitError, OpenError, ReadError};
 pub use finding::{Fault, Finding};
 pub use head::{Checkpoint, Head};
@@ -109,6 +112,7 @@ pub struct Barrier {
     spaces: Mutex<HashMap<SpaceId, Weak<Space>>>,
     /// One scan at a time.
     scanning: tokio::sync::Mutex<()>,
+    clock: Arc<dyn Clock>,
 }
 
 /// What is claimed of a store elsewhere, when it is opened.
@@ -176,8 +180,13 @@ impl Barrier {
         }
         let terms: SharedTerms = Arc::new(ArcSwap::from_pointee(keyring.terms()?));
         let shared = Arc::new(Shared::new(store.generation()));
-        let seal =
-            StateSeal::new(store_id, Arc::clone(&terms), seal_epoch, clock, Arc::clone(&shared));
+        let seal = StateSeal::new(
+            store_id,
+            Arc::clone(&terms),
+            seal_epoch,
+            Arc::clone(&clock),
+            Arc::clone(&shared),
+        );
         let attached = store.attach(Box::new(seal), points, generation);
         let replayed = shared.take_replayed();
         if let Some(needed) = replayed.epoch_needed {
@@ -203,6 +212,7 @@ impl Barrier {
             shared,
             spaces: Mutex::default(),
             scanning: tokio::sync::Mutex::default(),
+            clock,
         });
         let opened = Opened {
             cut: attached.cut,
@@ -217,6 +227,10 @@ impl Barrier {
     /// The view of a whole space. Views of one space share its key and its cache of names, which
     /// go with the last of them.
     pub fn view(self: &Arc<Self>, id: SpaceId) -> MountView {
+        MountView::new(Arc::clone(self), self.space(id))
+    }
+
+    fn space(&self, id: SpaceId) -> Arc<Space> {
         let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
         let space = spaces.get(&id).and_then(Weak::upgrade).unwrap_or_else(|| {
             let space = Arc::new(Space::new(id, self.keyring.load().names(id)));
@@ -225,7 +239,7 @@ impl Barrier {
             space
         });
         drop(spaces);
-        MountView::new(Arc::clone(self), space)
+        space
     }
 
     /// Commits a batch whole or not at all; when it answers, the batch is durable. A call that is
@@ -234,11 +248,18 @@ impl Barrier {
     /// # Errors
     /// [`CommitError::Conflict`] when an expectation does not hold, else the rest of
     /// [`CommitError`]; nothing was written, except perhaps after [`CommitError::Storage`].
-    pub async fn commit(&self, batch: Batch) -> Result<(), CommitError> {
+    pub async fn commit(&self, mut batch: Batch) -> Result<(), CommitError> {
+        if batch.is_erasing() {
+            batch.push(self.erasure_mark().await?);
+        }
         let operations = batch.operations().map_err(CommitError::from)?;
         if operations.is_empty() {
             return Ok(());
         }
+        self.commit_all(operations).await
+    }
+
+    async fn commit_all(&self, operations: &[Operation]) -> Result<(), CommitError> {
         let all_expected = operations.iter().all(|operation| operation.expected.is_some());
         for (attempt, spare) in SPARE_CHUNKS.into_iter().enumerate() {
             if attempt > 0 {
@@ -445,11 +466,19 @@ impl Barrier {
         Ok(self.store.list(key, Some(key), MAX_CHUNKS as usize).await?)
     }
 
-    /// Deletes keys, whatever lies there.
+    /// Deletes keys, whatever lies there, and has them erased.
     async fn erase(&self, keys: Vec<Vec<u8>>) -> Result<(), CommitError> {
-        let writes = keys.into_iter().map(|key| Write { key, record: None }).collect();
-        let batch = storage::Batch { preconditions: Vec::new(), writes };
-        self.store.commit(batch).await.map(drop).map_err(CommitError::from)
+        let mark = self.erasure_mark().await?;
+        loop {
+            let terms = self.terms.load_full();
+            let writes = keys.iter().map(|key| Write { key: key.clone(), record: None });
+            let mut batch = storage::Batch { preconditions: Vec::new(), writes: writes.collect() };
+            seal(terms.active(), &mark, Vec::new(), 0, &mut batch);
+            match self.store.commit(batch).await {
+                Err(storage::CommitError::StaleTerm) if self.has_rotated(&terms) => {}
+                answer => return answer.map(drop).map_err(CommitError::from),
+            }
+        }
     }
 }
 

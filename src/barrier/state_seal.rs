@@ -184,6 +184,9 @@ impl StateSeal {
             return Err(HeadRefused("the seal file is older than it allows"));
         }
         self.state = State::of(&head.terms);
+        // A crash may have come between taking an empty term out of the seal file and the next
+        // head. One that is not empty stays, and is refused when the newest head is known.
+        drop(self.state.keep(&self.terms));
         (self.last_seq, self.last_generation) = (head.seq, head.generation);
         self.min_seal_epoch = head.min_seal_epoch;
         self.shared.audit.set(head.audit);

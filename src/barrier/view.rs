@@ -93,7 +93,7 @@ impl MountView {
         let start = below(&folder);
         let mut removed = 0;
         loop {
-            let listed = self.barrier.store().list(&folder.prefix, Some(&start), MAX_OPERATIONS);
+            let listed = self.barrier.store().list(&folder.prefix, Some(&start), REMOVED_AT_ONCE);
             let keys = listed.await.map_err(ReadError::from)?;
             let Ok(count @ 1..) = u64::try_from(keys.len()) else { return Ok(removed) };
             self.barrier.erase(keys).await?;
@@ -117,6 +117,9 @@ impl MountView {
         self.above.as_deref().map_err(|error| *error)
     }
 }
+
+/// The mark of the erasure is one more operation.
+const REMOVED_AT_ONCE: usize = MAX_OPERATIONS - 1;
 
 impl fmt::Debug for MountView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

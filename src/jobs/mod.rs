@@ -3,9 +3,11 @@
 //! Every job is resumable and bounded: what a seal or a crash interrupts is done by a later round.
 //! Nothing depends on a job for its truth; a token whose time is over is refused without one.
 //!
+//! - `erasure.rs`: what was removed leaves every file
 //! - `rotation.rs`: rotations, a turn after the other
 //! - `verify.rs`: the whole store, record by record
 
+mod erasure;
 mod rotation;
 mod verify;
 
@@ -22,7 +24,8 @@ pub async fn run(vault: Weak<Vault>) {
     tokio::join!(
         verify::run(Weak::clone(&vault)),
         rotation::run(Weak::clone(&vault)),
-        rounds(vault)
+        erasure::run(Weak::clone(&vault)),
+        rounds(vault),
     );
 }
 
@@ -43,12 +46,26 @@ pub async fn round(open: &Arc<Unsealed>) {
     report("removed mounts", open.mounts.sweep().await);
 }
 
+/// The open vault, while it is one. To be held for no longer than a piece of work takes.
+fn unsealed(vault: &Weak<Vault>) -> Option<Arc<Unsealed>> {
+    vault.upgrade()?.unsealed()
+}
+
+/// Comes back when the vault is sealed or gone.
+async fn until_sealed(vault: &Weak<Vault>) {
+    while unsealed(vault).is_some() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 fn report<T, E: Error>(job: &str, done: Result<T, E>) {
     if let Err(error) = done {
         tracing::warn!(job, %error, "a background job did not finish; it is tried again");
     }
 }
 
+/// How often it is looked whether there is something to do, or the vault is sealed.
+const LOOK: Duration = Duration::from_millis(100);
 /// Time between rounds.
 const ROUND: Duration = Duration::from_secs(10);
 /// Most things that one job does in a round.

@@ -1,8 +1,6 @@
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{sync::Weak, time::Duration};
 
+use super::{LOOK, unsealed, until_sealed};
 use crate::{
     rotation::Turn,
     vault::{Unsealed, Vault},
@@ -47,18 +45,6 @@ async fn wait(vault: &Weak<Vault>, pause: Duration) {
     }
 }
 
-async fn until_sealed(vault: &Weak<Vault>) {
-    while unsealed(vault).is_some() {
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-fn unsealed(vault: &Weak<Vault>) -> Option<Arc<Unsealed>> {
-    vault.upgrade()?.unsealed()
-}
-
-/// How often it is looked whether there is something to do, or the vault is sealed.
-const LOOK: Duration = Duration::from_millis(100);
 /// Time between turns when there is nothing to do.
 const IDLE: Duration = Duration::from_secs(1);
 /// Time before a turn that failed is tried again.

@@ -27,7 +27,9 @@ use std::{
 
 use crate::{
     audit::AuditError,
-    barrier::{AdoptError, Barrier, CommitError, KeyringError, ReadError, ScanError, TermId},
+    barrier::{
+        AdoptError, Barrier, CommitError, EraseError, KeyringError, ReadError, ScanError, TermId,
+    },
     clock::Clock,
     seal::{OpenRoot, RewriteError},
 };
@@ -95,6 +97,9 @@ pub enum RotationError {
     /// The store cannot be verified now.
     #[error(transparent)]
     Scan(#[from] ScanError),
+    /// Journal and snapshots cannot be made anew.
+    #[error(transparent)]
+    Erase(#[from] EraseError),
     /// A record cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),

@@ -6,7 +6,8 @@ use super::{
 };
 use crate::{
     audit::{Broker, Notice},
-    barrier::{Batch, Pace, Progress, Reads, Rewrapped, ScanError, TermId},
+    barrier::{Batch, EraseError, Pace, Progress, Reads, Rewrapped, ScanError, TermId},
+    storage::CompactError,
 };
 
 /// What a turn leads to.
@@ -50,7 +51,10 @@ impl Rotation {
                 drop(one);
                 self.verify(&course).await
             }
-            Phase::Erase => Ok(Turn::Idle),
+            Phase::Erase => {
+                drop(one);
+                self.erase(&course).await
+            }
         }
     }
 
@@ -106,7 +110,7 @@ impl Rotation {
         let scanned =
             match self.barrier.scan(Pace::Background, Reads::Unchecked, &Progress::default()).await
             {
-                Err(ScanError::Running) => return Ok(Turn::More(WHILE_VERIFIED)),
+                Err(ScanError::Running) => return Ok(Turn::More(WHILE_BUSY)),
                 scanned => scanned?,
             };
         if let Some(first) = scanned.findings.first() {
@@ -124,6 +128,21 @@ impl Rotation {
             }
         }
         Ok(())
+    }
+
+    /// Steps 6 and 7: no file holds what the old terms sealed, then no file holds them.
+    async fn erase(&self, course: &Course) -> Result<Turn, RotationError> {
+        match self.barrier.erase_removed(|_| {}).await {
+            Err(EraseError::Compact(CompactError::Running)) => return Ok(Turn::More(WHILE_BUSY)),
+            erased => erased?,
+        };
+        let _one = self.course.lock().await;
+        if !self.is_current(course).await? {
+            return Ok(Turn::More(Duration::ZERO));
+        }
+        self.check_empty(course)?;
+        self.change_keyring(|keyring| Ok((keyring.without_retiring(), ()))).await?;
+        Ok(Turn::More(Duration::ZERO))
     }
 
     /// Step 8: older seal files open nothing any more, and it is told.
@@ -166,5 +185,5 @@ impl Rotation {
 
 /// A batch that took longer than this has waited for others, and rests no longer than this.
 const LONGEST_REST: Duration = Duration::from_millis(250);
-/// When to look again while somebody else verifies the store.
-const WHILE_VERIFIED: Duration = Duration::from_millis(500);
+/// When to look again while somebody else verifies or compacts the store.
+const WHILE_BUSY: Duration = Duration::from_millis(500);

@@ -203,6 +203,7 @@ fn refused(error: RotationError) -> ApiError {
         | RotationError::StateMismatch { .. }
         | RotationError::Findings { .. }
         | RotationError::Scan(_)
+        | RotationError::Erase(_)
         | RotationError::Audit(_)
         | RotationError::Task(_)) => ApiError::internal(error),
     }

@@ -243,6 +243,11 @@ impl Vault {
         self.open.load_full()
     }
 
+    /// How the work in the background goes.
+    pub fn background(&self) -> Background {
+        self.settings.background
+    }
+
     /// The time.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock

@@ -7,7 +7,7 @@ mod process;
 mod vault;
 
 pub(crate) use process::{Kept, Process};
-pub(crate) use vault::TestVault;
+pub(crate) use vault::{TestVault, files_under};
 
 /// Status and text of an answer.
 #[derive(Debug)]

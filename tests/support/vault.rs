@@ -1,4 +1,10 @@
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use kista::{
     clock::{Clock, ManualClock, Timestamp},
@@ -21,26 +27,20 @@ pub(crate) struct TestVault {
     pub(crate) clock: Arc<ManualClock>,
     kista: Kista,
     share: String,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl TestVault {
     pub(crate) async fn open() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_767_225_600_000)));
-        let month = Duration::from_secs(768 * 3600);
-        let ttl = TtlLimits { default: month, max: month };
-        let settings = Settings {
-            storage: Options { segment_bytes: 1024 * 1024, ..Options::default() },
-            background: Background { rewrap_per_second: 0 },
-            ..Settings::new(folder.path().join("data"), ttl)
-        };
+        let settings = settings(&folder.path().join("data"));
         let vault = Vault::start(settings, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
         let slot = NewSlot::Shares(ShareCounts::new(1, 1).unwrap());
         let made = vault.initialize(vec![slot]).await.unwrap();
         let share = made.shares[0].expose(|bytes| data_encoding::HEXLOWER.encode(bytes));
         let root = made.root_token.expose(str::to_owned);
-        let opened = Self { root, clock, kista: Kista::new(vault), share, _folder: folder };
+        let opened = Self { root, clock, kista: Kista::new(vault), share, folder };
         opened.unseal().await;
         let mount = r#"{"type":"kv","options":{"version":"2"}}"#;
         let answer = opened.as_root(Operation::Write, "sys/mounts/secret", mount).await;
@@ -56,6 +56,24 @@ impl TestVault {
     pub(crate) async fn unseal(&self) {
         self.kista.vault().submit_share(&self.share).await.unwrap();
         assert!(!self.kista.vault().status().is_sealed);
+    }
+
+    /// Whether the share opens another data folder.
+    pub(crate) async fn opens(&self, data: &Path) -> bool {
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let Ok(vault) = Vault::start(settings(data), clock) else { return false };
+        let opened = vault.submit_share(&self.share).await;
+        vault.seal().await;
+        opened.is_ok()
+    }
+
+    /// Every file of the data folder, with what it holds.
+    pub(crate) fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        files_under(&self.folder.path().join("data"))
+    }
+
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.folder.path().join("data")
     }
 
     pub(crate) async fn seal(&self) {
@@ -108,6 +126,29 @@ impl TestVault {
         let answer = self.as_root(Operation::Write, &path, &body).await;
         assert_eq!(answer.status, 204, "{answer:?}");
     }
+}
+
+fn settings(data: &Path) -> Settings {
+    let month = Duration::from_secs(768 * 3600);
+    let ttl = TtlLimits { default: month, max: month };
+    Settings {
+        storage: Options { segment_bytes: 1024 * 1024, ..Options::default() },
+        background: Background { rewrap_per_second: 0, ..Background::default() },
+        ..Settings::new(data.to_owned(), ttl)
+    }
+}
+
+/// Every file below a folder. One that goes while it is looked for is not there.
+pub(crate) fn files_under(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match fs::read(&path) {
+            Ok(bytes) => found.push((path, bytes)),
+            Err(_) => found.extend(files_under(&path)),
+        }
+    }
+    found
 }
 
 fn answer(released: Released) -> Answer {

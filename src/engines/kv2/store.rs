@@ -230,6 +230,7 @@ fn write_batch(
                 && metadata.version(version.number).is_none_or(|after| after.is_destroyed)
         }) {
             batch.delete(view, &["values", &name, &gone.number.to_string()]);
+            batch.erases();
         }
     }
     if let Some(value) = value {
@@ -257,6 +258,7 @@ fn remove_batch(view: &MountView, path: &str, held: &Held) -> Batch {
     } else {
         batch.put(view, &["removed", &name], b"");
     }
+    batch.erases();
     batch.delete_if(view, &metadata_path(path), Expected::Header(held.header));
     batch
 }

@@ -1,0 +1,175 @@
+use super::{
+    Barrier, CommitError, Expected, ReadError, SpaceId, Stored,
+    batch::{Action, Operation},
+    fields::Fields,
+};
+use crate::{
+    clock::Timestamp,
+    secret::SecretBytes,
+    storage::{CompactError, Compacted, Erase, Progress},
+};
+
+/// Where the mark of a due erasure lies, in the space of Kista's own tables.
+const MARK: &[&str] = &["erasure"];
+const FORMAT: u8 = 1;
+
+/// Why what was removed is not erased. The erasure stays due.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EraseError {
+    /// The store cannot be compacted.
+    #[error(transparent)]
+    Compact(#[from] CompactError),
+    /// The mark cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The mark cannot be written.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// A task of ours broke off.
+    #[error("the work broke off")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl Barrier {
+    /// Since when something that was removed waits to be erased: its ciphertext still lies in
+    /// journal, snapshots or index.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn erasure_due(&self) -> Result<Option<Timestamp>, ReadError> {
+        Ok(self.mark().await?.map(|(since, _)| since))
+    }
+
+    /// Compacts the store so that no file of the data folder holds what was removed or replaced
+    /// before (FORMAT.md 7), and takes the mark away. `hear` is told how far it is.
+    ///
+    /// # Errors
+    /// [`EraseError`].
+    pub async fn erase_removed(
+        &self,
+        hear: impl FnMut(Progress) + Send + 'static,
+    ) -> Result<Compacted, EraseError> {
+        let begun = self.clock.now();
+        let mark = self.mark().await?;
+        let store = self.store.clone();
+        let compacted = tokio::task::spawn_blocking(move || store.compact(Erase::Yes, hear));
+        let compacted = compacted.await??;
+        let Some((_, Stored { header, .. })) = mark else { return Ok(compacted) };
+        let unchanged = Some(Expected::Header(header));
+        match self.commit_mark(unchanged, Action::Delete).await {
+            // Something else was removed meanwhile, not before this began.
+            Err(CommitError::Conflict) => {
+                self.commit_mark(None, Action::Put(encode(begun))).await?;
+            }
+            done => done?,
+        }
+        Ok(compacted)
+    }
+
+    /// The mark that goes into the same batch as a removal. The first removal counts.
+    pub(super) async fn erasure_mark(&self) -> Result<Operation, CommitError> {
+        let since = self.erasure_due().await?.unwrap_or_else(|| self.clock.now());
+        self.mark_operation(None, Action::Put(encode(since)))
+    }
+
+    async fn mark(&self) -> Result<Option<(Timestamp, Stored)>, ReadError> {
+        let key = self.mark_key()?;
+        let Some(stored) = self.read(&key).await? else { return Ok(None) };
+        let since = stored.value.expose(decode)?;
+        Ok(Some((since, stored)))
+    }
+
+    async fn commit_mark(
+        &self,
+        expected: Option<Expected>,
+        action: Action,
+    ) -> Result<(), CommitError> {
+        let operation = self.mark_operation(expected, action)?;
+        self.commit_all(&[operation]).await
+    }
+
+    fn mark_operation(
+        &self,
+        expected: Option<Expected>,
+        action: Action,
+    ) -> Result<Operation, CommitError> {
+        Ok(Operation { key: self.mark_key()?, expected, action })
+    }
+
+    fn mark_key(&self) -> Result<Vec<u8>, super::PathError> {
+        self.space(SpaceId::SYSTEM).record_key("", MARK)
+    }
+}
+
+fn encode(since: Timestamp) -> SecretBytes {
+    let mut bytes = vec![FORMAT];
+    bytes.extend_from_slice(&since.millis().to_be_bytes());
+    SecretBytes::from_vec(bytes)
+}
+
+fn decode(bytes: &[u8]) -> Result<Timestamp, ReadError> {
+    let mut fields = Fields::of(bytes);
+    let version = fields.u8().unwrap_or_default();
+    let since = fields.time_ms().filter(|_| version == FORMAT);
+    match (since, fields.end()) {
+        (Some(since), Some(())) => Ok(since),
+        _ => Err(ReadError::Layout { version }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{
+        super::{Batch, fixture},
+        *,
+    };
+
+    async fn erase(barrier: &Arc<Barrier>, name: &str) {
+        let mut batch = Batch::default();
+        batch.delete(&barrier.view(SpaceId([7; 16])), &[name]);
+        batch.erases();
+        barrier.commit(batch).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_removal_marks_the_store_until_it_is_erased() {
+        let (barrier, _, faults) = fixture::open();
+        assert_eq!(barrier.erasure_due().await.unwrap(), None);
+        erase(&barrier, "a").await;
+        let since = barrier.erasure_due().await.unwrap();
+        assert_eq!(since, Some(Timestamp::from_millis(1_767_225_600_000)));
+        let (again, ..) = fixture::reopen(&faults);
+        assert_eq!(again.erasure_due().await.unwrap(), since);
+        again.erase_removed(|_| {}).await.unwrap();
+        assert_eq!(again.erasure_due().await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn the_first_removal_counts_and_one_in_between_stays_due() {
+        let (barrier, ..) = fixture::open();
+        erase(&barrier, "a").await;
+        let (_, stored) = barrier.mark().await.unwrap().unwrap();
+        erase(&barrier, "b").await;
+        let (since, later) = barrier.mark().await.unwrap().unwrap();
+        assert_eq!(since, Timestamp::from_millis(1_767_225_600_000));
+        assert_ne!(stored.header, later.header);
+        let lost = barrier.commit_mark(Some(Expected::Header(stored.header)), Action::Delete).await;
+        assert!(matches!(lost, Err(CommitError::Conflict)));
+    }
+
+    #[tokio::test]
+    async fn what_a_sweep_removes_is_due_too() {
+        let (barrier, ..) = fixture::open();
+        let view = barrier.view(SpaceId([7; 16]));
+        let mut batch = Batch::default();
+        batch.put(&view, &["a", "b"], b"value");
+        barrier.commit(batch).await.unwrap();
+        view.remove_all(&["b"]).await.unwrap();
+        assert_eq!(barrier.erasure_due().await.unwrap(), None);
+        view.remove_all(&[]).await.unwrap();
+        assert!(barrier.erasure_due().await.unwrap().is_some());
+    }
+}
