@@ -22,6 +22,11 @@ pub enum Notice<'a> {
     },
     /// The index was missing, behind or unreadable, and was built again from the journal.
     IndexRebuilt,
+    /// A snapshot could not be used, and the one before it was taken with the journal since then.
+    SnapshotDamaged {
+        /// What is wrong, and in which file.
+        reason: &'a str,
+    },
     /// A verification found the index wrong; it was built again and is right now.
     IndexRepaired {
         /// How much was found.
@@ -90,6 +95,10 @@ impl Notice<'_> {
                 notice.number("seq", *seq);
             }
             Self::IndexRebuilt => notice.text("event", "index_rebuilt"),
+            Self::SnapshotDamaged { reason } => {
+                notice.text("event", "snapshot_damaged");
+                notice.text("reason", reason);
+            }
             Self::IndexRepaired { findings } => {
                 notice.text("event", "index_repaired");
                 notice.number("findings", *findings);

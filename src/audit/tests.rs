@@ -640,21 +640,23 @@ fn notices_are_lines_of_the_chain() {
         Notice::Unsealed { attempts: 3, failures: 1 },
         Notice::UnfinishedCommitCut { seq: 7 },
         Notice::IndexRebuilt,
+        Notice::SnapshotDamaged { reason: "a.snap is damaged" },
         Notice::SealFileRepaired { file: repaired },
     ] {
         broker.notice(&notice).unwrap();
     }
     broker.close();
     let notices: Vec<Value> =
-        bench.lines()[1..5].iter().map(|line| parsed(line)["notice"].clone()).collect();
+        bench.lines()[1..6].iter().map(|line| parsed(line)["notice"].clone()).collect();
     let expected = json!([
         {"event": "unsealed", "attempts": 3, "failures": 1},
         {"event": "unfinished_commit_cut", "seq": 7},
         {"event": "index_rebuilt"},
+        {"event": "snapshot_damaged", "reason": "a.snap is damaged"},
         {"event": "seal_file_repaired", "file": "/data/seal.1"},
     ]);
     assert_eq!(Value::Array(notices), expected);
-    assert_eq!(bench.verify().unwrap().last, 6);
+    assert_eq!(bench.verify().unwrap().last, 7);
 }
 
 #[test]

@@ -49,7 +49,7 @@ mod tests;
 
 use std::{
     collections::{BTreeSet, HashMap},
-    fmt,
+    fmt, io,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
@@ -77,7 +77,8 @@ use crate::{
     crypto::mac::Mac,
     secret::SecretBytes,
     storage::{
-        self, Generation, NamedSeq, Point, Precondition, RecordHeader, Standing, Store, Write,
+        self, CompactError, Compacted, Erase, Generation, NamedSeq, Point, Precondition,
+        RecordHeader, Standing, Store, Usage, Write,
     },
 };
 use batch::{Action, Operation};
@@ -316,16 +317,29 @@ impl Barrier {
         &self.token_mac
     }
 
-    /// Compacts the store, as [`Store::compact`] does. Blocking.
+    /// Makes a new snapshot and deletes what it replaces; see [`Store::compact`]. Blocking.
     ///
     /// # Errors
-    /// [`storage::CompactError`]; all records are there as before.
+    /// [`CompactError`].
     pub fn compact(
         &self,
-        erase: storage::Erase,
+        erase: Erase,
         hear: impl FnMut(storage::Progress),
-    ) -> Result<storage::Compacted, storage::CompactError> {
+    ) -> Result<Compacted, CompactError> {
         self.store.compact(erase, hear)
+    }
+
+    /// What the store takes on the disk.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn usage(&self) -> io::Result<Usage> {
+        self.store.usage()
+    }
+
+    /// Whether the disk fills up: some time before nothing can be written.
+    pub fn is_space_low(&self) -> bool {
+        self.store.is_space_low()
     }
 
     /// Writes the Close record and ends serving; every later call fails as closed. Blocking: call

@@ -71,10 +71,10 @@ impl Remains {
         self.operations += 1;
         match op {
             Op::Write { .. } | Op::SetLen { .. } => self.doubt(op, Durability::FileSync),
-            Op::Create { path, .. } | Op::CreateFolder { path } | Op::Remove { path } => {
+            Op::Create { path, .. } | Op::CreateFolder { path } | Op::Remove { path, .. } => {
                 self.doubt(op, Durability::FolderSync(vec![path.parent().unwrap().into()]));
             }
-            Op::Rename { from, to } => {
+            Op::Rename { from, to, .. } => {
                 let mut folders: Vec<PathBuf> =
                     [from, to].map(|path| path.parent().unwrap().into()).into();
                 folders.dedup();

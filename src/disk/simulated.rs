@@ -109,15 +109,41 @@ pub(super) enum Node {
 /// One operation that changes something, or syncs.
 #[derive(Clone)]
 pub(super) enum Op {
-    Write { file: Inode, offset: u64, bytes: Arc<[u8]> },
-    SetLen { file: Inode, length: u64 },
-    Sync { file: Inode },
-    SyncFailed { file: Inode },
-    Create { path: PathBuf, file: Inode },
-    CreateFolder { path: PathBuf },
-    Rename { from: PathBuf, to: PathBuf },
-    Remove { path: PathBuf },
-    SyncFolder { path: PathBuf },
+    Write {
+        file: Inode,
+        offset: u64,
+        bytes: Arc<[u8]>,
+    },
+    SetLen {
+        file: Inode,
+        length: u64,
+    },
+    Sync {
+        file: Inode,
+    },
+    SyncFailed {
+        file: Inode,
+    },
+    Create {
+        path: PathBuf,
+        file: Inode,
+    },
+    CreateFolder {
+        path: PathBuf,
+    },
+    /// Of this file or folder: another one that bore the name before is not meant.
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+        node: Node,
+    },
+    Remove {
+        path: PathBuf,
+        node: Node,
+    },
+    SyncFolder {
+        path: PathBuf,
+    },
 }
 
 impl fmt::Debug for Op {
@@ -131,8 +157,10 @@ impl fmt::Debug for Op {
             Self::SyncFailed { file } => write!(f, "fail to sync file {file}"),
             Self::Create { path, file } => write!(f, "create {} as file {file}", path.display()),
             Self::CreateFolder { path } => write!(f, "create folder {}", path.display()),
-            Self::Rename { from, to } => write!(f, "rename {} to {}", from.display(), to.display()),
-            Self::Remove { path } => write!(f, "remove {}", path.display()),
+            Self::Rename { from, to, .. } => {
+                write!(f, "rename {} to {}", from.display(), to.display())
+            }
+            Self::Remove { path, .. } => write!(f, "remove {}", path.display()),
             Self::SyncFolder { path } => write!(f, "sync folder {}", path.display()),
         }
     }
@@ -160,20 +188,27 @@ impl State {
                 self.files.entry(*file).or_default();
             }
             Op::CreateFolder { path } => self.claim(path, Node::Folder)?,
-            Op::Rename { from, to } => {
+            Op::Rename { from, to, node } => {
                 self.node(to.parent().unwrap())?;
-                let node = self.node(from)?;
-                self.names.remove(from);
-                self.names.insert(to.clone(), node);
-                let inside: Vec<PathBuf> =
-                    self.names.keys().filter(|path| path.starts_with(from)).cloned().collect();
+                // Its creation under the old name may be lost, which the new one outlasts.
+                if self.node(from).ok() == Some(*node) {
+                    self.names.remove(from);
+                }
+                self.names.insert(to.clone(), *node);
+                let inside = self.names.keys().filter(|path| path.starts_with(from));
+                let inside: Vec<PathBuf> = match node {
+                    Node::Folder => inside.cloned().collect(),
+                    Node::File(_) => Vec::new(),
+                };
                 for path in inside {
                     let node = self.names.remove(&path).unwrap();
                     self.names.insert(to.join(path.strip_prefix(from).unwrap()), node);
                 }
             }
-            Op::Remove { path } => {
-                self.node(path)?;
+            Op::Remove { path, node } => {
+                if self.node(path)? != *node {
+                    return Err(io::ErrorKind::NotFound.into());
+                }
                 if self.names.keys().any(|inside| inside != path && inside.starts_with(path)) {
                     return Err(io::ErrorKind::DirectoryNotEmpty.into());
                 }
@@ -243,6 +278,7 @@ struct Inner {
 /// What a call can suffer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Call {
+    Look,
     Read,
     Write,
     Names,
@@ -274,7 +310,7 @@ impl World {
 
     pub(super) fn open(&self, path: &Path) -> io::Result<OpenFile> {
         let mut inner = self.lock();
-        inner.begin(Call::Read)?;
+        inner.begin(Call::Look)?;
         match inner.now.node(path)? {
             Node::File(file) => Ok(OpenFile { world: self.clone(), file }),
             Node::Folder => Err(io::ErrorKind::IsADirectory.into()),
@@ -293,15 +329,16 @@ impl World {
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut inner = self.lock();
         inner.begin(Call::Names)?;
-        inner.perform(Op::Rename { from: from.to_owned(), to: to.to_owned() })
+        let node = inner.now.node(from)?;
+        inner.perform(Op::Rename { from: from.to_owned(), to: to.to_owned(), node })
     }
 
     pub(super) fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut inner = self.lock();
         inner.begin(Call::Names)?;
         match inner.now.node(path)? {
-            Node::File(_) => inner.perform(Op::Remove { path: path.to_owned() }),
             Node::Folder => Err(io::ErrorKind::IsADirectory.into()),
+            node => inner.perform(Op::Remove { path: path.to_owned(), node }),
         }
     }
 
@@ -313,7 +350,8 @@ impl World {
         let inside: Vec<PathBuf> = inside.rev().cloned().collect();
         for path in inside {
             inner.begin(Call::Names)?;
-            inner.perform(Op::Remove { path })?;
+            let node = inner.now.node(&path)?;
+            inner.perform(Op::Remove { path, node })?;
         }
         Ok(())
     }
@@ -340,7 +378,7 @@ impl World {
 
     pub(super) fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>> {
         let mut inner = self.lock();
-        inner.begin(Call::Read)?;
+        inner.begin(Call::Look)?;
         inner.now.node(path)?;
         let inside = inner.now.names.keys().filter(|inside| inside.parent() == Some(path));
         Ok(inside.map(|inside| inside.file_name().unwrap().to_owned()).collect())

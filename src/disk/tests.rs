@@ -197,6 +197,14 @@ fn a_crash_may_lose_a_rename_or_a_removal() {
     disk.sync_dir(Path::new("/")).unwrap();
     disk.remove_file(path).unwrap();
     assert_eq!(outcomes(&simulator), [None, some(b"new")]);
+    disk.sync_dir(Path::new("/")).unwrap();
+    // A rename means the file that it was given, though an earlier one of that name comes back.
+    file_with(&disk, new, b"first").sync_data().unwrap();
+    disk.sync_dir(Path::new("/")).unwrap();
+    disk.remove_file(new).unwrap();
+    file_with(&disk, new, b"second").sync_data().unwrap();
+    disk.rename(new, path).unwrap();
+    assert_eq!(outcomes(&simulator), [None, some(b"second")]);
 }
 
 #[test]

@@ -188,7 +188,9 @@ impl Attempt<'_> {
         let mut agreement = candidate.agreement(snapshot);
         let mut standings = Standings::new(self.points, base);
         let figures = Figures::default();
+        let mut last = None;
         let end = walk_behind(folder, base, &mut |spot, record| {
+            last = Some((record.place.segment_id, spot.offset));
             agreement.see(record);
             standings.see(record.place.seq, record.chain);
             figures.count(record);
@@ -202,6 +204,9 @@ impl Attempt<'_> {
         standings.look_back(folder, base);
         if end.unfinished {
             end.cut(disk)?;
+        }
+        if let Some((_, offset)) = last.filter(|(segment_id, _)| *segment_id == end.header.id) {
+            end.settle(disk, offset)?;
         }
         let agrees = agreement.holds();
         let target = bring_up::Target { folder, snapshot, end: &end, snapshots: seal.snapshots() };

@@ -30,6 +30,8 @@ mod committer;
 mod compact;
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod crash_tests;
 mod cursor;
 mod error;
 #[cfg(test)]
@@ -437,6 +439,17 @@ impl Store {
         Ok(Self::new(end.header.store_id, end.header.generation, Medium::Folder(folder)))
     }
 
+    /// Opens the store of a data folder without checking more than whose it is: attaching checks
+    /// all that [`open`](Self::open) does, and takes less time alone.
+    ///
+    /// # Errors
+    /// [`OpenError::NoStore`], [`OpenError::Damaged`] naming file and offset, [`OpenError::Io`].
+    pub fn find(folder: &Path, options: Options, _lock: &FolderLock) -> Result<Self, OpenError> {
+        let folder = Folder { path: folder.into(), options };
+        let header = replay::newest_header(folder.disk(), &folder.journal())?;
+        Ok(Self::new(header.store_id, header.generation, Medium::Folder(folder)))
+    }
+
     /// An empty store in memory, of generation 1, and the other end that makes it fail.
     pub fn memory(store_id: StoreId) -> (Self, memory::Faults) {
         Self::on_platter(store_id, memory::Platter::default())
@@ -689,6 +702,13 @@ impl Store {
         let serving = self.inner.serving.load();
         let index = serving.as_ref().map(|serving| serving.index.load().bytes());
         usage::of(folder, index.transpose().map_err(io::Error::other)?)
+    }
+
+    /// Whether the disk fills up: some time before nothing can be written.
+    pub fn is_space_low(&self) -> bool {
+        let Medium::Folder(folder) = &self.inner.medium else { return false };
+        let free = folder.disk().free_bytes(&folder.path);
+        free.is_ok_and(|free| usage::is_low(free, folder.options.reserve_bytes))
     }
 
     /// What compaction works on; none in memory.

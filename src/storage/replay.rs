@@ -100,6 +100,21 @@ impl End {
         zero().map_err(|source| cannot(&self.file, source))
     }
 
+    /// Writes the last record once more and syncs it: its first sync may have failed, and then the
+    /// system shows what is not on the disk. Those before it were synced before it was written.
+    pub(super) fn settle(&self, disk: &Disk, last: u64) -> Result<(), OpenError> {
+        let settle = || {
+            let file = disk.open_rw(&self.file)?;
+            let length = usize::try_from(self.offset.saturating_sub(last)).unwrap_or_default();
+            let mut record = vec![0; length];
+            file.read_exact_at(&mut record, last)?;
+            file.write_all_at(&record, last)?;
+            file.sync_data()?;
+            disk.sync_dir(self.file.parent().unwrap_or(&self.file))
+        };
+        settle().map_err(|source| cannot(&self.file, source))
+    }
+
     fn spot(&self) -> Spot<'_> {
         Spot { file: &self.file, offset: self.offset }
     }
@@ -118,14 +133,7 @@ pub(super) fn walk(
     until: Option<u64>,
     visit: &mut Visit<'_>,
 ) -> Result<End, OpenError> {
-    let no_store = || OpenError::NoStore { folder: folder.parent().unwrap_or(folder).into() };
-    let mut segments = segment::list(disk, folder).map_err(|source| {
-        let is_missing = source.kind() == io::ErrorKind::NotFound;
-        if is_missing { no_store() } else { cannot(folder, source) }
-    })?;
-    if segments.is_empty() {
-        return Err(no_store());
-    }
+    let mut segments = list(disk, folder)?;
     segments.retain(|(first_seq, _)| until.is_none_or(|until| *first_seq <= until));
     let holds = match from {
         From::Behind(base) => base.seq + 1,
@@ -147,6 +155,23 @@ pub(super) fn walk(
         end = Some(reader.read(next, visit)?);
     }
     end.ok_or_else(|| missing_segment(folder, holds))
+}
+
+/// The segments of a journal, of which there is at least one.
+fn list(disk: &Disk, folder: &Path) -> Result<Vec<(u64, PathBuf)>, OpenError> {
+    let no_store = || OpenError::NoStore { folder: folder.parent().unwrap_or(folder).into() };
+    let segments = segment::list(disk, folder).map_err(|source| {
+        let is_missing = source.kind() == io::ErrorKind::NotFound;
+        if is_missing { no_store() } else { cannot(folder, source) }
+    })?;
+    if segments.is_empty() { Err(no_store()) } else { Ok(segments) }
+}
+
+/// The header of the last segment.
+pub(super) fn newest_header(disk: &Disk, folder: &Path) -> Result<Header, OpenError> {
+    let segments = list(disk, folder)?;
+    let (first_seq, path) = segments.last().ok_or_else(|| missing_segment(folder, 1))?;
+    Ok(Reader::open(disk, path, *first_seq)?.header)
 }
 
 /// The header of the segment that follows this sequence, if it is there.

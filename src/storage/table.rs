@@ -5,7 +5,7 @@ use std::{
 };
 
 use super::{
-    CompactError, HeadAt,
+    CompactError, Damage, HeadAt,
     attach::Folder,
     record::Record,
     replay::{self, Base, From, Spot},
@@ -68,13 +68,22 @@ impl Table {
             head: None,
             is_full: false,
         };
+        // A step before may have ended in the middle of a segment.
+        let begins = replay::header_behind(folder.disk(), &folder.journal(), base.seq)?.is_some();
+        let from = if begins { From::Behind(base) } else { From::Holding(base.seq + 1) };
         let mut stopped = None;
         let walked = replay::walk(
             folder.disk(),
             &folder.journal(),
-            From::Behind(base),
+            from,
             Some(until),
             &mut |spot, record| {
+                if record.place.seq <= base.seq {
+                    return Ok(());
+                }
+                if record.place.seq == base.seq + 1 && record.place.prev_chain != base.chain {
+                    return Err(spot.damaged(Damage::SnapshotChain));
+                }
                 if stopped.is_none() {
                     stopped = pace(record.padded_len()).err();
                 }

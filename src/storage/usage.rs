@@ -23,11 +23,9 @@ pub struct Usage {
     pub reserve_bytes: u64,
 }
 
-impl Usage {
-    /// Whether space is getting short: a warning is due before writing stops.
-    pub fn is_low(&self) -> bool {
-        self.free_bytes < self.reserve_bytes.saturating_mul(LOW)
-    }
+/// Whether space is getting short: a warning is due before writing stops.
+pub(super) fn is_low(free: u64, reserve: u64) -> bool {
+    free < reserve.saturating_mul(LOW)
 }
 
 /// Space is short below this many reserves.

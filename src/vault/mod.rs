@@ -130,14 +130,16 @@ pub struct Unsealed {
 }
 
 impl Unsealed {
-    /// The notices of opening, whether keys lie in memory that may be swapped out, and the audit
-    /// devices that cannot write now.
+    /// The notices of opening, whether keys lie in memory that may be swapped out, the audit devices
+    /// that cannot write now, and a disk that fills up.
     pub fn warnings(&self) -> Vec<String> {
         let failing =
             self.ground.audit.health().into_iter().filter(|device| device.error.is_some());
         let failing = failing.map(|device| format!("audit_device_failing: {}", device.name));
         let unlocked = (secret::unlocked() > 0).then(|| "key_memory_not_locked".to_owned());
-        self.notices.iter().cloned().chain(unlocked).chain(failing).collect()
+        let is_low = self.ground.barrier.is_space_low();
+        let space = is_low.then(|| "disk_space_low".to_owned());
+        self.notices.iter().cloned().chain(unlocked).chain(failing).chain(space).collect()
     }
 }
 

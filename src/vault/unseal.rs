@@ -211,7 +211,8 @@ impl Vault {
         let lock = Arc::clone(&self.lock);
         let audit_file = self.settings.audit_file.as_ref().map(|file| file.path.clone());
         tokio::task::spawn_blocking(move || {
-            let store = Store::open(&folder, options, &lock)?;
+            // What can be checked without a key was checked at the start, and is once more with it.
+            let store = Store::find(&folder, options, &lock)?;
             let named = named_by_audit(audit_file.as_deref(), &keyring, store.generation());
             let generation = layout::generation(&disk, &folder)?;
             let claims = Claims { seal_epoch, points: &named.points(), generation };
@@ -350,8 +351,16 @@ fn tell(
     }
     if found.index_rebuilt {
         notices.push("index_rebuilt".to_owned());
-        tracing::warn!("the index was rebuilt from the journal");
+        tracing::warn!("the index was rebuilt from snapshot and journal");
         audit.notice(&Notice::IndexRebuilt)?;
+    }
+    for reason in &found.damaged {
+        notices.push("snapshot_damaged".to_owned());
+        tracing::warn!(
+            reason,
+            "a snapshot cannot be used; the one before it has done: compact the store"
+        );
+        audit.notice(&Notice::SnapshotDamaged { reason })?;
     }
     if let Some(file) = repaired {
         notices.push("seal_file_repaired".to_owned());
