@@ -53,6 +53,9 @@ impl Drop for Progress {
 
 const BYTES: &str = "{msg} [{bar:30}] {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left";
 const RECORDS: &str = "{msg} [{bar:30}] {human_pos} of {human_len}  {per_sec}  {eta} left";
+/// How long a command waits before it asks again how far the server has come.
+pub(crate) const ASK_AGAIN: Duration = Duration::from_millis(300);
+
 /// What takes no longer needs no bar.
 const PATIENCE: Duration = Duration::from_secs(1);
 const REDRAWN_A_SECOND: u8 = 10;

@@ -1,9 +1,8 @@
 use std::io::{self, Read, Write};
 
-use sha2::{Digest as _, Sha256};
-
 use crate::{
     clock::Timestamp,
+    crypto::mac::RunningSha256,
     storage::{StoreFile, StoreId},
 };
 
@@ -72,7 +71,7 @@ pub(super) struct Writer<W> {
 
 impl<W: Write> Writer<W> {
     pub(super) fn begin(out: W, summary: &Summary) -> io::Result<Self> {
-        let mut out = Hashed { inner: out, sum: Sha256::new(), bytes: 0 };
+        let mut out = Hashed { inner: out, sum: RunningSha256::default(), bytes: 0 };
         out.write_all(&summary.encode())?;
         Ok(Self { out })
     }
@@ -107,7 +106,7 @@ impl<W: Write> Writer<W> {
     /// Writes the end, and gives the stream back.
     pub(super) fn end(mut self) -> io::Result<W> {
         self.out.write_all(&[END])?;
-        let sum = self.out.sum.finalize();
+        let sum = self.out.sum.digest();
         self.out.inner.write_all(&sum)?;
         self.out.inner.flush()?;
         Ok(self.out.inner)
@@ -124,7 +123,7 @@ pub(super) struct Reader<R> {
 
 impl<R: Read> Reader<R> {
     pub(super) fn begin(from: R) -> Result<Self, BundleError> {
-        let mut from = Hashed { inner: from, sum: Sha256::new(), bytes: 0 };
+        let mut from = Hashed { inner: from, sum: RunningSha256::default(), bytes: 0 };
         let summary = Summary::read(&mut from)?;
         Ok(Self { from, summary, last: None })
     }
@@ -164,9 +163,9 @@ impl<R: Read> Reader<R> {
 
     /// Checks the end: the checksum, and that nothing follows.
     pub(super) fn end(mut self) -> Result<Summary, BundleError> {
-        let expected = self.from.sum.clone().finalize();
+        let expected = self.from.sum.digest();
         let found: [u8; 32] = self.from.array()?;
-        if found != *expected {
+        if found != expected {
             return Err(BundleError::Checksum);
         }
         let mut more = [0];
@@ -244,7 +243,7 @@ impl Part {
 /// A stream whose bytes are counted and hashed.
 struct Hashed<S> {
     inner: S,
-    sum: Sha256,
+    sum: RunningSha256,
     bytes: u64,
 }
 
@@ -266,7 +265,7 @@ impl<R: Read> Hashed<R> {
                 BundleError::Io(error)
             }
         })?;
-        self.sum.update(&*room);
+        self.sum.update(room);
         self.bytes += room.len() as u64;
         Ok(())
     }

@@ -27,9 +27,11 @@
 //! - `error.rs`: [`Error`]
 //! - `value.rs`: [`Fields`] and [`JsonValue`], JSON whose text is kept
 //! - `kv2.rs`: [`Kv2`], secrets with versions
-//! - `sys.rs`: [`Sys`], the state of the server; `rotation.rs`: its keys
+//! - `sys.rs`: [`Sys`], the state of the server; `rotation.rs`: its keys;
+//!   `compaction.rs`: its files
 
 mod builder;
+mod compaction;
 mod environment;
 mod error;
 mod kv2;
@@ -46,6 +48,7 @@ mod fake;
 mod tests;
 
 pub use builder::{BuildError, Builder};
+pub use compaction::{Compacted, Compaction};
 pub use environment::{Environment, Setting};
 pub use error::{Capability, Error};
 pub use kv2::{CheckAndSet, Kv2, Secret, VersionMetadata};

@@ -27,6 +27,22 @@ pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     state.finalize().into()
 }
 
+/// The digest of what comes piece by piece.
+#[derive(Clone, Debug, Default)]
+pub struct RunningSha256(Sha256);
+
+impl RunningSha256 {
+    /// Takes the next piece in.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// The digest of all pieces so far.
+    pub fn digest(&self) -> [u8; 32] {
+        self.0.clone().finalize().into()
+    }
+}
+
 /// HMAC-SHA-256 under one key, whose two key blocks are hashed once and kept.
 pub struct Mac {
     keyed: Locked<HmacReset<Sha256>>,

@@ -4,11 +4,12 @@
 //! - `mounts.rs`: enable, list, disable; which mount a path lies in
 //! - `policies.rs`: `policies/acl`, and its old spelling `policy`
 //! - `seal.rs`: sealing
-//! - `verify.rs`: verifying the store
+//! - `verify.rs`: verifying the store; `compact.rs`: compacting it
 //! - `rotation.rs`: `rotate`, how far it is, when it comes by itself; `key-status`
 //! - `slots.rs`: the ways to the root key
 //! - `rekey.rs`: another root key
 
+mod compact;
 mod mounts;
 mod policies;
 pub mod public;
@@ -70,6 +71,8 @@ fn routes() -> Routes<System> {
     use Operation::{Delete, List, Read, Write};
     slot_routes(Routes::new())
         .on_sudo(Write, "seal", System::seal)
+        .on_sudo(Read, "compact", System::compaction)
+        .on_sudo(Write, "compact", System::compact)
         .on_sudo(Read, "verify", System::verify_status)
         .on_sudo(Write, "verify", System::verify)
         .on_sudo(Write, "rotate", System::rotate)

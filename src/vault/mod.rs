@@ -6,9 +6,11 @@
 //! - `init.rs`: from nothing to a sealed store
 //! - `unseal.rs`: from a secret to an open one
 //! - `verify.rs`: when the store is verified, and what follows from it
+//! - `compaction.rs`: compacting the store for somebody who asks
 //! - `slots.rs`: slots and root key of an open one
 //! - `layout.rs`: what lies in the data folder
 
+mod compaction;
 #[cfg(test)]
 mod damage;
 mod init;
@@ -30,6 +32,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 
+pub use compaction::{Compaction, CompactionEnd, CompactionReport};
 pub use init::{InitError, Initialized};
 pub(crate) use layout::mark_restored;
 pub use slots::{RekeyAnswer, Shown, SlotChangeError};
@@ -120,6 +123,8 @@ pub struct Unsealed {
     pub root: Arc<tokio::sync::Mutex<seal::OpenRoot>>,
     /// New terms, and the end of old ones.
     pub rotation: Rotation,
+    /// The compaction that somebody asks for.
+    pub compaction: Compaction,
     /// The rekey under way. Locked before the root key.
     rekey: Arc<tokio::sync::Mutex<Option<Rekey>>>,
     /// The store's name on the wire.

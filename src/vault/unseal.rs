@@ -4,7 +4,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Settings, Unsealed, Vault, layout, slots::finish_rekey, verify::TAMPERED};
+use super::{Compaction, Settings, Unsealed, Vault, layout, slots::finish_rekey, verify::TAMPERED};
 use crate::{
     audit::{self, Broker, DeviceConfig, Finding, Notice},
     barrier::{
@@ -196,7 +196,8 @@ impl Vault {
         let pace = self.settings.background.rewrap_per_second;
         let rotation = Rotation::open(&ground.barrier, &root, &self.clock, pace).await?;
         let rekey = Arc::default();
-        Ok(Unsealed { ground, mounts, root, rekey, rotation, cluster_id, notices })
+        let compaction = Compaction::default();
+        Ok(Unsealed { ground, mounts, root, rekey, rotation, compaction, cluster_id, notices })
     }
 
     async fn open_barrier(

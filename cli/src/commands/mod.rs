@@ -1,6 +1,7 @@
 //! One file for each command, or for each family of them.
 
 pub(crate) mod backup;
+mod compact;
 pub(crate) mod context;
 pub(crate) mod delete;
 pub(crate) mod get;

@@ -5,6 +5,7 @@ use kista::{
 };
 
 use super::{
+    compact::Compact,
     rotate::{Rotate, ShowKeyStatus},
     status,
     verify::Verify,
@@ -25,6 +26,7 @@ pub(crate) enum OperatorCommand {
     Verify(Verify),
     Rotate(Rotate),
     KeyStatus(ShowKeyStatus),
+    Compact(Compact),
 }
 
 impl OperatorCommand {
@@ -36,6 +38,7 @@ impl OperatorCommand {
             Self::Verify(verify) => verify.run().await,
             Self::Rotate(rotate) => rotate.run().await,
             Self::KeyStatus(status) => status.run().await,
+            Self::Compact(compact) => compact.run().await,
         }
     }
 }
