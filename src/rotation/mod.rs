@@ -15,6 +15,8 @@ mod records;
 mod schedule;
 mod start;
 mod status;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use std::{

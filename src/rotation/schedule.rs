@@ -47,10 +47,10 @@ impl Rotation {
 
     /// Goes on from what is kept.
     pub(super) async fn count_from_record(&self) -> Result<(), RotationError> {
-        let held = self.records.reserved.get(RESERVED).await?;
-        if let Some(Reserved { term, seals }) = held.map(|held| held.value) {
-            *self.count() = Count { term, before: seals, ..Count::default() };
-        }
+        let term = self.barrier.keyring().active().id.0;
+        let held = self.records.reserved.get(RESERVED).await?.map(|held| held.value);
+        let before = held.filter(|held| held.term == term).map_or(0, |held| held.seals);
+        *self.count() = Count { term, before, ..Count::default() };
         self.reserve().await
     }
 
