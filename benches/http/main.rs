@@ -14,27 +14,22 @@
 mod bare;
 mod disk;
 mod load;
+mod subject;
 
 use std::{
     error::Error,
     fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
 use kista::{
     clock::{Clock, SystemClock},
-    config::{self, Limits, Listener, Transport},
-    http::{Certificates, Server},
-    mount::NewMount,
-    pipeline::Kista,
-    seal::{NewSlot, Secret, ShareCounts},
-    token::TtlLimits,
-    vault::{Settings, Vault},
+    http::Certificates,
 };
 use load::{Outcome, Work};
+use subject::Subject;
 use tokio::runtime::Runtime;
 
 /// What is read; written are paths under it.
@@ -59,7 +54,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let quiet = Subject::start(&runtime, &folder.join("quiet"), &certificates, None)?;
     let audited = folder.join("audit.log");
     let audited = Subject::start(&runtime, &folder.join("audited"), &certificates, Some(audited))?;
-    let body = quiet.body()?;
+    let body =
+        load::once(quiet.address, certificates.authority.as_path(), &quiet.token, "GET", "")?;
     println!("the answer has {} bytes", body.len());
     let server = certificates.server.as_path();
     let bare = runtime.block_on(bare::serve(server, server, body))?;
@@ -90,74 +86,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     fs::remove_dir_all(&folder)?;
     Ok(())
-}
-
-/// A vault under measurement.
-struct Subject {
-    address: SocketAddr,
-    kista: Kista,
-    token: String,
-    ca: PathBuf,
-}
-
-impl Subject {
-    fn start(
-        runtime: &Runtime,
-        data: &Path,
-        certificates: &Certificates,
-        audit: Option<PathBuf>,
-    ) -> Result<Self, Box<dyn Error>> {
-        let month = Duration::from_secs(768 * 3600);
-        let settings = Settings {
-            audit_file: audit.map(|path| config::AuditFile {
-                path,
-                hash_paths: false,
-                format: config::AuditFormat::Json,
-            }),
-            ..Settings::new(data.to_owned(), TtlLimits { default: month, max: month })
-        };
-        let vault = Vault::start(settings, Arc::new(SystemClock))?;
-        let listener = Listener {
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            transport: Transport::Tls(config::Tls {
-                certificate: certificates.server.clone(),
-                key: certificates.server.clone(),
-                client_ca: None,
-            }),
-        };
-        runtime
-            .block_on(async {
-                let slot = NewSlot::Shares(ShareCounts::new(1, 1)?);
-                let mut made = vault.initialize(vec![slot]).await?;
-                vault.unseal(Secret::Shares(made.shares.remove(0))).await?;
-                let open = vault.unsealed().ok_or("still sealed")?;
-                let mount = NewMount { kind: "kv-v2".to_owned(), ..NewMount::default() };
-                open.mounts.enable("secret/", mount).await?;
-                drop(open);
-                let server = Server::bind(&listener, Limits::default())?;
-                let address = server.local_addr();
-                let kista = Kista::new(vault);
-                tokio::spawn(server.run(kista.clone(), std::future::pending()));
-                let token = made.root_token.expose(str::to_owned);
-                let subject = Self { address, kista, token, ca: certificates.authority.clone() };
-                Ok(subject)
-            })
-            .and_then(|subject: Self| {
-                subject.fill()?;
-                Ok(subject)
-            })
-    }
-
-    /// Writes what is read.
-    fn fill(&self) -> io::Result<()> {
-        let body = format!("{{\"data\":{{\"value\":\"{}\"}}}}", "x".repeat(300));
-        load::once(self.address, &self.ca, &self.token, "POST", &body).map(drop)
-    }
-
-    /// The bytes of its answer.
-    fn body(&self) -> io::Result<Vec<u8>> {
-        load::once(self.address, &self.ca, &self.token, "GET", "")
-    }
 }
 
 /// An outcome, and what of it this process, the server, spent.
