@@ -46,7 +46,7 @@ struct TermEntry {
     key: Key<Kdf>,
 }
 
-/// Where a term is in its life (FORMAT.md 10).
+/// Where a term is in its life (FORMAT.md 11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TermState {
     Pending = 1,
@@ -225,7 +225,7 @@ impl Keyring {
         of_state.map(|term| TermSummary { id: term.id, created: term.created })
     }
 
-    /// This keyring and a new pending term, of the active one's cipher (FORMAT.md 10, step 1). A
+    /// This keyring and a new pending term, of the active one's cipher (FORMAT.md 11, step 1). A
     /// pending term that is there already is the one.
     ///
     /// # Errors

@@ -68,7 +68,7 @@ impl Barrier {
     }
 
     /// Makes the pending term active: the commit of `batch` lists it, and from then on nothing is
-    /// written under another one (FORMAT.md 10, step 2).
+    /// written under another one (FORMAT.md 11, step 2).
     ///
     /// # Errors
     /// [`CommitError`]; the next commit, whoever makes it, lists the term all the same.

@@ -1,5 +1,5 @@
 //! Rotation: a new term comes, every record is sealed again under it, and the old terms are
-//! destroyed (FORMAT.md 10).
+//! destroyed (FORMAT.md 11).
 //!
 //! Each step is durable and can be repeated, so that a crash, a seal or an error anywhere leaves
 //! work that the next turn takes up. Nothing here judges who may rotate, and nothing waits: a

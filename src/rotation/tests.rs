@@ -153,14 +153,14 @@ async fn a_rotation_goes_on_after_a_crash_anywhere() {
     for after in begin..=end {
         // All of what a crash may leave is asked of one operation in three, of the others how much
         // and how little it may leave.
-        let most = if after % 3 == 0 { 4 } else { 1 };
+        let most = if after.is_multiple_of(3) { 4 } else { 1 };
         for crash in site.simulator.crashes(after, 7).into_iter().take(most) {
             let what = format!("operation {after}, {}", crash.what);
             let open = site.open(&crash.disk).await;
             met.insert(open.step().await.word());
             open.holds_everything(&what).await;
             crashes += 1;
-            if crashes % 4 == 0 {
+            if crashes.is_multiple_of(4) {
                 put(&open.barrier, "later", b"value").await;
                 open.finish().await;
                 open.holds_everything(&what).await;
