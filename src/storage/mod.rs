@@ -19,7 +19,7 @@
 //! - `committer.rs`: one thread, many requests, one record, one sync
 //! - `record.rs`, `segment.rs`: the journal's bytes; `cursor.rs` reads them
 //! - `journal.rs`: appends; `replay.rs`: reads, and judges the journal's end
-//! - `sled.rs`: the index, rebuildable at any time
+//! - `sled.rs`: the index, rebuildable at any time; `session.rs`: whether it may be believed
 //! - `memory.rs`: the backend of tests, which fails on command
 //! - `conformance.rs`: the one suite that every backend passes
 
@@ -44,6 +44,7 @@ pub mod memory;
 mod record;
 mod replay;
 mod segment;
+mod session;
 mod sled;
 mod snapshot;
 mod table;

@@ -8,7 +8,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Headed, IndexError, RecordHeader, batch, record::WriteRef};
+use super::{
+    Headed, IndexError, RecordHeader, batch,
+    record::WriteRef,
+    session::{self, Ending},
+};
 
 /// Memory that the engine keeps pages in, in bytes. No bound on what it takes in all: that grows
 /// with the number of pages too.
@@ -33,6 +37,8 @@ pub(super) struct Index {
     folder: PathBuf,
     tree: ::sled::Tree,
     db: ::sled::Db,
+    /// Last, so that it comes when the engine is gone.
+    ending: Ending,
 }
 
 /// What the index says that it holds: everything up to this head.
@@ -48,10 +54,14 @@ impl Index {
     pub(super) fn open(folder: &Path) -> Result<Self, IndexError> {
         guarded(folder, || {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            if folder.join("db").exists() && !session::is_sound(folder) {
+                return Err(Failure::Unsound);
+            }
+            session::begin(folder)?;
             let config = ::sled::Config::new().path(folder).cache_capacity(CACHE_BYTES);
             let db = config.segment_size(SEGMENT_BYTES).open()?;
             let tree = db.open_tree(TREE)?;
-            Ok(Self { folder: folder.into(), tree, db })
+            Ok(Self { folder: folder.into(), tree, db, ending: Ending::of(folder) })
         })
     }
 
@@ -157,6 +167,7 @@ impl Index {
 
     /// Closes an index that failed; its last words do not matter.
     pub(super) fn discard(self) {
+        self.ending.failed();
         let folder = self.folder.clone();
         let dropped = guarded(&folder, || {
             drop(self);
@@ -166,7 +177,7 @@ impl Index {
     }
 
     fn guarded<R>(&self, call: impl FnOnce() -> Result<R, Failure>) -> Result<R, IndexError> {
-        guarded(&self.folder, call)
+        guarded(&self.folder, call).inspect_err(|_| self.ending.failed())
     }
 }
 
@@ -196,6 +207,8 @@ enum Failure {
     Io(#[from] io::Error),
     #[error("it holds records but no head")]
     NoHead,
+    #[error("the machine or its disk has stopped since it was open, and nothing of it was synced")]
+    Unsound,
 }
 
 /// Turns the engine's errors and panics into one error.
