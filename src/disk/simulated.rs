@@ -401,17 +401,23 @@ impl Inner {
         let suits = |fault: Fault| match fault {
             Fault::Eio => true,
             Fault::Enospc => matches!(call, Call::Write | Call::Names),
-            Fault::Eintr => matches!(call, Call::Read | Call::Write),
             Fault::SyncFails => call == Call::Sync,
-            Fault::ShortWrite => false,
+            // Only of reads and writes; the other calls are repeated by the standard library.
+            Fault::Eintr | Fault::ShortWrite => false,
         };
         match self.due(suits) {
             None => Ok(()),
             Some(Fault::Enospc) => Err(io::ErrorKind::StorageFull.into()),
-            Some(Fault::Eintr) => Err(io::ErrorKind::Interrupted.into()),
-            Some(Fault::Eio | Fault::SyncFails | Fault::ShortWrite) => {
+            Some(Fault::Eio | Fault::SyncFails | Fault::ShortWrite | Fault::Eintr) => {
                 Err(io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error()))
             }
+        }
+    }
+
+    fn be_interrupted(&mut self) -> io::Result<()> {
+        match self.due(|fault| fault == Fault::Eintr) {
+            Some(_) => Err(io::ErrorKind::Interrupted.into()),
+            None => Ok(()),
         }
     }
 
@@ -447,6 +453,7 @@ impl OpenFile {
     pub(super) fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut inner = self.world.lock();
         inner.begin(Call::Read)?;
+        inner.be_interrupted()?;
         let content = &inner.now.files[&self.file];
         let from = usize::try_from(offset).unwrap().min(content.len());
         let read = into.len().min(content.len() - from);
@@ -457,6 +464,7 @@ impl OpenFile {
     pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let mut inner = self.world.lock();
         inner.begin(Call::Write)?;
+        inner.be_interrupted()?;
         let is_short = inner.due(|fault| fault == Fault::ShortWrite).is_some();
         let bytes = if is_short { &bytes[..bytes.len().div_ceil(2)] } else { bytes };
         inner.check_capacity(self.file, offset + bytes.len() as u64)?;

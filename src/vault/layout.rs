@@ -14,24 +14,9 @@ const UNFINISHED: &str = "init.unfinished";
 /// Stands in a folder that was made of a backup, until it was opened first.
 const RESTORED: &str = "restored";
 
-/// Makes the folder, 0700, with what is above it.
+/// Makes the folder, 0700, with what is above it, if it is not there.
 pub(super) fn make_folder(disk: &Disk, folder: &Path) -> io::Result<()> {
-    let mut absent = Vec::new();
-    for above in folder.ancestors() {
-        if above.as_os_str().is_empty() || disk.exists(above)? {
-            break;
-        }
-        absent.push(above);
-    }
-    disk.create_dir_all(folder)?;
-    // A folder whose name is lost in a power cut takes along what was synced in it.
-    for made in absent {
-        match made.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            Some(parent) => disk.sync_dir(parent)?,
-            None => disk.sync_dir(Path::new("."))?,
-        }
-    }
-    Ok(())
+    if disk.exists(folder)? { Ok(()) } else { disk.create_dir_all(folder) }
 }
 
 /// Whether storage has written anything.
@@ -51,6 +36,7 @@ pub(super) fn is_init_unfinished(disk: &Disk, folder: &Path) -> io::Result<bool>
 
 /// Begins an init: clears away what one that broke off has left.
 pub(super) fn begin_init(disk: &Disk, folder: &Path) -> io::Result<()> {
+    keep_name(disk, folder)?;
     if is_init_unfinished(disk, folder)? {
         for name in FOLDERS {
             if_there(disk.remove_dir_all(&folder.join(name)))?;
@@ -59,6 +45,19 @@ pub(super) fn begin_init(disk: &Disk, folder: &Path) -> io::Result<()> {
         disk.create_new(&marker(folder))?.sync_all()?;
     }
     disk.sync_dir(folder)
+}
+
+/// Makes the folder's name last, and those above it: this start made them, or one before it that came
+/// no further. Above what may not be opened nothing was made by us.
+fn keep_name(disk: &Disk, folder: &Path) -> io::Result<()> {
+    for above in folder.ancestors().skip(1) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        match disk.sync_dir(above) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+            synced => synced?,
+        }
+    }
+    Ok(())
 }
 
 /// Ends an init once the seal file is whole. Also called at start: a crash may have come in between.
