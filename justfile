@@ -32,6 +32,10 @@ doc:
 kill-loop CYCLES="1000":
     KILL_CYCLES={{CYCLES}} .ci/run kill
 
+# End a vault's life at every operation on its disk, and fail every call; counts printed.
+crash:
+    KISTA_CRASH_LONG=1 cargo test -p kista --lib --locked pipeline::crash -- --nocapture --test-threads 1
+
 # Look for one order of everything that clients saw, over ROUNDS kills.
 linear ROUNDS="200":
     LINEAR_ROUNDS={{ROUNDS}} .ci/run linear

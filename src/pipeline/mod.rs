@@ -9,6 +9,8 @@
 //! - `call.rs`: the rest of the way
 
 mod call;
+#[cfg(test)]
+mod crash;
 mod identify;
 
 use std::{fmt, sync::Arc};

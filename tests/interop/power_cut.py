@@ -25,7 +25,7 @@ import server as servers
 
 SHUTDOWN = 0x8004587D
 NO_LOG_FLUSH = struct.pack("=I", 2)
-MIB = 256
+MIB = 1024
 # What a cut may leave and the vault tells of. Anything else is an alarm.
 HARMLESS = {"unfinished_commit_cut", "audit_line_unfinished", "index_rebuilt"}
 

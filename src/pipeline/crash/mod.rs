@@ -1,0 +1,23 @@
+//! The life of a vault on a simulated disk, ended at every operation and with every fault.
+//!
+//! What it must show: after any crash the store opens, or was never made; every acknowledged change
+//! is there; the one that was under way is there whole or not at all; nothing that was gone is back;
+//! every record opens and they are those that the newest commit counts (the vault opens with
+//! `freshness = "strict"`, which verifies first).
+//!
+//! - `site.rs`: a vault over a simulated disk, asked as HTTP would ask it
+//! - `life.rs`: what was done when, and what must be true after it
+//! - `crashes.rs`: a long life, cut at every operation
+//! - `faults.rs`: a short life, with each call to the disk failing in each way
+//!
+//! `KISTA_CRASH_LONG=1` looks at every point instead of a sample (`just crash`).
+
+mod crashes;
+mod faults;
+mod life;
+mod site;
+
+/// Whether every point is looked at.
+fn is_long() -> bool {
+    std::env::var_os("KISTA_CRASH_LONG").is_some()
+}
