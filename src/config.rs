@@ -9,6 +9,10 @@
 //! allow_api_audit = false             # may audit devices be enabled over the API?
 //! allow_unauthenticated_rekey = false # may rekey and generate-root be driven without a token?
 //!
+//! anchor_policy = "warn"              # or "required": stay sealed without a usable anchor
+//! anchor = [{ path = "/mnt/other/kista.anchor" }]
+//!                                     # files on other disks that keep where the store stood
+//!
 //! [listener]
 //! address = "127.0.0.1:8200"          # IP:PORT, [IPv6]:PORT or localhost:PORT
 //! tls_cert = "/etc/kista/server.pem"  # certificate chain, the server's own first
@@ -84,6 +88,27 @@ pub struct Config {
     pub limits: Limits,
     /// How the work in the background goes.
     pub background: Background,
+    /// Files outside the data folder that keep where the store stood.
+    pub anchors: Vec<PathBuf>,
+    /// What an anchor that says nothing means.
+    pub anchor_policy: AnchorPolicy,
+}
+
+/// What an anchor that is missing, or not this store's, means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AnchorPolicy {
+    /// The vault opens and warns.
+    #[default]
+    Warn,
+    /// The vault stays sealed.
+    Required,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AnchorTable {
+    path: PathBuf,
 }
 
 /// How the store is verified.
@@ -341,6 +366,10 @@ struct File {
     limits: Limits,
     #[serde(default)]
     background: BackgroundTable,
+    #[serde(default)]
+    anchor: Vec<AnchorTable>,
+    #[serde(default)]
+    anchor_policy: AnchorPolicy,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -460,6 +489,8 @@ impl File {
                 every: Span::check(self.verify.every, "verify.every", Verify::default().every)?,
             },
             limits: self.limits,
+            anchors: self.anchor.into_iter().map(|anchor| anchor.path).collect(),
+            anchor_policy: self.anchor_policy,
             background: self.background.check()?,
         })
     }

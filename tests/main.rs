@@ -2,6 +2,7 @@
 //!
 //! - `architecture.rs`, `forged.rs`: what must not be written
 //! - `routes.rs`, `rotation.rs`, `slots.rs`: the library's vault, asked without HTTP
+//! - `operator.rs`: the commands of operators, against the real binary
 //! - `leaks.rs`, `damage.rs`: the real binary, and the files that it makes
 //! - `memory.rs`: the real binary, and what its process shows
 
@@ -16,6 +17,7 @@ mod damage;
 mod forged;
 mod leaks;
 mod memory;
+mod operator;
 mod rotation;
 mod routes;
 mod slots;

@@ -68,6 +68,33 @@ pub(crate) fn stdin_text() -> Result<SecretString, Failure> {
     text(SecretBytes::from_vec(bytes), "stdin")
 }
 
+/// Reads stdin as lines, without the empty ones.
+pub(crate) fn stdin_lines() -> Result<Vec<SecretString>, Failure> {
+    Ok(stdin_text()?.expose(|text| {
+        let lines = text.lines().filter(|line| !line.is_empty());
+        lines.map(SecretString::copy_of).collect()
+    }))
+}
+
+/// Asks twice, since a mistyped passphrase would shut its own maker out.
+pub(crate) fn new_passphrase(person: Person) -> Result<SecretString, Failure> {
+    let passphrase = match person {
+        Person::Absent => stdin_text()?,
+        Person::Present => {
+            let first = person.hidden("passphrase", "")?;
+            let again = person.hidden("the same again", "")?;
+            if first.expose(|first| again.expose(|again| first != again)) {
+                return Err(Failure::usage("the two passphrases differ").hint("try again"));
+            }
+            first
+        }
+    };
+    if passphrase.is_empty() {
+        return Err(Failure::usage("the passphrase is empty"));
+    }
+    Ok(passphrase)
+}
+
 /// Bytes as text, or a failure that names where they are from and shows none of them.
 pub(crate) fn text(bytes: SecretBytes, origin: &str) -> Result<SecretString, Failure> {
     bytes.expose(|bytes| std::str::from_utf8(bytes).map(SecretString::copy_of)).map_err(|_| {

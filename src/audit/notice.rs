@@ -54,6 +54,18 @@ pub enum Notice<'a> {
         /// The term.
         term: u32,
     },
+    /// An anchor says nothing of this store.
+    AnchorUnusable {
+        /// What is wrong with it.
+        reason: &'a str,
+    },
+    /// An anchor is older than what the store can tell.
+    AnchorStale,
+    /// A person has accepted that the store is an older one than an anchor says.
+    RollbackAccepted {
+        /// The generation that the store goes on in.
+        generation: u64,
+    },
     /// The audit file ends before the checkpoint that the store's head names.
     AuditTruncated {
         /// The last line that the file proves.
@@ -119,6 +131,15 @@ impl Notice<'_> {
             Self::TermDestroyed { term } => {
                 notice.text("event", "term_destroyed");
                 notice.number("term", u64::from(*term));
+            }
+            Self::AnchorUnusable { reason } => {
+                notice.text("event", "anchor_unusable");
+                notice.text("reason", reason);
+            }
+            Self::AnchorStale => notice.text("event", "anchor_stale"),
+            Self::RollbackAccepted { generation } => {
+                notice.text("event", "rollback_accepted");
+                notice.number("generation", *generation);
             }
             Self::AuditTruncated { found, expected } => {
                 notice.text("event", "audit_truncated");

@@ -28,7 +28,7 @@
 //! - `value.rs`: [`Fields`] and [`JsonValue`], JSON whose text is kept
 //! - `kv2.rs`: [`Kv2`], secrets with versions
 //! - `sys.rs`: [`Sys`], the state of the server; `rotation.rs`: its keys;
-//!   `compaction.rs`: its files
+//!   `compaction.rs`: its files; `slots.rs`: the ways to the root key
 
 mod builder;
 mod compaction;
@@ -37,6 +37,7 @@ mod error;
 mod kv2;
 mod retry;
 mod rotation;
+mod slots;
 mod sys;
 mod tls;
 mod transport;
@@ -53,6 +54,7 @@ pub use environment::{Environment, Setting};
 pub use error::{Capability, Error};
 pub use kv2::{CheckAndSet, Kv2, Secret, VersionMetadata};
 pub use rotation::{DestroyedTerm, KeyStatus, NewSchedule, Rotation, RotationSchedule};
+pub use slots::{AddedSlot, NewSlot, Rekey, RekeyPlan, RekeySecret, Slot};
 pub use sys::{
     Found, Health, Initialised, MountInfo, SealStatus, Sys, UnsealKey, Verification, Verified,
 };

@@ -212,7 +212,6 @@ impl<'a> Sys<'a> {
         }
         let call = Call::write("sys/init".to_owned(), Capability::Write, body)?;
         let answer: Answered = self.client.send(&call).await?.bare()?;
-        let plain = |texts: Vec<Wiped>| texts.into_iter().map(|text| text.0).collect();
         Ok(Initialised {
             keys: plain(answer.keys),
             keys_base64: plain(answer.keys_base64),
@@ -278,7 +277,12 @@ impl<'a> Sys<'a> {
 }
 
 /// Text that goes from the answer's buffer into one that is wiped.
-struct Wiped(SecretString);
+pub(super) struct Wiped(SecretString);
+
+/// Such texts.
+pub(super) fn plain(texts: Vec<Wiped>) -> Vec<SecretString> {
+    texts.into_iter().map(|text| text.0).collect()
+}
 
 impl<'de> Deserialize<'de> for Wiped {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

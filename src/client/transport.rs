@@ -178,6 +178,11 @@ impl Call {
         Self::new(Method::DELETE, path, "", Effect::Write, Capability::Delete)
     }
 
+    /// The same with a query.
+    pub(super) fn delete_with(path: String, query: &str) -> Result<Self, Error> {
+        Self::new(Method::DELETE, path, query, Effect::Write, Capability::Sudo)
+    }
+
     fn new(
         method: Method,
         path: String,

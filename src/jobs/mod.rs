@@ -3,10 +3,12 @@
 //! Every job is resumable and bounded: what a seal or a crash interrupts is done by a later round.
 //! Nothing depends on a job for its truth; a token whose time is over is refused without one.
 //!
+//! - `anchors.rs`: where the store stands, kept elsewhere
 //! - `erasure.rs`: what was removed leaves every file
 //! - `rotation.rs`: rotations, a turn after the other
 //! - `verify.rs`: the whole store, record by record
 
+mod anchors;
 mod erasure;
 mod rotation;
 mod verify;
@@ -24,6 +26,7 @@ pub async fn run(vault: Weak<Vault>) {
     tokio::join!(
         verify::run(Weak::clone(&vault)),
         rotation::run(Weak::clone(&vault)),
+        anchors::run(Weak::clone(&vault)),
         erasure::run(Weak::clone(&vault)),
         rounds(vault),
     );

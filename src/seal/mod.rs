@@ -16,9 +16,11 @@
 //! - `slots.rs`: adding a slot, and taking one out
 //! - `rekey.rs`: [`Rekey`], another root key for the slots whose secrets are shown
 //! - `progress.rs`: [`UnsealProgress`], the shares given so far
+//! - `anchor.rs`: [`Anchor`], where the store stood, kept elsewhere
 //! - `keyfile.rs`: the file behind a keyfile slot
 //! - `cursor.rs`: reading fixed layouts
 
+mod anchor;
 mod copies;
 mod cursor;
 mod file;
@@ -36,6 +38,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
+pub use anchor::{Anchor, AnchorFile, AnchorUnusable, Judgement};
 pub use copies::{Damage, Loaded, ReadError, exists, read};
 pub use file::{Malformed, SealFile};
 pub use init::{CreateError, Made, NewSlot, ShareCounts, ShareCountsError, SlotError, create};

@@ -164,8 +164,8 @@ fn base64(bytes: &[u8]) -> String {
 
 enum UnsealWish {
     Reset,
-    Share(SecretString),
-    Passphrase(SecretString),
+    Share { share: SecretString, accepts: bool },
+    Passphrase { passphrase: SecretString, accepts: bool },
 }
 
 fn unseal_wish(fields: &Fields<'_>) -> Result<UnsealWish, ApiError> {
@@ -174,20 +174,31 @@ fn unseal_wish(fields: &Fields<'_>) -> Result<UnsealWish, ApiError> {
     if fields.boolean("reset")?.unwrap_or(false) {
         return Ok(UnsealWish::Reset);
     }
+    // Kista's own: opens a store that stays sealed because an anchor is ahead of it.
+    let accepts = fields.boolean("accept_rollback")?.unwrap_or(false);
     if let Some(passphrase) = fields.text("passphrase")? {
-        return Ok(UnsealWish::Passphrase(SecretString::from_string(passphrase)));
+        let passphrase = SecretString::from_string(passphrase);
+        return Ok(UnsealWish::Passphrase { passphrase, accepts });
     }
-    let key = fields.text("key")?.unwrap_or_default();
-    Ok(UnsealWish::Share(SecretString::from_string(key)))
+    let share = SecretString::from_string(fields.text("key")?.unwrap_or_default());
+    Ok(UnsealWish::Share { share, accepts })
 }
 
 async fn unseal(vault: &Vault, wish: UnsealWish) -> Result<(), ApiError> {
     let done = match wish {
         UnsealWish::Reset => vault.reset_shares(),
-        UnsealWish::Passphrase(passphrase) => vault.unseal(Secret::Passphrase(passphrase)).await,
-        UnsealWish::Share(share) => {
+        UnsealWish::Passphrase { passphrase, accepts: true } => {
+            vault.accept_rollback(passphrase).await
+        }
+        UnsealWish::Passphrase { passphrase, accepts: false } => {
+            vault.unseal(Secret::Passphrase(passphrase)).await
+        }
+        UnsealWish::Share { share, accepts } => {
             let share = share.expose(str::to_owned);
-            vault.submit_share(&share).await
+            match accepts {
+                true => vault.submit_share_to_accept(&share).await,
+                false => vault.submit_share(&share).await,
+            }
         }
     };
     done.map_err(|error| match error {
@@ -196,6 +207,8 @@ async fn unseal(vault: &Vault, wish: UnsealWish) -> Result<(), ApiError> {
         | UnsealError::NoShares
         | UnsealError::ShareText(_)
         | UnsealError::Share(_)
+        | UnsealError::RollbackDetected { .. }
+        | UnsealError::NoRollback
         | UnsealError::Failed => ApiError::bad_request(error.to_string()),
         UnsealError::SealFile(_)
         | UnsealError::Seal(_)
@@ -209,6 +222,7 @@ async fn unseal(vault: &Vault, wish: UnsealWish) -> Result<(), ApiError> {
         | UnsealError::AuditLine(_)
         | UnsealError::Folder(_)
         | UnsealError::Unverified
+        | UnsealError::AnchorRequired(_)
         | UnsealError::Task(_) => ApiError {
             public: vec!["the store does not open; the server's log says why".to_owned()],
             ..ApiError::internal(error)

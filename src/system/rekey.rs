@@ -62,7 +62,7 @@ pub(super) struct Verify {
     share: SecretBytes,
 }
 /// `DELETE …/verify`.
-pub(super) struct RestartVerify(String);
+pub(super) struct RestartVerify(Option<String>);
 /// `GET …/backup`.
 pub(super) struct Backup;
 /// `DELETE …/backup`.
@@ -238,13 +238,17 @@ impl Ask for Verify {
 
 impl FromFields for RestartVerify {
     fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
-        Ok(Self(nonce(fields)?))
+        Ok(Self(fields.text("nonce")?.filter(|nonce| !nonce.is_empty())))
     }
 }
 
 impl Ask for RestartVerify {
     async fn answer(self, vault: &Vault) -> Result<Answer, ApiError> {
-        vault.restart_rekey_verification(&self.0).await.map(Answer::Verify).map_err(refusal)
+        vault
+            .restart_rekey_verification(self.0.as_deref())
+            .await
+            .map(Answer::Verify)
+            .map_err(refusal)
     }
 }
 

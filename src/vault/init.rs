@@ -1,6 +1,11 @@
 use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
-use super::{Door, Vault, layout, unseal::Floors};
+use super::{
+    Door, Vault,
+    anchors::{Rollback, Said},
+    layout,
+    unseal::Floors,
+};
 use crate::{
     barrier::{self, Barrier, Batch, CommitError, Keyring, KeyringError},
     mount::Mounts,
@@ -84,11 +89,21 @@ impl Vault {
         let root_token = self.first_records(&barrier).await?;
         let (disk, folder) = (self.settings.storage.disk.clone(), self.settings.data.clone());
         let now = self.clock.now();
+        let (settings, clock) = (Arc::clone(&self.settings), Arc::clone(&self.clock));
         let made = tokio::task::spawn_blocking(move || {
             barrier.close().map_err(InitError::Close)?;
+            let position = barrier.position();
             drop(barrier);
             let made = seal::create(&disk, &folder, &keyring, now, slots)?;
             layout::finish_init(&disk, &folder)?;
+            let generation = position.generation;
+            let accepted = Rollback::Accepted;
+            match Said::ask(&settings, &keyring, generation, FIRST_EPOCH, accepted) {
+                Ok(said) => said.writer(&clock).replace(position, FIRST_EPOCH),
+                Err(error) => {
+                    tracing::warn!(%error, "the anchors of the new store are not written")
+                }
+            }
             Ok::<_, InitError>(made)
         })
         .await??;

@@ -8,8 +8,10 @@
 //! - `verify.rs`: when the store is verified, and what follows from it
 //! - `compaction.rs`: compacting the store for somebody who asks
 //! - `slots.rs`: slots and root key of an open one
+//! - `anchors.rs`: what shows a rollback
 //! - `layout.rs`: what lies in the data folder
 
+mod anchors;
 mod compaction;
 #[cfg(test)]
 mod damage;
@@ -32,6 +34,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 
+pub use anchors::{Anchors, KeepError};
 pub use compaction::{Compaction, CompactionEnd, CompactionReport};
 pub use init::{InitError, Initialized};
 pub(crate) use layout::mark_restored;
@@ -41,7 +44,7 @@ pub use verify::{Outcome, Report, Verdict, Verification};
 
 use crate::{
     clock::Clock,
-    config::{self, AuditFile, Background},
+    config::{self, AnchorPolicy, AuditFile, Background},
     gate::Ground,
     mount::Mounts,
     rotation::Rotation,
@@ -70,6 +73,10 @@ pub struct Settings {
     pub keyfile: Option<PathBuf>,
     /// Who is asked for the keys of automatic slots.
     pub providers: Providers,
+    /// Files outside the data folder that keep where the store stood.
+    pub anchors: Vec<PathBuf>,
+    /// What an anchor that says nothing means.
+    pub anchor_policy: AnchorPolicy,
 }
 
 impl Settings {
@@ -84,13 +91,15 @@ impl Settings {
             background: Background::default(),
             keyfile: None,
             providers: Providers::default(),
+            anchors: Vec::new(),
+            anchor_policy: AnchorPolicy::default(),
         }
     }
 }
 
 /// One data folder and its state.
 pub struct Vault {
-    settings: Settings,
+    settings: Arc<Settings>,
     clock: Arc<dyn Clock>,
     lock: Arc<FolderLock>,
     open: ArcSwapOption<Unsealed>,
@@ -109,6 +118,8 @@ struct Door {
     progress: Option<UnsealProgress>,
     /// The copy of the seal file that was repaired since the last unseal.
     repaired: Option<PathBuf>,
+    /// An anchor has shown at the last unseal that the store is an older one.
+    rollback_detected: bool,
 }
 
 /// An open vault.
@@ -125,6 +136,8 @@ pub struct Unsealed {
     pub rotation: Rotation,
     /// The compaction that somebody asks for.
     pub compaction: Compaction,
+    /// What keeps elsewhere where the store stands.
+    pub anchors: Anchors,
     /// The rekey under way. Locked before the root key.
     rekey: Arc<tokio::sync::Mutex<Option<Rekey>>>,
     /// The store's name on the wire.
@@ -144,7 +157,10 @@ impl Unsealed {
         let unlocked = (secret::unlocked() > 0).then(|| "key_memory_not_locked".to_owned());
         let is_low = self.ground.barrier.is_space_low();
         let space = is_low.then(|| "disk_space_low".to_owned());
-        self.notices.iter().cloned().chain(unlocked).chain(failing).chain(space).collect()
+        let anchors = self.anchors.failing();
+        let anchors = (anchors > 0).then(|| format!("anchor_failing: {anchors}"));
+        let notices = self.notices.iter().cloned();
+        notices.chain(unlocked).chain(failing).chain(space).chain(anchors).collect()
     }
 }
 
@@ -165,6 +181,8 @@ pub struct Status {
     pub nonce: String,
     /// The store's name, while unsealed.
     pub cluster_id: Option<String>,
+    /// Whether it stays sealed because an anchor is ahead of the store.
+    pub rollback_detected: bool,
 }
 
 /// The data folder cannot be used.
@@ -236,7 +254,7 @@ impl Vault {
         let verification = Arc::new(Verification::new(settings.verify, Arc::clone(&clock)));
         Ok(Self {
             verification,
-            settings,
+            settings: Arc::new(settings),
             clock,
             lock: Arc::new(lock),
             open: ArcSwapOption::empty(),
@@ -274,6 +292,7 @@ impl Vault {
             progress: progress.map_or(0, UnsealProgress::given),
             nonce: progress.map_or_else(String::new, |progress| progress.nonce().to_owned()),
             cluster_id: open.map(|open| open.cluster_id.clone()),
+            rollback_detected: door.rollback_detected,
         }
     }
 
@@ -289,9 +308,12 @@ impl Vault {
             }
             tokio::time::sleep(GRACE_STEP).await;
         }
+        let epoch = open.root.lock().await.epoch();
         let closed = tokio::task::spawn_blocking(move || {
             open.ground.audit.close();
-            open.ground.barrier.close()
+            let closed = open.ground.barrier.close();
+            open.anchors.write(open.ground.barrier.position(), epoch);
+            closed
         });
         match closed.await {
             Ok(Ok(())) => tracing::info!("sealed"),
@@ -311,7 +333,7 @@ impl Door {
     fn of_shares(shares: Option<(u8, u8)>, clock: &Arc<dyn Clock>) -> Self {
         let progress =
             shares.map(|(threshold, _)| UnsealProgress::new(threshold, Arc::clone(clock)));
-        Self { is_initialized: true, shares, progress, repaired: None }
+        Self { is_initialized: true, shares, progress, repaired: None, rollback_detected: false }
     }
 
     /// Waits for other shares from now on.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{UnsealError, Unsealed, Vault};
+use super::{UnsealError, Unsealed, Vault, anchors::anchor};
 use crate::{
     barrier::{Barrier, Batch, Collection, CommitError, Record, SpaceId},
     crypto::Kek,
@@ -239,18 +239,20 @@ impl Vault {
         Ok(rekey.verify_status()?)
     }
 
-    /// Begins the verification again, under a new nonce.
+    /// Begins the verification again, under a new nonce, if this is its nonce or none is given.
     ///
     /// # Errors
     /// [`SlotChangeError`].
     pub async fn restart_rekey_verification(
         &self,
-        nonce: &str,
+        nonce: Option<&str>,
     ) -> Result<VerifyStatus, SlotChangeError> {
         let open = self.open_for_slots()?;
         let mut rekey = open.rekey.lock().await;
         let rekey = rekey.as_mut().ok_or(SlotChangeError::NothingToVerify)?;
-        check_verification(rekey, nonce)?;
+        if let Some(nonce) = nonce {
+            check_verification(rekey, nonce)?;
+        }
         Ok(rekey.restart_verification()?)
     }
 
@@ -298,6 +300,7 @@ impl Vault {
         if let Err(error) = barrier.raise_min_seal_epoch(epoch).await {
             tracing::error!(%error, "older copies of the seal file are not shut out yet");
         }
+        anchor(open).await?;
         Ok(())
     }
 
@@ -315,6 +318,8 @@ impl Vault {
         })
         .await?;
         self.door().set_shares(root.shares(), &self.clock);
+        drop(root);
+        anchor(open).await?;
         Ok(changed)
     }
 

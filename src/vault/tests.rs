@@ -6,7 +6,9 @@ use tempfile::TempDir;
 
 use super::{RekeyAnswer, Settings, Shown, UnsealError, Vault};
 use crate::{
+    barrier::{Batch, Position, SpaceId},
     clock::{Clock, ManualClock, Timestamp},
+    config::AnchorPolicy,
     crypto::Kek,
     disk::{Disk, Simulator, simulated},
     seal::{NewSlot, RekeyPlan, Secret, ShareCounts, SlotType},
@@ -220,4 +222,201 @@ async fn slots_are_added_and_dropped_while_open() {
     assert!(site.opens(&disk, by(9)).await.is_err());
     site.opens(&disk, by(5)).await.unwrap();
     site.opens(&disk, shares(&share)).await.unwrap();
+}
+
+/// The anchor, on the same simulated disk, outside the data folder.
+fn anchor_path(site: &Site) -> std::path::PathBuf {
+    site.folder.path().with_extension("anchor")
+}
+
+fn anchored(site: &Site, disk: &Disk, anchor_policy: AnchorPolicy) -> Vault {
+    let hour = Duration::from_secs(3600);
+    let ttl = TtlLimits { default: hour, max: hour };
+    let settings = Settings {
+        storage: Options { disk: disk.clone(), segment_bytes: 64 * 1024, ..Options::default() },
+        anchors: vec![anchor_path(site)],
+        anchor_policy,
+        ..Settings::new(site.folder.path().to_owned(), ttl)
+    };
+    Vault::start(settings, Arc::clone(&site.clock) as Arc<dyn Clock>).unwrap()
+}
+
+/// A sealed store with an anchor, on a simulated disk.
+async fn made_anchored(site: &Site) -> (Disk, Simulator, SecretBytes) {
+    let (disk, simulator) = simulated();
+    let path = anchor_path(site);
+    disk.create_dir_all(path.parent().unwrap()).unwrap();
+    path.ancestors().skip(1).for_each(|folder| disk.sync_dir(folder).unwrap());
+    let vault = anchored(site, &disk, AnchorPolicy::Required);
+    let slots = vec![NewSlot::Shares(one_share()), NewSlot::Keyfile(keyfile())];
+    let share = vault.initialize(slots).await.unwrap().shares.remove(0);
+    (disk, simulator, share)
+}
+
+/// Some commits.
+async fn write(vault: &Vault, commits: u64) {
+    let open = vault.unsealed().unwrap();
+    let view = open.ground.barrier.view(SpaceId::SYSTEM).under(&["test"]);
+    for n in 0..commits {
+        let mut batch = Batch::default();
+        batch.put(&view, &[&n.to_string()], b"value");
+        open.ground.barrier.commit(batch).await.unwrap();
+    }
+}
+
+fn position(vault: &Vault) -> Position {
+    vault.unsealed().unwrap().ground.barrier.position()
+}
+
+#[tokio::test]
+async fn an_older_store_stays_sealed_until_a_person_accepts_it() {
+    let site = Site::new();
+    let (disk, simulator, share) = made_anchored(&site).await;
+    // As the store was before the commits.
+    let before = simulator.operations();
+    let old = simulator.crashes(before, 1).remove(0).disk;
+    let vault = anchored(&site, &disk, AnchorPolicy::Required);
+    vault.unseal(shares(&share)).await.unwrap();
+    write(&vault, 3).await;
+    vault.anchor().await.unwrap();
+    let newest = disk.read(&anchor_path(&site), 1024).unwrap();
+    vault.seal().await;
+    drop(vault);
+
+    overwrite(&old, &anchor_path(&site), &newest);
+    let vault = anchored(&site, &old, AnchorPolicy::Warn);
+    let text = share.expose(|share| data_encoding::HEXLOWER.encode(share));
+    assert!(matches!(vault.submit_share_to_accept(&text).await, Err(UnsealError::NoRollback)));
+    for secret in [shares(&share), Secret::Keyfile(keyfile())] {
+        let refused = vault.unseal(secret).await.unwrap_err();
+        assert!(matches!(refused, UnsealError::RollbackDetected { .. }), "{refused:?}");
+        assert!(refused.to_string().contains("kista operator accept-rollback"));
+        assert!(vault.status().rollback_detected && vault.status().is_sealed);
+        assert!(vault.warnings().contains(&"rollback_detected".to_owned()));
+    }
+    vault.submit_share_to_accept(&text).await.unwrap();
+    assert!(!vault.status().is_sealed && !vault.status().rollback_detected);
+    assert_eq!(position(&vault).generation, 2);
+    write(&vault, 1).await;
+    vault.seal().await;
+    drop(vault);
+    let vault = anchored(&site, &old, AnchorPolicy::Required);
+    vault.unseal(shares(&share)).await.unwrap();
+    assert_eq!(position(&vault).generation, 2);
+}
+
+#[tokio::test]
+async fn an_anchor_that_says_nothing_is_told_of_or_keeps_the_vault_sealed() {
+    let site = Site::new();
+    let (disk, _, share) = made_anchored(&site).await;
+    for damage in ["missing", "changed"] {
+        let path = anchor_path(&site);
+        match damage {
+            "missing" => disk.remove_file(&path).unwrap(),
+            _ => overwrite(&disk, &path, &[7; 1024]),
+        }
+        let vault = anchored(&site, &disk, AnchorPolicy::Required);
+        let refused = vault.unseal(shares(&share)).await.unwrap_err();
+        assert!(matches!(refused, UnsealError::AnchorRequired(_)), "{damage}: {refused:?}");
+        drop(vault);
+        let vault = anchored(&site, &disk, AnchorPolicy::Warn);
+        vault.unseal(shares(&share)).await.unwrap();
+        assert!(vault.warnings().contains(&"anchor_unusable".to_owned()), "{damage}");
+        vault.anchor().await.unwrap();
+        vault.seal().await;
+        drop(vault);
+        let vault = anchored(&site, &disk, AnchorPolicy::Required);
+        vault.unseal(shares(&share)).await.unwrap();
+        assert!(vault.warnings().iter().all(|word| !word.starts_with("anchor")), "{damage}");
+        vault.seal().await;
+        drop(vault);
+    }
+}
+
+#[tokio::test]
+async fn another_history_of_the_same_store_is_a_rollback() {
+    let site = Site::new();
+    let (disk, simulator, share) = made_anchored(&site).await;
+    let twin = simulator.crashes(simulator.operations(), 1).remove(0).disk;
+    let mut anchors = Vec::new();
+    for (disk, commits) in [(&disk, 2), (&twin, 9)] {
+        let vault = anchored(&site, disk, AnchorPolicy::Required);
+        vault.unseal(shares(&share)).await.unwrap();
+        write(&vault, commits).await;
+        vault.seal().await;
+        anchors.push(disk.read(&anchor_path(&site), 1024).unwrap());
+    }
+    // The one with fewer commits wrote the anchor, so its sequence is in both histories.
+    overwrite(&twin, &anchor_path(&site), &anchors[0]);
+    let vault = anchored(&site, &twin, AnchorPolicy::Warn);
+    let refused = vault.unseal(shares(&share)).await.unwrap_err();
+    assert!(matches!(refused, UnsealError::RollbackDetected { .. }), "{refused:?}");
+}
+
+#[tokio::test]
+async fn an_old_seal_file_is_a_rollback_too() {
+    let site = Site::new();
+    let (disk, _, share) = made_anchored(&site).await;
+    let old_file = site.seal_file(&disk);
+    let vault = anchored(&site, &disk, AnchorPolicy::Required);
+    vault.unseal(shares(&share)).await.unwrap();
+    // Adding a slot shuts no older file out by itself.
+    vault.add_slot(NewSlot::Keyfile(Key::build(|key| key.fill(5)))).await.unwrap();
+    vault.seal().await;
+    drop(vault);
+    site.put_seal_file(&disk, &old_file);
+    let vault = anchored(&site, &disk, AnchorPolicy::Required);
+    let refused = vault.unseal(shares(&share)).await.unwrap_err();
+    assert!(matches!(refused, UnsealError::RollbackDetected { .. }), "{refused:?}");
+}
+
+#[tokio::test]
+async fn crashes_raise_no_false_alarm() {
+    let site = Site::new();
+    let (disk, simulator, share) = made_anchored(&site).await;
+    let vault = anchored(&site, &disk, AnchorPolicy::Required);
+    let begin = simulator.operations();
+    vault.unseal(shares(&share)).await.unwrap();
+    for round in 0..8 {
+        write(&vault, 2).await;
+        vault.anchor().await.unwrap();
+        if round == 2 {
+            vault.add_slot(NewSlot::Keyfile(Key::build(|key| key.fill(5)))).await.unwrap();
+        }
+    }
+    vault.seal().await;
+    drop(vault);
+    let (end, mut crashes) = (simulator.operations(), 0);
+    for n in begin..=end {
+        // The whole of each crash's states is in the long form of the enumerator.
+        for crash in simulator.crashes(n, 3).into_iter().step_by(2) {
+            crashes += 1;
+            let vault = anchored(&site, &crash.disk, AnchorPolicy::Required);
+            let opened = vault.unseal(shares(&share)).await;
+            assert!(opened.is_ok(), "after {n}: {}: {opened:?}", crash.what);
+            let words = vault.warnings();
+            assert!(words.iter().all(|word| !word.starts_with("anchor")), "{words:?}");
+            vault.seal().await;
+        }
+    }
+    assert!(crashes >= 100, "{crashes}");
+}
+
+#[tokio::test]
+async fn a_quiet_vault_writes_no_anchor() {
+    let site = Site::new();
+    let (disk, simulator, share) = made_anchored(&site).await;
+    let vault = anchored(&site, &disk, AnchorPolicy::Required);
+    vault.unseal(shares(&share)).await.unwrap();
+    // The first keeps a point in the store, which counts as no change.
+    vault.anchor().await.unwrap();
+    let quiet = simulator.operations();
+    for _ in 0..3 {
+        site.clock.advance(Duration::from_secs(3_600));
+        vault.anchor().await.unwrap();
+    }
+    assert_eq!(simulator.operations(), quiet);
+    write(&vault, 1).await;
+    vault.anchor().await.unwrap();
+    assert!(simulator.operations() > quiet);
 }

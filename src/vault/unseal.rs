@@ -4,7 +4,13 @@ use std::{
     sync::Arc,
 };
 
-use super::{Compaction, Settings, Unsealed, Vault, layout, slots::finish_rekey, verify::TAMPERED};
+use super::{
+    Compaction, Settings, Unsealed, Vault,
+    anchors::{Rollback, Said},
+    layout,
+    slots::finish_rekey,
+    verify::TAMPERED,
+};
 use crate::{
     audit::{self, Broker, DeviceConfig, Finding, Notice},
     barrier::{
@@ -18,6 +24,7 @@ use crate::{
     policy,
     rotation::{Rotation, RotationError},
     seal::{self, Secret, ShareRefused, ShareTextError, Submitted, UnsealCounts, parse_share},
+    secret::SecretString,
     storage::{self, Generation, NamedSeq, Store},
     token,
 };
@@ -80,6 +87,25 @@ pub enum UnsealError {
     /// The data folder cannot be read or written.
     #[error("the data folder cannot be used")]
     Folder(#[from] io::Error),
+    /// The store, or its seal file, is older than an anchor or another one.
+    #[error(
+        "rollback_detected: an anchor says that commit {seq} was there, so this is an older store or \
+         another one. Put the newer one back; or, if the older one is what you want: kista operator \
+         accept-rollback"
+    )]
+    RollbackDetected {
+        /// The commit that the anchor names.
+        seq: u64,
+    },
+    /// The configuration asks for an anchor, and there is none.
+    #[error(
+        "{0}, and anchor_policy is \"required\": put it back; or, if it is a new one, start once with \
+         anchor_policy = \"warn\""
+    )]
+    AnchorRequired(seal::AnchorUnusable),
+    /// Nothing says that the store was rolled back.
+    #[error("there is no rollback to accept; unseal it: kista operator unseal")]
+    NoRollback,
     /// A task of ours broke off.
     #[error("the work broke off")]
     Task(#[from] tokio::task::JoinError),
@@ -92,6 +118,20 @@ impl Vault {
     /// # Errors
     /// [`UnsealError`].
     pub async fn submit_share(&self, text: &str) -> Result<(), UnsealError> {
+        self.take_share(text, Rollback::Refused).await
+    }
+
+    /// The same for a store that an anchor has shown to be an older one: the share that completes
+    /// them unseals it all the same, in the next generation.
+    ///
+    /// # Errors
+    /// [`UnsealError`].
+    pub async fn submit_share_to_accept(&self, text: &str) -> Result<(), UnsealError> {
+        self.check_rollback()?;
+        self.take_share(text, Rollback::Accepted).await
+    }
+
+    async fn take_share(&self, text: &str, rollback: Rollback) -> Result<(), UnsealError> {
         self.check_initialized()?;
         let share = parse_share(text)?;
         if self.unsealed().is_some() {
@@ -104,7 +144,7 @@ impl Vault {
         };
         match submitted {
             Submitted::More | Submitted::Again => Ok(()),
-            Submitted::Complete(secret) => self.unseal(Secret::Shares(secret)).await,
+            Submitted::Complete(secret) => self.open_with(Secret::Shares(secret), rollback).await,
         }
     }
 
@@ -128,13 +168,35 @@ impl Vault {
     /// # Errors
     /// [`UnsealError`].
     pub async fn unseal(&self, secret: Secret) -> Result<(), UnsealError> {
+        self.open_with(secret, Rollback::Refused).await
+    }
+
+    /// Opens a store that an anchor has shown to be an older one, in the next generation. The
+    /// passphrase is asked again for it; what opens without a person cannot agree.
+    ///
+    /// # Errors
+    /// [`UnsealError`].
+    pub async fn accept_rollback(&self, passphrase: SecretString) -> Result<(), UnsealError> {
+        self.check_rollback()?;
+        self.open_with(Secret::Passphrase(passphrase), Rollback::Accepted).await
+    }
+
+    async fn open_with(&self, secret: Secret, rollback: Rollback) -> Result<(), UnsealError> {
         self.check_initialized()?;
         let _one = self.transitions.lock().await;
         if self.unsealed().is_some() {
             return Ok(());
         }
         let keys = self.open_seal(secret).await?;
-        let open = self.open_store(keys).await?;
+        let opened = self.open_store(keys, rollback).await;
+        let is_rollback = matches!(opened, Err(UnsealError::RollbackDetected { .. }));
+        self.door().rollback_detected = is_rollback;
+        if is_rollback {
+            tracing::error!(
+                "rollback_detected: the store is older than its anchor; it stays sealed"
+            );
+        }
+        let open = opened?;
         if !self.verify_first(&open).await {
             return Err(UnsealError::Unverified);
         }
@@ -148,6 +210,10 @@ impl Vault {
         if let Some(progress) = self.door().progress.as_mut() {
             progress.expire();
         }
+    }
+
+    fn check_rollback(&self) -> Result<(), UnsealError> {
+        if self.door().rollback_detected { Ok(()) } else { Err(UnsealError::NoRollback) }
     }
 
     fn check_initialized(&self) -> Result<(), UnsealError> {
@@ -173,9 +239,10 @@ impl Vault {
         opened
     }
 
-    async fn open_store(&self, keys: Keys) -> Result<Unsealed, UnsealError> {
+    async fn open_store(&self, keys: Keys, rollback: Rollback) -> Result<Unsealed, UnsealError> {
         let seal::Opened { keyring, epoch, root } = keys.opened;
-        let (barrier, found) = self.open_barrier(keyring, epoch).await?;
+        let (barrier, found, said) = self.open_barrier(keyring, epoch, rollback).await?;
+        let words = said.judge(&barrier, &found).await?;
         let min_epoch = found.head.as_ref().map_or(epoch, |head| head.min_seal_epoch);
         finish_rekey(&barrier, epoch, min_epoch).await?;
         let floors = Floors::over(&barrier, &self.clock);
@@ -187,6 +254,15 @@ impl Vault {
             (counts.unwrap_or_default(), door.repaired.take().or(keys.repaired))
         };
         notices.extend(tell(&audit, counts, &found, repaired)?);
+        said.tell(&audit, &words)?;
+        notices.extend(words.into_iter().map(str::to_owned));
+        let anchors = said.writer(&self.clock);
+        if rollback == Rollback::Accepted {
+            let position = barrier.position();
+            audit.notice(&Notice::RollbackAccepted { generation: position.generation })?;
+            tracing::warn!(generation = position.generation, "the rollback was accepted");
+            anchors.replace(position, epoch);
+        }
         let cluster_id = uuid_text(&barrier.keyring().store_id().0);
         let Floors { policies, tokens } = floors;
         let clock = Arc::clone(&self.clock);
@@ -197,34 +273,73 @@ impl Vault {
         let rotation = Rotation::open(&ground.barrier, &root, &self.clock, pace).await?;
         let rekey = Arc::default();
         let compaction = Compaction::default();
-        Ok(Unsealed { ground, mounts, root, rekey, rotation, compaction, cluster_id, notices })
+        Ok(Unsealed {
+            ground,
+            mounts,
+            root,
+            anchors,
+            rekey,
+            rotation,
+            compaction,
+            cluster_id,
+            notices,
+        })
     }
 
     async fn open_barrier(
         &self,
         keyring: Keyring,
         seal_epoch: u64,
-    ) -> Result<(Arc<Barrier>, barrier::Opened), UnsealError> {
-        let folder = self.settings.data.clone();
-        let options = self.settings.storage.clone();
-        let disk = options.disk.clone();
+        rollback: Rollback,
+    ) -> Result<(Arc<Barrier>, barrier::Opened, Said), UnsealError> {
+        let settings = Arc::clone(&self.settings);
         let clock = Arc::clone(&self.clock);
         let lock = Arc::clone(&self.lock);
-        let audit_file = self.settings.audit_file.as_ref().map(|file| file.path.clone());
         tokio::task::spawn_blocking(move || {
             // What can be checked without a key was checked at the start, and is once more with it.
-            let store = Store::find(&folder, options, &lock)?;
-            let named = named_by_audit(audit_file.as_deref(), &keyring, store.generation());
-            let generation = layout::generation(&disk, &folder)?;
-            let claims = Claims { seal_epoch, points: &named.points(), generation };
-            let opened = Barrier::open_with(store, keyring, claims, clock)?;
-            if generation == Generation::Next {
-                layout::forget_restored(&disk, &folder)?;
+            let store = Store::find(&settings.data, settings.storage.clone(), &lock)?;
+            let disk = &settings.storage.disk;
+            let goes_on = match rollback {
+                Rollback::Refused => layout::generation(disk, &settings.data)?,
+                Rollback::Accepted => Generation::Next,
+            };
+            // A restored store is a later generation than what its anchors name.
+            let generation = match goes_on {
+                Generation::Keep => store.generation(),
+                Generation::Next => store.generation().saturating_add(1),
+            };
+            let said = Said::ask(&settings, &keyring, generation, seal_epoch, rollback)?;
+            let mut points = said.points();
+            if rollback == Rollback::Refused {
+                let file = settings.audit_file.as_ref().map(|file| file.path.as_path());
+                points.extend(named_by_audit(file, &keyring, store.generation()).points());
             }
-            Ok(opened)
+            let claims = Claims { seal_epoch, points: &points, generation: goes_on };
+            let opened = Barrier::open_with(store, keyring, claims, clock);
+            let (barrier, found) = opened.map_err(|error| behind_anchor(error, &said))?;
+            if goes_on == Generation::Next {
+                layout::forget_restored(disk, &settings.data)?;
+            }
+            Ok((barrier, found, said))
         })
         .await?
     }
+}
+
+/// A journal that ends before what an anchor names is a rollback, whatever else it may be.
+fn behind_anchor(error: barrier::OpenError, said: &Said) -> UnsealError {
+    let barrier::OpenError::Storage(storage::OpenError::Damaged {
+        what: storage::Damage::Record { evidence: storage::Evidence::Named { seq }, .. },
+        ..
+    }) = &error
+    else {
+        return error.into();
+    };
+    if said.highest() != Some(*seq) {
+        return error.into();
+    }
+    tracing::error!(%error, "the store does not reach its anchor");
+    UnsealError::RollbackDetected { seq: *seq }
 }
 
 /// The commit that the audit file's last checkpoint names: a journal that ends before it was cut.

@@ -200,7 +200,8 @@ impl Drop for Ended<'_> {
 impl Vault {
     #[cfg(test)]
     pub(super) fn be_strict(&mut self) {
-        self.settings.verify.freshness = Freshness::Strict;
+        let settings = Arc::get_mut(&mut self.settings).expect("nothing else has it yet");
+        settings.verify.freshness = Freshness::Strict;
         let verification = Verification::new(self.settings.verify, Arc::clone(&self.clock));
         self.verification = Arc::new(verification);
     }
@@ -215,6 +216,9 @@ impl Vault {
         let open = self.unsealed();
         let mut warnings = self.verification.warnings(open.is_none());
         warnings.extend(open.iter().flat_map(|open| open.warnings()));
+        if self.door().rollback_detected {
+            warnings.push("rollback_detected".to_owned());
+        }
         warnings
     }
 

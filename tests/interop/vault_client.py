@@ -312,6 +312,55 @@ def all_is_there_after_kill_9(run):
     assert status == 200 and EXACT.encode() in raw
 
 
+def a_rekey_replaces_the_shares(run):
+    sys = run.admin().sys
+    refused(exceptions.Forbidden, lambda: run.client().sys.read_rekey_progress())
+    idle = sys.read_rekey_progress()
+    assert (idle["started"], idle["required"], idle["pgp_fingerprints"]) == (False, THRESHOLD, None)
+    refused(exceptions.InvalidRequest, lambda: sys.rekey(run.keys[0], nonce="x"), "no barrier rekey in progress")
+    refused(exceptions.InvalidRequest, lambda: sys.start_rekey(3, 5), "threshold cannot be larger than shares")
+    begun = sys.start_rekey(3, 2)
+    assert (begun["started"], begun["n"], begun["t"], begun["progress"]) == (True, 3, 2, 0)
+    refused(exceptions.InvalidRequest, lambda: sys.start_rekey(3, 2), "rekey already in progress")
+    refused(exceptions.InvalidRequest, lambda: sys.rekey(run.keys[0], nonce="wrong"), "incorrect nonce supplied")
+    assert sys.rekey(run.keys[0], nonce=begun["nonce"])["progress"] == 1
+    refused(exceptions.InvalidRequest, lambda: sys.rekey(run.keys[0], nonce=begun["nonce"]),
+            "given key has already been provided")
+    sys.cancel_rekey()
+    assert sys.read_rekey_progress()["started"] is False
+    begun = sys.start_rekey(3, 2)
+    done = sys.rekey_multi(run.keys[:3], nonce=begun["nonce"])
+    assert done["complete"] is True and len(done["keys"]) == len(done["keys_base64"]) == 3
+    refused(exceptions.InvalidRequest, sys.read_backup_keys, "no backed-up keys found")
+    old, run.keys = run.keys, done["keys_base64"]
+    status = run.client().sys.read_seal_status()
+    assert (status["t"], status["n"], status["sealed"]) == (2, 3, False)
+    sys.seal()
+    run.client().sys.submit_unseal_key(old[0])
+    refused(exceptions.InvalidRequest, lambda: run.client().sys.submit_unseal_key(old[1]))
+    run.server.unseal(run.keys[1:])
+
+
+def new_shares_are_verified_before_they_hold(run):
+    sys = run.admin().sys
+    refused(exceptions.InvalidRequest, sys.read_rekey_verify_progress, "no rekey configuration found")
+    begun = sys.start_rekey(SHARES, THRESHOLD, require_verification=True)
+    made = sys.rekey_multi(run.keys[:2], nonce=begun["nonce"])
+    assert made["complete"] is True and made["verification_required"] is True
+    nonce = made["verification_nonce"]
+    assert run.client().sys.read_seal_status()["n"] == 3, "the old shares hold until then"
+    refused(exceptions.InvalidRequest, lambda: sys.rekey_verify(made["keys"][0], nonce="wrong"),
+            "incorrect nonce supplied")
+    assert sys.rekey_verify(made["keys"][0], nonce=nonce)["progress"] == 1
+    sys.cancel_rekey_verify()
+    progress = sys.read_rekey_verify_progress()
+    assert progress["progress"] == 0 and progress["nonce"] != nonce
+    done = sys.rekey_verify_multi(made["keys"][:THRESHOLD], nonce=progress["nonce"])
+    assert done["complete"] is True
+    run.keys = made["keys_base64"]
+    assert run.client().sys.read_seal_status()["n"] == SHARES
+
+
 def seal_shuts_the_door(run):
     run.admin().sys.seal()
     assert run.client().sys.is_sealed() is True
@@ -349,6 +398,8 @@ STEPS = [
     tokens_are_looked_up_and_renewed,
     revoking_a_token_takes_its_children,
     all_is_there_after_kill_9,
+    a_rekey_replaces_the_shares,
+    new_shares_are_verified_before_they_hold,
     seal_shuts_the_door,
     a_clean_stop_and_start_loses_nothing,
 ]

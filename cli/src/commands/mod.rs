@@ -1,5 +1,6 @@
 //! One file for each command, or for each family of them.
 
+mod accept_rollback;
 pub(crate) mod backup;
 mod compact;
 pub(crate) mod context;
@@ -10,9 +11,11 @@ pub(crate) mod ls;
 mod near;
 pub(crate) mod operator;
 pub(crate) mod put;
+mod rekey;
 mod rotate;
 mod serve;
 pub(crate) mod server;
+mod slot;
 pub(crate) mod status;
 mod target;
 pub(crate) mod up;

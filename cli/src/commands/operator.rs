@@ -5,8 +5,11 @@ use kista::{
 };
 
 use super::{
+    accept_rollback::AcceptRollback,
     compact::Compact,
+    rekey::RekeyArguments,
     rotate::{Rotate, ShowKeyStatus},
+    slot::SlotArguments,
     status,
     verify::Verify,
 };
@@ -14,7 +17,7 @@ use crate::{
     arguments::ServerArguments,
     failure::{Exit, Failure},
     output::{self, Cell, Output, Sight},
-    prompt::{self, Person},
+    prompt::{self, Person, new_passphrase},
     server::Server,
 };
 
@@ -25,6 +28,9 @@ pub(crate) enum OperatorCommand {
     Seal(Seal),
     Verify(Verify),
     Rotate(Rotate),
+    Rekey(RekeyArguments),
+    Slot(SlotArguments),
+    AcceptRollback(AcceptRollback),
     KeyStatus(ShowKeyStatus),
     Compact(Compact),
 }
@@ -37,6 +43,9 @@ impl OperatorCommand {
             Self::Seal(seal) => seal.run().await,
             Self::Verify(verify) => verify.run().await,
             Self::Rotate(rotate) => rotate.run().await,
+            Self::Rekey(rekey) => rekey.run().await,
+            Self::Slot(slot) => slot.run().await,
+            Self::AcceptRollback(accept) => accept.run().await,
             Self::KeyStatus(status) => status.run().await,
             Self::Compact(compact) => compact.run().await,
         }
@@ -130,25 +139,6 @@ impl Init {
         rows.push([Cell::Plain("root token".to_owned()), shown(&made.root_token)]);
         output.table(["WHAT", "VALUE"], &rows)
     }
-}
-
-/// Asks twice, since a mistyped passphrase would shut its own maker out.
-fn new_passphrase(person: Person) -> Result<SecretString, Failure> {
-    let passphrase = match person {
-        Person::Absent => prompt::stdin_text()?,
-        Person::Present => {
-            let first = person.hidden("passphrase", "")?;
-            let again = person.hidden("the same again", "")?;
-            if first.expose(|first| again.expose(|again| first != again)) {
-                return Err(Failure::usage("the two passphrases differ").hint("try again"));
-            }
-            first
-        }
-    };
-    if passphrase.is_empty() {
-        return Err(Failure::usage("the passphrase is empty"));
-    }
-    Ok(passphrase)
 }
 
 fn strings(secrets: &[SecretString]) -> JsonValue {

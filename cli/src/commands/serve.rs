@@ -5,9 +5,10 @@ use std::{path::Path, process, sync::Arc};
 use kista::{
     clock::SystemClock,
     config::Config,
+    disk::Disk,
     http::Server,
     pipeline::Kista,
-    seal::{Providers, Secret, keyfile},
+    seal::{self, Providers, Secret, SlotType, keyfile},
     token::TtlLimits,
     vault::{Settings, Vault},
 };
@@ -30,6 +31,8 @@ pub(super) async fn start(config: &Config) -> Result<(Server, Kista), Failure> {
         background: config.background,
         keyfile: config.seal_keyfile.clone(),
         providers: Providers::from_environment(),
+        anchors: config.anchors.clone(),
+        anchor_policy: config.anchor_policy,
         ..Settings::new(config.data.clone(), ttl)
     };
     let vault = tokio::task::spawn_blocking(|| Vault::start(settings, Arc::new(SystemClock)))
@@ -43,6 +46,20 @@ pub(super) async fn start(config: &Config) -> Result<(Server, Kista), Failure> {
 pub(super) async fn unseal(kista: &Kista, file: &Path) -> Result<(), Failure> {
     let key = keyfile::read(file).map_err(|error| Failure::of(&error))?;
     kista.vault().unseal(Secret::Keyfile(key)).await.map_err(|error| Failure::of(&error))
+}
+
+/// Opens the store, if it is still sealed, by what the machine gives for its automatic slots.
+pub(super) async fn unseal_automatically(kista: &Kista, config: &Config) -> Result<(), Failure> {
+    let status = kista.vault().status();
+    if !status.is_initialized || !status.is_sealed {
+        return Ok(());
+    }
+    let loaded = seal::read(&Disk::real(), &config.data).map_err(|error| Failure::of(&error))?;
+    if !loaded.file.slots().any(|slot| slot.slot_type == SlotType::Automatic) {
+        return Ok(());
+    }
+    let secret = Secret::Automatic(Providers::from_environment());
+    kista.vault().unseal(secret).await.map_err(|error| Failure::of(&error))
 }
 
 /// Serves until SIGTERM or ctrl-C, lets running requests end, and seals. A second signal ends the

@@ -87,6 +87,9 @@ impl Serve {
             // It can still be unsealed by other means, so it serves.
             tracing::error!(reason = failure.message, "the store stays sealed");
         }
+        if let Err(failure) = serve::unseal_automatically(&kista, &config).await {
+            tracing::error!(reason = failure.message, "the store stays sealed");
+        }
         tracing::info!(address = %server.local_addr(), "listening");
         serve::run(server, kista).await
     }
@@ -105,6 +108,8 @@ The configuration file; all but `data` and the listener's files has a default:
   path = \"/var/log/kista/audit.log\"
   [seal]
   keyfile = \"/etc/kista/seal.key\"    # opens the store at start, if it has a slot for it
+A slot of a systemd credential opens it too, if the service has the credential. On another disk:
+  anchor = [{ path = \"/mnt/other/kista.anchor\" }]   # shows a rollback of the store; goes on top
 Then, from another terminal: kista operator init, kista operator unseal.";
 
 #[cfg(test)]
