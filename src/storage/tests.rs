@@ -568,6 +568,180 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
+// Snapshots.
+
+/// Where the files of a folder stand, in their order.
+fn names_in(folder: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn attaching_begins_behind_the_newest_snapshot() {
+    let mut subject = InFolder::new();
+    for n in 1..=20 {
+        subject.store().commit(batch([put(&n.to_string(), n)])).await.unwrap();
+        if n % 6 == 0 {
+            subject.store().compact(Erase::No, |_| {}).unwrap();
+        }
+    }
+    subject.kill();
+    // Each compaction leaves a head behind its snapshot: 18 commits and two heads.
+    let snapshots = names_in(&subject.path().join("snapshots"));
+    assert_eq!(snapshots, ["000000000000000d.snap", "0000000000000014.snap"]);
+    assert_eq!(names_in(&subject.journal())[0], "000000000000000e.seg");
+    let seal = FakeSeal::default();
+    let told = seal.told.clone();
+    let store = subject.open().unwrap();
+    let attached = store.attach(Box::new(seal), &[], Generation::Keep).unwrap();
+    assert_eq!(*told.replayed.lock().unwrap(), [0x14, 0x15, 0x16, 0x17]);
+    assert!(!attached.index_rebuilt);
+    // And the index comes from it, too.
+    drop(store);
+    fs::remove_dir_all(subject.index()).unwrap();
+    let store = subject.open().unwrap();
+    assert!(attach(&store).unwrap().index_rebuilt);
+    for n in 1..=20 {
+        assert_eq!(store.get(&key(&n.to_string())).await.unwrap(), Some(record(n)));
+    }
+}
+
+#[tokio::test]
+async fn index_behind_the_snapshot_is_rebuilt() {
+    let mut subject = killed_after(10).await;
+    let behind = subject.path().join("behind");
+    copy_folder(&subject.index(), &behind);
+    subject.store = Some(subject.open().unwrap());
+    attach(subject.store()).unwrap();
+    subject.store().commit(batch([delete("1"), put("new", 11)])).await.unwrap();
+    subject.store().compact(Erase::No, |_| {}).unwrap();
+    subject.kill();
+    fs::remove_dir_all(subject.index()).unwrap();
+    fs::rename(&behind, subject.index()).unwrap();
+    let store = subject.open().unwrap();
+    assert!(attach(&store).unwrap().index_rebuilt);
+    assert_eq!(store.get(&key("1")).await.unwrap(), None);
+    assert_eq!(store.get(&key("new")).await.unwrap(), Some(record(11)));
+    assert_eq!(store.list(&[], None, 99).await.unwrap().len(), 10);
+}
+
+#[tokio::test]
+async fn erasure_leaves_one_snapshot_a_new_index_and_nothing_deleted() {
+    let mut subject = killed_after(10).await;
+    // An index that was set aside, and one that was not finished.
+    copy_folder(&subject.index(), &subject.path().join("index.broken"));
+    copy_folder(&subject.index(), &subject.path().join("index.2"));
+    fs::write(subject.path().join("index.2/conf"), b"no configuration").unwrap();
+    subject.store = Some(subject.open().unwrap());
+    attach(subject.store()).unwrap();
+    let compacted = subject.store().compact(Erase::No, |_| {}).unwrap();
+    assert_eq!((compacted.records, compacted.index_rebuilt), (10, false));
+    subject.store().commit(batch([delete("3"), put("4", 40)])).await.unwrap();
+    let mut stages = Vec::new();
+    let erased = subject.store().compact(Erase::Yes, |progress| stages.push(progress.stage));
+    assert!(erased.unwrap().index_rebuilt);
+    assert!(stages.contains(&Stage::Deleting));
+    let usage = subject.store().usage().unwrap();
+    assert!(usage.index_bytes > 0 && usage.live_bytes == usage.snapshot_bytes);
+    assert_eq!(subject.store().get(&key("4")).await.unwrap(), Some(record(40)));
+    subject.kill();
+    let folders = names_in(&subject.path());
+    assert_eq!(folders, ["index.2", "journal", "lock", "snapshots"]);
+    assert_eq!(names_in(&subject.path().join("snapshots")).len(), 1);
+    let mut all = Vec::new();
+    for folder in ["index.2", "journal", "snapshots"] {
+        for name in names_in(&subject.path().join(folder)) {
+            all.extend(fs::read(subject.path().join(folder).join(name)).unwrap_or_default());
+        }
+    }
+    let holds = |n| all.windows(112).any(|window| window == record(n));
+    assert!(holds(40) && holds(5) && !holds(3) && !holds(4));
+    let attached = subject.try_attach(0).unwrap();
+    assert!(!attached.index_rebuilt);
+}
+
+#[tokio::test]
+async fn long_journal_is_compacted_by_itself() {
+    let subject = InFolder::new();
+    let Medium::Folder(folder) = &subject.store().inner.medium else { panic!("no folder") };
+    let options = Options { compact_above_bytes: 16 * 1024, ..folder.options.clone() };
+    let mut subject = subject;
+    subject.kill();
+    let store = Store::open(&subject.path(), options, &subject.lock).unwrap();
+    attach(&store).unwrap();
+    let snapshots = subject.path().join("snapshots");
+    let mut commits = 0;
+    while names_in(&snapshots).iter().all(|name| !name.ends_with(".snap")) {
+        commits += 1;
+        store.commit(batch([put(&(commits % 7).to_string(), commits)])).await.unwrap();
+        assert!(commits < 5_000, "nothing has been compacted");
+    }
+    assert!(commits >= 32, "16 KiB are 32 commits");
+    store.close().unwrap();
+    drop(store);
+    subject.try_attach(commits).unwrap();
+}
+
+#[tokio::test]
+async fn points_are_there_or_others_or_unknown() {
+    let mut subject = InFolder::new();
+    let seal = FakeSeal::default();
+    let durable = Arc::clone(&seal.told.durable);
+    subject = subject.restarted(false);
+    subject.store().attach(Box::new(seal), &[], Generation::Keep).unwrap();
+    for n in 1..=12 {
+        subject.store().commit(batch([put(&n.to_string(), n)])).await.unwrap();
+        if n % 4 == 0 {
+            subject.store().compact(Erase::No, |_| {}).unwrap();
+        }
+    }
+    subject.kill();
+    let chains = durable.lock().unwrap().clone();
+    let standing = |seq: u64, chain| {
+        let points = [Point { seq, chain }];
+        let store = subject.open().unwrap();
+        store.attach(Box::new(FakeSeal::default()), &points, Generation::Keep).unwrap().points
+    };
+    // Two snapshots stand at 9 and 14; the segments reach back to 10.
+    for (seq, chain) in chains {
+        let known = seq > 9;
+        let equal = if known { Standing::Equal } else { Standing::Unknown };
+        let differs = if known { Standing::Differs } else { Standing::Unknown };
+        assert_eq!(standing(seq, Some(chain)), [equal], "{seq}");
+        assert_eq!(standing(seq, None), [equal], "{seq}");
+        assert_eq!(standing(seq, Some([9; 32])), [differs], "{seq}");
+    }
+    assert_eq!(standing(0, Some([0; 32])), [Standing::Unknown]);
+    assert!(subject.try_attach(99).is_err());
+}
+
+#[tokio::test]
+async fn next_generation_goes_on_in_a_segment_of_its_own_and_none_goes_back() {
+    let mut subject = killed_after(3).await;
+    let seal = FakeSeal::default();
+    let told = seal.told.clone();
+    subject.store = Some(subject.open().unwrap());
+    let attached = subject.store().attach(Box::new(seal), &[], Generation::Next).unwrap();
+    assert_eq!((attached.generation, subject.store().generation()), (4, 4));
+    assert_eq!(told.generation.load(Ordering::Relaxed), 4);
+    subject.store().commit(batch([put("4", 4)])).await.unwrap();
+    subject.kill();
+    assert_eq!(subject.open().unwrap().generation(), 4);
+    assert_eq!(subject.try_attach(4).unwrap().generation, 4);
+    let segments = subject.segments();
+    assert_eq!(segments.len(), 2);
+    change(&segments[1], |bytes| {
+        let mut header = segment::Header::decode(&bytes[..BLOCK]).unwrap();
+        header.generation = 2;
+        bytes[..BLOCK].copy_from_slice(&header.encode());
+    });
+    let (file, _, what) = damage_of(subject.open().unwrap_err());
+    assert_eq!((&file, what), (&segments[1], Damage::ForeignSegment));
+}
+
 // The folder.
 
 #[test]
