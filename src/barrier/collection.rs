@@ -107,7 +107,7 @@ fn encode<T: Record>(value: &T) -> Result<SecretBytes, postcard::Error> {
     written.map(|()| bytes)
 }
 
-fn decode<T: Record>(bytes: &[u8]) -> Result<T, ReadError> {
+pub(super) fn decode<T: Record>(bytes: &[u8]) -> Result<T, ReadError> {
     let (&version, rest) = bytes.split_first().ok_or(ReadError::Layout { version: 0 })?;
     if version != T::VERSION {
         return Err(ReadError::Layout { version });

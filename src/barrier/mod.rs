@@ -13,6 +13,7 @@
 //!   `snapshot.rs`: the same for snapshots
 //! - `scan.rs`: sees and opens every record; `watch.rs`: what the seal keeps for that;
 //!   `tally.rs`: the sums met; `freshness.rs`: the newest record of each key; `finding.rs`
+//! - `inspect.rs`: the same of a stopped store, file by file
 //! - `view.rs`: [`MountView`]; `batch.rs`: [`Batch`]; `collection.rs`: [`Collection`]
 //! - `error.rs`: what can go wrong; `fields.rs`: reading fixed layouts
 
@@ -24,6 +25,7 @@ mod fields;
 mod finding;
 mod freshness;
 mod head;
+mod inspect;
 mod keyring;
 mod large;
 mod listing;
@@ -62,6 +64,7 @@ pub use erasure::EraseError;
 pub use error::{CommitError, OpenError, ReadError};
 pub use finding::{Fault, Finding};
 pub use head::{Checkpoint, Head};
+pub use inspect::Inspector;
 pub use keyring::{AuditKeys, Keyring, KeyringError, TermSummary};
 pub use listing::Entry;
 pub use names::{MAX_PATH_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS, PathError, check_name};

@@ -155,7 +155,7 @@ fn repair(
     }
 }
 
-fn load(disk: &Disk, path: &Path) -> Result<SealFile, Damage> {
+pub(super) fn load(disk: &Disk, path: &Path) -> Result<SealFile, Damage> {
     let bytes = match disk.read(path, limit()) {
         Ok(bytes) => bytes,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Err(Damage::Missing),

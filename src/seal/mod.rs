@@ -25,6 +25,7 @@ mod copies;
 mod cursor;
 mod file;
 mod init;
+mod inspect;
 pub mod keyfile;
 mod look;
 mod open;
@@ -43,6 +44,7 @@ pub use copies::{Damage, Loaded, ReadError, exists, read};
 pub use file::{Malformed, SealFile};
 pub use init::{CreateError, Made, NewSlot, ShareCounts, ShareCountsError, SlotError, create};
 pub use look::{MAX_FILE_BYTES, PutError, look, put};
+pub use inspect::{Inspected, inspect};
 pub use open::{OpenError, Opened, Secret};
 pub use progress::{
     ShareRefused, ShareTextError, Submitted, UnsealCounts, UnsealProgress, parse_share,

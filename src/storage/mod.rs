@@ -20,6 +20,7 @@
 //! - `record.rs`, `segment.rs`: the journal's bytes; `cursor.rs` reads them
 //! - `journal.rs`: appends; `replay.rs`: reads, and judges the journal's end
 //! - `sled.rs`: the index, rebuildable at any time; `session.rs`: whether it may be believed
+//! - `examine.rs`: names every damage of a stopped store, without a key
 //! - `memory.rs`: the backend of tests, which fails on command
 //! - `conformance.rs`: the one suite that every backend passes
 
@@ -34,6 +35,7 @@ mod conformance;
 mod crash_tests;
 mod cursor;
 mod error;
+mod examine;
 #[cfg(test)]
 mod fake;
 mod freeze;
@@ -80,6 +82,7 @@ pub use compact::{Compacted, Erase, Progress, Stage};
 pub use error::{
     CommitError, CompactError, Damage, Evidence, IndexError, OpenError, ReadError, WriteError,
 };
+pub use examine::{Examined, Inspect, Place, examine};
 pub use freeze::{Frozen, FrozenFile, StoreFile, freeze};
 pub use hook::{
     Change, CommitSeal, HeadAt, HeadPlace, HeadRefused, SnapshotAt, SnapshotSeal, StaleTerm, Tally,

@@ -9,12 +9,14 @@
 //! - `compaction.rs`: compacting the store for somebody who asks
 //! - `slots.rs`: slots and root key of an open one
 //! - `anchors.rs`: what shows a rollback
+//! - `examine.rs`: names every damage of a data folder that no server serves
 //! - `layout.rs`: what lies in the data folder
 
 mod anchors;
 mod compaction;
 #[cfg(test)]
 mod damage;
+mod examine;
 mod init;
 mod layout;
 mod slots;
@@ -36,6 +38,7 @@ use arc_swap::ArcSwapOption;
 
 pub use anchors::{Anchors, KeepError};
 pub use compaction::{Compaction, CompactionEnd, CompactionReport};
+pub use examine::{Damaged, Examination, ExamineError, examine};
 pub use init::{InitError, Initialized};
 pub(crate) use layout::mark_restored;
 pub use slots::{RekeyAnswer, Shown, SlotChangeError};

@@ -5,6 +5,7 @@ pub(crate) mod backup;
 mod compact;
 pub(crate) mod context;
 pub(crate) mod delete;
+mod examine;
 pub(crate) mod get;
 mod key;
 pub(crate) mod ls;

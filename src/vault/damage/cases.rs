@@ -47,6 +47,8 @@ pub(super) enum Change {
     },
 }
 
+/// Nothing in the journal itself tells of it.
+pub(super) const LAST_LEFT_OUT: &str = "last commit left out";
 /// Bytes of the journal after its last record that nothing reads but the search for later records.
 const UNREAD_FROM: usize = 512;
 
@@ -91,6 +93,25 @@ impl Change {
         }
     }
 
+    /// Whether the short form tries it where every other one would come to the same.
+    pub(super) fn is_in_sample(&self, form: Form) -> bool {
+        match (self, form) {
+            (Self::Flip { offset, .. }, Form::Short) => offset.is_multiple_of(31),
+            (_, Form::Short | Form::Long) => true,
+        }
+    }
+
+    /// Whether it lies behind this place.
+    pub(super) fn is_behind(&self, place: u64) -> bool {
+        match self {
+            Self::Flip { offset, .. } => place <= *offset as u64,
+            Self::FlipBoth { .. }
+            | Self::Truncate { .. }
+            | Self::Delete { .. }
+            | Self::Rewrite { .. } => false,
+        }
+    }
+
     pub(super) fn label(&self) -> &'static str {
         match self {
             Self::Rewrite { label, .. } => label,
@@ -109,7 +130,14 @@ impl Change {
             (Self::Flip { is_zero_tail, .. }, Verdict::NoEffect) => *is_zero_tail,
             (Self::Flip { is_zero_tail, .. }, Verdict::CutNothing) => *is_zero_tail || !is_seen,
             (_, Verdict::CutLast) => !is_seen,
-            (Self::FlipBoth { .. } | Self::Rewrite { .. }, verdict) => verdict == Verdict::Refused,
+            (Self::Rewrite { .. }, verdict) => {
+                matches!(verdict, Verdict::Refused | Verdict::Mended)
+            }
+            (Self::FlipBoth { .. }, verdict) => verdict == Verdict::Refused,
+            // Without the newest snapshot the one before leads to the same state.
+            (Self::Delete { file }, Verdict::NoEffect) => {
+                file.extension().is_some_and(|e| e == "snap")
+            }
             (Self::Delete { .. }, verdict) => {
                 matches!(verdict, Verdict::Refused | Verdict::Mended)
             }
@@ -217,7 +245,9 @@ pub(super) fn rearranged(made: &Made, other: &Made) -> Vec<Change> {
             }
         }
         let gone = put(&made.files, one, &[]);
-        changes.push(rewrite("commit left out", (n, n), gone));
+        let is_last = n + 1 == ours.len();
+        let label = if is_last { LAST_LEFT_OUT } else { "commit left out" };
+        changes.push(rewrite(label, (n, n), gone));
         if let Some(foreign) = theirs.get(n) {
             let foreign = put(&made.files, one, &bytes(&other.files, foreign));
             changes.push(rewrite("commit of another store", (n, n), foreign));

@@ -10,12 +10,12 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::cases::Form;
 use crate::{
-    barrier::{Barrier, Batch, Keyring, Opened, Pace, Progress, Reads, SpaceId},
+    barrier::{Barrier, Batch, Inspector, Keyring, Opened, Pace, Progress, Reads, SpaceId},
     clock::{ManualClock, Timestamp},
     disk::{self, Disk},
     seal::{self, NewSlot, Secret, ShareCounts},
     secret::SecretBytes,
-    storage::{FolderLock, NamedSeq, Options, Store, StoreId},
+    storage::{self, Erase, FolderLock, NamedSeq, Options, Place, Store, StoreId},
 };
 
 /// Where the store lies on its disk.
@@ -34,7 +34,7 @@ pub(super) enum Verdict {
     Refused,
     /// Everything is there, as if nothing had been.
     NoEffect,
-    /// Everything is there, and a copy was written again.
+    /// Everything is there, from another copy or an older snapshot, and that is reported.
     Mended,
     /// Everything is there, and an unfinished commit is reported that never was.
     CutNothing,
@@ -116,10 +116,11 @@ impl Made {
             lock,
             _lock_folder: lock_folder,
         };
+        let handle = store.clone();
         let (barrier, _) =
             Barrier::open(store, keyring, 1, NamedSeq(0), Arc::new(ManualClock::new(time())))
                 .unwrap();
-        made.runtime.block_on(made_values(&barrier, form, &mut made.values));
+        made.runtime.block_on(made_values(&barrier, &handle, form, &mut made.values));
         if is_closed {
             barrier.close().unwrap();
         }
@@ -176,11 +177,21 @@ impl Made {
             }
         }
         match (opened.cut, missing) {
+            (None, 0) if !opened.damaged.is_empty() => Ok(Verdict::Mended),
             (None, 0) => Ok(Verdict::NoEffect),
             (Some(_), 0) => Ok(Verdict::CutNothing),
             (Some(cut), 1) if cut == self.seq => Ok(Verdict::CutLast),
             (cut, missing) => Err(format!("{missing} lost, and {cut:?} is reported")),
         }
+    }
+
+    /// What an examination with the keys finds.
+    pub(super) fn examine(&self, files: &Files) -> Vec<Place> {
+        let keyring = Keyring::decode(&self.store_id, &self.keyring).unwrap();
+        let mut inspector = Inspector::new(keyring).unwrap();
+        let options = options(&files.disk());
+        let folder = Path::new(FOLDER);
+        storage::examine(folder, &options, &mut inspector, &mut |_, _| {}).unwrap().damages
     }
 
     /// Reads a changed seal file and opens it.
@@ -213,6 +224,7 @@ impl Made {
 /// Puts, replaces, deletes, and a value in chunks; the last commit makes the last name.
 async fn made_values(
     barrier: &Arc<Barrier>,
+    store: &Store,
     form: Form,
     values: &mut Vec<(String, Option<Vec<u8>>)>,
 ) {
@@ -233,8 +245,11 @@ async fn made_values(
     commit("replaced", Some(b"old")).await;
     commit("deleted", Some(b"gone")).await;
     commit("large", Some(&large)).await;
+    // Two snapshots, and behind each of them a part of the journal.
+    store.compact(Erase::No, |_| {}).unwrap();
     commit("replaced", Some(b"new")).await;
     commit("deleted", None).await;
+    store.compact(Erase::No, |_| {}).unwrap();
     let mut batch = Batch::default();
     for name in ["one", "two"] {
         batch.put(&view, &["folder", name], name.as_bytes());
@@ -280,6 +295,36 @@ impl Files {
         disk
     }
 
+    /// Whether the newest state needs nothing of this file: it is of the generation before the
+    /// newest snapshot, which is kept in case that one is damaged, and not read before.
+    pub(super) fn is_spare(&self, file: &Path) -> bool {
+        let of = |extension: &str| -> Vec<(u64, &PathBuf)> {
+            let files =
+                self.0.keys().filter(|file| file.extension().is_some_and(|e| e == extension));
+            let seq = |file: &Path| u64::from_str_radix(file.file_stem()?.to_str()?, 16).ok();
+            files.filter_map(|file| Some((seq(file)?, file))).collect()
+        };
+        let (snapshots, segments) = (of("snap"), of("seg"));
+        let Some((newest, _)) = snapshots.last() else { return false };
+        let behind = segments.iter().skip(1).map(|(first, _)| *first);
+        let old = segments.iter().zip(behind).filter(|(_, behind)| *behind <= newest + 1);
+        let old_segment = old.map(|((_, path), _)| *path).any(|path| path == file);
+        old_segment || snapshots.iter().any(|(seq, path)| seq < newest && *path == file)
+    }
+
+    /// Files that differ in another set.
+    fn changed<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a PathBuf> {
+        self.0
+            .iter()
+            .filter(|(file, bytes)| other.0.get(*file) != Some(bytes))
+            .map(|(file, _)| file)
+    }
+
+    /// Whether only spare files differ.
+    pub(super) fn differs_in_spares(&self, other: &Self) -> bool {
+        self.changed(other).all(|file| self.is_spare(file))
+    }
+
     pub(super) fn names(&self) -> Vec<PathBuf> {
         self.0.keys().cloned().collect()
     }
@@ -290,7 +335,7 @@ impl Verdict {
         match self {
             Self::Refused => "error that names the file",
             Self::NoEffect => "no effect",
-            Self::Mended => "mended from the other copy",
+            Self::Mended => "mended from another copy",
             Self::CutNothing => "cut reported, nothing lost",
             Self::CutLast => "cut of the last reported",
         }
