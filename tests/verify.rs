@@ -1,6 +1,12 @@
 //! `sys/verify`: at unseal, and on command.
 
-use std::{process::Command, time::Duration};
+use std::{
+    fs,
+    io::Write,
+    path::Path,
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
 
 use kista::gate::Operation;
 use serde_json::Value;
@@ -80,4 +86,56 @@ fn the_command_waits_for_the_result() {
     let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(printed["last"]["result"], "good");
     assert_eq!(printed["last"]["records"], printed["records_total"]);
+}
+
+/// `kista operator verify --data`, with a share or without.
+fn examine(folder: &Path, share: Option<&str>) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kista"));
+    command.args(["operator", "verify", "--json", "--data"]).arg(folder.join("data"));
+    if share.is_some() {
+        command.arg("--shares");
+    }
+    command.env_clear().env("HOME", folder);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(share.unwrap_or_default().as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn the_files_of_a_stopped_server_are_examined_and_their_damage_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (process, kept) = Process::init(folder.path());
+    for n in 0..3 {
+        let body = format!(r#"{{"data":{{"value":"{n}"}}}}"#);
+        let answer = process.call("POST", &format!("secret/data/app/{n}"), &kept.root, &body);
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    process.kill();
+    let share = Some(kept.share.as_str());
+    for share in [None, share] {
+        let output = examine(folder.path(), share);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{errors}");
+        let seen: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(seen["damages"], serde_json::json!([]));
+        assert_eq!(seen["records_opened"].is_u64(), share.is_some(), "{seen}");
+    }
+
+    let segment = folder.path().join("data/journal/0000000000000001.seg");
+    let mut bytes = fs::read(&segment).unwrap();
+    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    // Inside the last record of a secret, which another one follows.
+    let last = bytes[..used].windows(4).rposition(|front| front == b"KJR1").unwrap();
+    let before = bytes[..last].windows(4).rposition(|front| front == b"KJR1").unwrap();
+    bytes[before + 300] ^= 1;
+    fs::write(&segment, &bytes).unwrap();
+    let output = examine(folder.path(), share);
+    assert_eq!(output.status.code(), Some(10));
+    let seen: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let damage = &seen["damages"][0];
+    assert_eq!(damage["offset"], before);
+    assert!(damage["file"].as_str().unwrap().ends_with("0000000000000001.seg"), "{seen}");
+    assert!(damage["names"].to_string().contains("secret/"), "{seen}");
+    assert_eq!(fs::read(&segment).unwrap(), bytes, "nothing was changed");
 }

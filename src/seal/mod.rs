@@ -43,8 +43,8 @@ pub use anchor::{Anchor, AnchorFile, AnchorUnusable, Judgement};
 pub use copies::{Damage, Loaded, ReadError, exists, read};
 pub use file::{Malformed, SealFile};
 pub use init::{CreateError, Made, NewSlot, ShareCounts, ShareCountsError, SlotError, create};
-pub use look::{MAX_FILE_BYTES, PutError, look, put};
 pub use inspect::{Inspected, inspect};
+pub use look::{MAX_FILE_BYTES, PutError, look, put};
 pub use open::{OpenError, Opened, Secret};
 pub use progress::{
     ShareRefused, ShareTextError, Submitted, UnsealCounts, UnsealProgress, parse_share,

@@ -35,6 +35,15 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
+    /// Refuses what only makes sense for a folder.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        if self.data.is_none() && self.key.is_named() {
+            return Err(Failure::usage("a server has its keys already")
+                .hint("name the folder whose files are to be opened: --data DIR"));
+        }
+        Ok(())
+    }
+
     /// Examines the folder and prints what is wrong.
     pub(crate) async fn examine(self, data: PathBuf, output: Output) -> Result<Exit, Failure> {
         if !data.is_dir() {
@@ -87,7 +96,7 @@ fn combine(data: &Path, shares: &[SecretString]) -> Result<Secret, Failure> {
     for share in shares {
         let share = share.expose(parse_share).map_err(|error| Failure::of(&error))?;
         match progress.submit(share).map_err(|error| Failure::of(&error))? {
-            Submitted::More => {}
+            Submitted::More | Submitted::Again => {}
             Submitted::Complete(secret) => return Ok(Secret::Shares(secret)),
         }
     }

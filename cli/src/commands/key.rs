@@ -33,6 +33,11 @@ pub(crate) struct KeyArguments {
 }
 
 impl KeyArguments {
+    /// Whether anything was named.
+    pub(crate) fn is_named(&self) -> bool {
+        self.keyfile.is_some() || self.passphrase || self.shares
+    }
+
     /// Reads or asks for what was named; `None` when nothing was.
     pub(crate) fn read(&self) -> Result<Option<Key>, Failure> {
         if let Some(file) = &self.keyfile {

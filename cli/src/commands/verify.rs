@@ -39,6 +39,7 @@ pub(crate) struct Verify {
 
 impl Verify {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
+        self.folder.check()?;
         let output = Output::new(self.server.json);
         if let Some(data) = self.folder.data.clone() {
             return self.folder.examine(data, output).await;
