@@ -8,11 +8,13 @@
 //! - `create.rs`: [`create`]
 //! - `restore.rs`: [`check`], [`restore`]
 //! - `proof.rs`: [`prove`], which opens what was restored
+//! - `repair.rs`: [`repair`], which mends a store from what is kept twice
 //! - `bundle.rs`: the bytes (FORMAT.md 10)
 
 mod bundle;
 mod create;
 mod proof;
+mod repair;
 mod restore;
 #[cfg(test)]
 mod tests;
@@ -20,4 +22,5 @@ mod tests;
 pub use bundle::{BundleError, Part, Summary};
 pub use create::{CreateError, SealCopy, create};
 pub use proof::{Key, ProofError, Proven, prove};
+pub use repair::{Mended, Remedy, RepairError, Repaired, repair};
 pub use restore::{RestoreError, check, restore};

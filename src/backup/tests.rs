@@ -234,3 +234,142 @@ fn a_head_reads_back() {
     assert_eq!(check(empty.as_slice(), &mut |_| {}).unwrap(), summary);
     assert!(matches!(check(io::empty(), &mut |_| {}), Err(BundleError::Magic)));
 }
+
+/// A stopped store of two generations of snapshots, and a backup of it.
+async fn stopped() -> (Fixture, Vec<u8>) {
+    let fixture = Fixture::new().await;
+    for round in 0..2_u8 {
+        for n in 0..30_u8 {
+            fixture.put(&format!("key-{n}"), &[round + n; 300]).await;
+        }
+        let barrier = Arc::clone(&fixture.vault.unsealed().unwrap().ground.barrier);
+        let compact = move || barrier.compact(Erase::No, |_| {});
+        tokio::task::spawn_blocking(compact).await.unwrap().unwrap();
+    }
+    fixture.put("key-0", b"last").await;
+    let backup = fixture.backup(SealCopy::Included);
+    // Written after the backup: it is kept in one segment only.
+    fixture.put("key-1", b"since").await;
+    fixture.vault.seal().await;
+    let Fixture { folder, vault, share } = fixture;
+    drop(vault);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let vault = start(&elsewhere.path().join("none"));
+    (Fixture { folder, vault, share }, backup)
+}
+
+fn change(path: &Path, offset: u64) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[usize::try_from(offset).unwrap()] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+fn newest(folder: &Path, ending: &str) -> std::path::PathBuf {
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|found| found == ending))
+        .collect();
+    files.sort();
+    files.pop().unwrap()
+}
+
+async fn assert_all_there(fixture: &Fixture) {
+    let vault = start(&fixture.path("data"));
+    vault.unseal(fixture.secret()).await.unwrap();
+    assert_eq!(value(&vault, "key-0").await.unwrap(), b"last");
+    assert_eq!(value(&vault, "key-1").await.unwrap(), b"since");
+    assert_eq!(value(&vault, "key-29").await.unwrap(), [30; 300]);
+    vault.seal().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_snapshot_gives_way_to_the_one_before() {
+    let (fixture, _) = stopped().await;
+    let data = fixture.path("data");
+    let snapshot = newest(&data.join("snapshots"), "snap");
+    change(&snapshot, 200);
+    fs::remove_dir_all(data.join("index")).unwrap();
+    let repaired = repair(&Disk::real(), &data, None).unwrap();
+    assert!(!repaired.damages.is_empty());
+    assert_eq!(repaired.mended, [Mended { file: snapshot, remedy: Remedy::SetAside }]);
+    assert_all_there(&fixture).await;
+    // Nothing is left to do.
+    assert!(repair(&Disk::real(), &data, None).unwrap().mended.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_segment_comes_back_from_a_backup_and_keeps_what_was_written_since() {
+    let (fixture, backup) = stopped().await;
+    let data = fixture.path("data");
+    let file = fixture.path("backup");
+    fs::write(&file, &backup).unwrap();
+    let segment = newest(&data.join("journal"), "seg");
+    change(&segment, 600);
+    let before = fs::read(&segment).unwrap();
+    let refused = repair(&Disk::real(), &data, None).unwrap_err();
+    assert!(
+        matches!(refused, RepairError::NoRedundancy { ref damages, .. } if !damages.is_empty())
+    );
+    assert_eq!(fs::read(&segment).unwrap(), before, "a refused repair changes nothing");
+    let repaired = repair(&Disk::real(), &data, Some(&file)).unwrap();
+    assert_eq!(repaired.mended, [Mended { file: segment, remedy: Remedy::FromBackup }]);
+    assert_all_there(&fixture).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_backup_holds_is_not_dropped() {
+    let (fixture, backup) = stopped().await;
+    let data = fixture.path("data");
+    let file = fixture.path("backup");
+    fs::write(&file, &backup).unwrap();
+    let segment = newest(&data.join("journal"), "seg");
+    let bytes = fs::read(&segment).unwrap();
+    // The commit after the backup, which a Close record follows.
+    let summary = check(backup.as_slice(), &mut |_| {}).unwrap();
+    let record = bytes
+        .chunks(512)
+        .position(|block| {
+            block.starts_with(b"KJR1") && block[8..16] == (summary.seq + 1).to_be_bytes()
+        })
+        .unwrap();
+    change(&segment, record as u64 * 512 + 100);
+    let damaged = fs::read(&segment).unwrap();
+    let refused = repair(&Disk::real(), &data, Some(&file)).unwrap_err();
+    assert!(matches!(refused, RepairError::NoRedundancy { had_backup: true, .. }), "{refused}");
+    assert_eq!(fs::read(&segment).unwrap(), damaged);
+    let other = Fixture::new().await;
+    fs::write(&file, other.backup(SealCopy::Included)).unwrap();
+    let refused = repair(&Disk::real(), &data, Some(&file)).unwrap_err();
+    assert!(
+        matches!(refused, RepairError::ForeignBackup | RepairError::NoRedundancy { .. }),
+        "{refused}"
+    );
+    assert_eq!(fs::read(&segment).unwrap(), damaged);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_that_broke_off_is_taken_back_by_the_next() {
+    let (fixture, _) = stopped().await;
+    let data = fixture.path("data");
+    let segment = newest(&data.join("journal"), "seg");
+    let mut aside = segment.clone().into_os_string();
+    aside.push(".damaged");
+    fs::rename(&segment, &aside).unwrap();
+    fs::write(data.join("repair.unfinished"), b"").unwrap();
+    assert!(repair(&Disk::real(), &data, None).unwrap().mended.is_empty());
+    assert!(!data.join("repair.unfinished").exists());
+    assert_all_there(&fixture).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_copy_of_the_seal_file_is_written_again() {
+    let (fixture, _) = stopped().await;
+    let data = fixture.path("data");
+    let file = data.join("seal.1");
+    change(&file, 40);
+    let repaired = repair(&Disk::real(), &data, None).unwrap();
+    assert_eq!(repaired.mended, [Mended { file, remedy: Remedy::OtherCopy }]);
+    assert_eq!(fs::read(data.join("seal.0")).unwrap(), fs::read(data.join("seal.1")).unwrap());
+    assert_all_there(&fixture).await;
+}

@@ -22,6 +22,20 @@ pub enum StoreFile {
 }
 
 impl StoreFile {
+    /// The folders that they lie in.
+    pub fn folders(data: &Path) -> [PathBuf; 2] {
+        let folder = Folder { path: data.into(), options: Options::default() };
+        [folder.snapshots(), folder.journal()]
+    }
+
+    /// The file at a path in a data folder, if its name is one that we write.
+    pub fn of(data: &Path, path: &Path) -> Option<Self> {
+        let number = u64::from_str_radix(path.file_stem()?.to_str()?, 16).ok()?;
+        [Self::Snapshot(number), Self::Segment(number)]
+            .into_iter()
+            .find(|file| file.path(data) == path)
+    }
+
     /// Where it lies in a data folder.
     pub fn path(self, data: &Path) -> PathBuf {
         let folder = Folder { path: data.into(), options: Options::default() };

@@ -13,6 +13,7 @@ mod near;
 pub(crate) mod operator;
 pub(crate) mod put;
 mod rekey;
+mod repair;
 mod rotate;
 mod serve;
 pub(crate) mod server;

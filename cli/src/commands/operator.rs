@@ -8,6 +8,7 @@ use super::{
     accept_rollback::AcceptRollback,
     compact::Compact,
     rekey::RekeyArguments,
+    repair::Repair,
     rotate::{Rotate, ShowKeyStatus},
     slot::SlotArguments,
     status,
@@ -33,6 +34,7 @@ pub(crate) enum OperatorCommand {
     AcceptRollback(AcceptRollback),
     KeyStatus(ShowKeyStatus),
     Compact(Compact),
+    Repair(Repair),
 }
 
 impl OperatorCommand {
@@ -48,6 +50,7 @@ impl OperatorCommand {
             Self::AcceptRollback(accept) => accept.run().await,
             Self::KeyStatus(status) => status.run().await,
             Self::Compact(compact) => compact.run().await,
+            Self::Repair(repair) => repair.run(),
         }
     }
 }
