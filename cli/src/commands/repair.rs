@@ -56,22 +56,22 @@ impl Repair {
 
     fn refused(&self, error: &RepairError) -> Failure {
         let failure = Failure::of(error);
-        match error {
-            RepairError::NoRedundancy { damages, had_backup, .. } => {
-                for damage in damages {
-                    let (file, offset) = (damage.file.display(), damage.offset);
-                    output::warn(&format!("{file} at byte {offset}: {}", damage.what));
-                }
-                failure.hint(if *had_backup {
-                    "another backup may hold it; or restore the newest whole one: kista backup \
-                     restore FILE --data NEW"
-                } else {
-                    "kista operator repair --from BACKUP takes it from a backup that holds it"
-                })
-            }
-            RepairError::Lock(_) => failure.hint("stop the server first"),
-            _ => failure,
+        if matches!(error, RepairError::Lock(_)) {
+            return failure.hint("stop the server first");
         }
+        let RepairError::NoRedundancy { damages, had_backup, .. } = error else {
+            return failure;
+        };
+        for damage in damages {
+            let (file, offset) = (damage.file.display(), damage.offset);
+            output::warn(&format!("{file} at byte {offset}: {}", damage.what));
+        }
+        failure.hint(if *had_backup {
+            "another backup may hold it; or restore the newest whole one: kista backup restore \
+             FILE --data NEW"
+        } else {
+            "kista operator repair --from BACKUP takes it from a backup that holds it"
+        })
     }
 }
 
