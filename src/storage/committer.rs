@@ -399,6 +399,14 @@ impl Start {
         cause
     }
 
+    /// Whether a new segment can begin without a commit waiting for it to be written.
+    pub(super) fn is_segment_ready(&mut self) -> bool {
+        match &mut self.log {
+            Log::Segments(writer) => writer.is_next_ready(),
+            Log::Memory(_) => true,
+        }
+    }
+
     /// Begins a new segment, so that those before it can be compacted. `None` when there is no
     /// commit yet.
     pub(super) fn roll(&mut self) -> Result<Option<Goal>, CompactError> {

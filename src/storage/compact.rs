@@ -184,6 +184,10 @@ impl Ground {
             snapshot::remove_leftovers(disk, &folder)
         };
         prepare().map_err(|source| CompactError::Io { file: folder.clone(), source })?;
+        while !self.ask(Start::is_segment_ready)? {
+            self.check_stop()?;
+            thread::sleep(LONGEST_REST);
+        }
         let Some(goal) = self.ask(Start::roll)?? else {
             return Ok(Compacted::default());
         };
@@ -365,9 +369,8 @@ impl Ground {
         hear: &mut Hear<'_>,
     ) -> Result<(), CompactError> {
         hear(Progress { stage: Stage::Deleting, done: 0, total: 0 });
-        let flushed = self.index.load().flush();
         // With the segments goes what an index that lost its newest writes could catch up from.
-        flushed.map_err(CompactError::Index)?;
+        self.index.load().write_out().map_err(CompactError::Index)?;
         let kept = match erase {
             Erase::No => before.seq,
             Erase::Yes => new.base.seq,

@@ -93,6 +93,17 @@ impl Writer {
         if self.has_room(length) || self.next.is_some() { 0 } else { self.segment_bytes }
     }
 
+    /// Has the next segment written if it is not, and says whether going on in it would not wait.
+    pub(super) fn is_next_ready(&mut self) -> bool {
+        if self.offset == HEADER_BYTES || !self.disk.is_real() {
+            return true;
+        }
+        if self.next.is_none() {
+            self.next = Preparation::start(&self.disk, &self.folder, self.segment_bytes).ok();
+        }
+        self.next.as_ref().is_none_or(Preparation::is_done)
+    }
+
     /// Goes on in a new segment, unless this one is new.
     pub(super) fn roll_now(&mut self, seq: u64, prev_chain: [u8; 32]) -> Result<(), RollError> {
         if self.offset == HEADER_BYTES {

@@ -295,6 +295,14 @@ impl Backend {
         }
     }
 
+    /// Hands everything to the system, so that it outlasts this process.
+    fn write_out(&self) -> Result<(), IndexError> {
+        match self {
+            Self::Sled(index) => index.write_out(),
+            Self::Memory(_) => Ok(()),
+        }
+    }
+
     /// Whether the next batch was told to lose.
     fn takes_conflict(&self) -> bool {
         match self {

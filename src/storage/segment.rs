@@ -23,6 +23,8 @@ pub(super) const HEADER_BYTES: u64 = BLOCK as u64;
 const MAGIC: &[u8; 8] = b"KSEG0001";
 /// Name of the segment that is prepared and not yet in use.
 const SPARE: &str = "spare";
+/// How much of a spare is written between two syncs.
+const SYNC_BYTES: u64 = 4 * 1024 * 1024;
 static ZEROS: [u8; 1024 * 1024] = [0; 1024 * 1024];
 
 /// The first block of a segment: whose it is and what it follows (FORMAT.md 7).
@@ -130,6 +132,10 @@ impl Spare {
             let part = ZEROS.get(..missing).unwrap_or(&ZEROS);
             self.file.write_all_at(part, self.bytes)?;
             self.bytes += part.len() as u64;
+            // A little at a time: the journal's own syncs wait for what is under way.
+            if self.bytes.is_multiple_of(SYNC_BYTES) {
+                self.file.sync_data()?;
+            }
         }
         self.file.sync_all()
     }
@@ -176,6 +182,11 @@ impl Preparation {
             .name("kista-segment".into())
             .spawn(move || Spare::prepare(&disk, &folder, bytes, &stopped))?;
         Ok(Self { stop, thread: Some(thread) })
+    }
+
+    /// Whether [`finish`](Self::finish) would not wait.
+    pub(super) fn is_done(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Waits for the spare.

@@ -146,6 +146,14 @@ impl Index {
         }
     }
 
+    /// Hands everything to the system: it outlasts the process, and no more is promised.
+    pub(super) fn write_out(&self) -> Result<(), IndexError> {
+        self.guarded(|| {
+            self.db.flush()?;
+            Ok(())
+        })
+    }
+
     /// Brings the index to the disk, so that the next start has little to replay.
     pub(super) fn flush(&self) -> Result<(), IndexError> {
         self.guarded(|| {
