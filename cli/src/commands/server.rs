@@ -100,6 +100,7 @@ const CONFIGURATION: &str = "\
 The configuration file; all but `data` and the listener's files has a default:
   data = \"/var/lib/kista\"
   memory_lock = \"required\"    # do not start where keys could be written to swap
+  anchor = [{ path = \"/mnt/other/kista.anchor\" }]    # on another disk: shows a rollback
   [listener]
   address = \"0.0.0.0:8200\"
   tls_cert = \"/etc/kista/server.pem\"
@@ -108,8 +109,7 @@ The configuration file; all but `data` and the listener's files has a default:
   path = \"/var/log/kista/audit.log\"
   [seal]
   keyfile = \"/etc/kista/seal.key\"    # opens the store at start, if it has a slot for it
-A slot of a systemd credential opens it too, if the service has the credential. On another disk:
-  anchor = [{ path = \"/mnt/other/kista.anchor\" }]   # shows a rollback of the store; goes on top
+A slot of a systemd credential opens it too, if the service has the credential.
 Then, from another terminal: kista operator init, kista operator unseal.";
 
 #[cfg(test)]

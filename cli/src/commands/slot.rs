@@ -89,6 +89,7 @@ struct Add {
 #[derive(Debug, Subcommand)]
 enum Kind {
     /// A passphrase; asked for, or read from stdin
+    #[command(before_help = "Example:\n  kista operator slot add passphrase")]
     Passphrase {
         /// Ask for nothing: read stdin
         #[arg(long)]
@@ -97,6 +98,7 @@ enum Kind {
         server: ServerArguments,
     },
     /// New shares, for a vault that has none
+    #[command(before_help = "Example:\n  kista operator slot add shares --shares 5 --threshold 3")]
     Shares {
         /// Shares to make
         #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
@@ -108,6 +110,7 @@ enum Kind {
         server: ServerArguments,
     },
     /// A file of 32 random bytes on this machine
+    #[command(before_help = "Example:\n  kista operator slot add keyfile /etc/kista/seal.key")]
     Keyfile {
         /// The file; made when it is not there
         file: PathBuf,
@@ -115,6 +118,7 @@ enum Kind {
         server: ServerArguments,
     },
     /// A credential that systemd gives to the server's service
+    #[command(before_help = "Example:\n  kista operator slot add systemd-credential kista-root")]
     SystemdCredential {
         /// Its name, as LoadCredentialEncrypted= has it
         name: String,
