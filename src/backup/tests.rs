@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     barrier::{Batch, MountView, Progress, SpaceId},
     clock::{SystemClock, Timestamp},
+    config::{AuditFile, AuditFormat},
     disk::Disk,
     seal::{NewSlot, Secret, ShareCounts},
     secret::SecretBytes,
@@ -100,6 +101,41 @@ async fn a_backup_of_a_running_store_is_restored_and_opens_in_the_next_generatio
     restored.unseal(fixture.secret()).await.unwrap();
     assert_eq!(position().generation, 2);
     assert_eq!(value(&fixture.vault, "old").await.unwrap(), b"2");
+}
+
+/// The audit file of the machine has gone on since the backup, and names later commits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_store_opens_beside_the_audit_file_of_the_old_one() {
+    let fixture = Fixture::new().await;
+    fixture.vault.seal().await;
+    let Fixture { folder, vault, share } = fixture;
+    drop(vault);
+    let fixture = Fixture { vault: start(&folder.path().join("unused")), folder, share };
+    let audited = |name: &str| {
+        let mut settings = Settings::new(fixture.path(name), TtlLimits::default());
+        settings.audit_file = Some(AuditFile {
+            path: fixture.path("audit.log"),
+            hash_paths: false,
+            format: AuditFormat::Json,
+        });
+        Vault::start(settings, Arc::new(SystemClock)).unwrap()
+    };
+    let old = audited("data");
+    old.unseal(fixture.secret()).await.unwrap();
+    let backup = fixture.backup(SealCopy::Included);
+    let view = view(&old);
+    for n in 0..10_u8 {
+        let mut batch = Batch::default();
+        batch.put(&view, &["later"], &[n]);
+        view.commit(batch).await.unwrap();
+    }
+    drop(view);
+    // The checkpoint of sealing names the newest commit.
+    old.seal().await;
+    fixture.restore(&backup, "restored").unwrap();
+    let restored = audited("restored");
+    restored.unseal(fixture.secret()).await.unwrap();
+    assert_eq!(value(&restored, "later").await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

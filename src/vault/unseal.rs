@@ -303,7 +303,7 @@ impl Vault {
                 Rollback::Refused => layout::generation(disk, &settings.data)?,
                 Rollback::Accepted => Generation::Next,
             };
-            // A restored store is a later generation than what its anchors name.
+            // A restored store is a later generation than what its anchors and audit file name.
             let generation = match goes_on {
                 Generation::Keep => store.generation(),
                 Generation::Next => store.generation().saturating_add(1),
@@ -312,7 +312,7 @@ impl Vault {
             let mut points = said.points();
             if rollback == Rollback::Refused {
                 let file = settings.audit_file.as_ref().map(|file| file.path.as_path());
-                points.extend(named_by_audit(file, &keyring, store.generation()).points());
+                points.extend(named_by_audit(file, &keyring, generation).points());
             }
             let claims = Claims { seal_epoch, points: &points, generation: goes_on };
             let opened = Barrier::open_with(store, keyring, claims, clock);
