@@ -6,7 +6,7 @@ use std::fmt;
 use aes_siv::{KeyInit, siv::Aes256Siv};
 
 use super::aead::OpenFailed;
-use crate::secret::{Algorithm, Key, SecretBytes};
+use crate::secret::{Algorithm, Key, SecretBytes, scrub_stack};
 
 /// A 64-byte key of AEAD_AES_SIV_CMAC_512: 32 bytes for the MAC, 32 for CTR (RFC 5297 §6.3).
 #[derive(Debug)]
@@ -31,6 +31,14 @@ impl Siv {
     /// Encrypts `plaintext` with S2V over `ad` and the plaintext (RFC 5297 §2.6); returns the
     /// synthetic IV, which is also the tag, and a ciphertext of the plaintext's length.
     pub fn seal(&self, ad: &[u8], plaintext: &[u8]) -> ([u8; IV_BYTES], Vec<u8>) {
+        let sealed = self.seal_below(ad, plaintext);
+        // The cipher holds its key plain and is moved when it is made.
+        scrub_stack();
+        sealed
+    }
+
+    #[inline(never)]
+    fn seal_below(&self, ad: &[u8], plaintext: &[u8]) -> ([u8; IV_BYTES], Vec<u8>) {
         let mut ciphertext = plaintext.to_vec();
         let iv = self.cipher().encrypt_inout_detached([ad], ciphertext.as_mut_slice().into());
         #[expect(clippy::expect_used, reason = "only more than 126 headers are refused")]
@@ -43,6 +51,18 @@ impl Siv {
     /// # Errors
     /// [`OpenFailed`] when the synthetic IV does not hold; no plaintext byte leaves then.
     pub fn open(
+        &self,
+        ad: &[u8],
+        siv: &[u8; IV_BYTES],
+        ciphertext: &[u8],
+    ) -> Result<SecretBytes, OpenFailed> {
+        let opened = self.open_below(ad, siv, ciphertext);
+        scrub_stack();
+        opened
+    }
+
+    #[inline(never)]
+    fn open_below(
         &self,
         ad: &[u8],
         siv: &[u8; IV_BYTES],

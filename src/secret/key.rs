@@ -2,7 +2,7 @@ use std::{fmt, marker::PhantomData};
 
 use zeroize::Zeroizing;
 
-use super::{Locked, locked::scrub_stack};
+use super::{Locked, scrub_stack};
 
 /// What a key is for. `crypto/` implements it for its algorithms.
 pub trait Algorithm: 'static {

@@ -84,7 +84,7 @@ impl<T> Drop for Locked<T> {
 /// Overwrites what calls that have returned left on the stack below the caller. Ciphers and hashes
 /// wipe their state when it is dropped, and not the places from which it was moved.
 #[inline(never)]
-pub(super) fn scrub_stack() {
+pub(crate) fn scrub_stack() {
     let mut below = [0_u64; SCRUBBED_WORDS];
     below.zeroize();
     std::hint::black_box(&below);

@@ -19,5 +19,6 @@ mod text;
 pub use buffer::SecretBuffer;
 pub use bytes::SecretBytes;
 pub use key::{Algorithm, Key, WrongLength};
+pub(crate) use locked::scrub_stack;
 pub use locked::{LockRefused, Locked, ROOM_BYTES, switch_off, try_locking, unlocked};
 pub use text::SecretString;
