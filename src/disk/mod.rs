@@ -6,7 +6,7 @@
 //! to the real disk.
 //!
 //! - `mod.rs`: [`Disk`]; `file.rs`: [`DiskFile`], and reading or writing one from end to end
-//! - `simulated.rs`: the disk of tests and its [`Simulator`], with faults on command
+//! - `simulated.rs`: the disk of tests and its simulator, with faults on command
 //! - `crash.rs`: what a crash may leave of what was written and not synced
 
 #[cfg(test)]
