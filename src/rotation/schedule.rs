@@ -6,7 +6,8 @@ use super::{
 };
 use crate::{
     audit::{Broker, Notice},
-    barrier::{Batch, TermId},
+    barrier::{Batch, CommitError, TermId},
+    storage,
 };
 
 /// The fewest seals after which a new term may come.
@@ -45,13 +46,19 @@ impl Rotation {
         before.saturating_add(self.barrier.seals_under(active))
     }
 
-    /// Goes on from what is kept.
+    /// Goes on from what is kept. On a full disk nothing is sealed, so that there is nothing to reserve:
+    /// the next look does that, once there is space.
     pub(super) async fn count_from_record(&self) -> Result<(), RotationError> {
         let term = self.barrier.keyring().active().id.0;
         let held = self.records.reserved.get(RESERVED).await?.map(|held| held.value);
         let before = held.filter(|held| held.term == term).map_or(0, |held| held.seals);
         *self.count() = Count { term, before, ..Count::default() };
-        self.reserve().await
+        match self.reserve().await {
+            Err(RotationError::Commit(CommitError::Storage(storage::CommitError::NoSpace {
+                ..
+            }))) => Ok(()),
+            reserved => reserved,
+        }
     }
 
     /// Reserves further seals when those reserved may be used up before the next look.
