@@ -57,12 +57,20 @@ impl Candidate {
     }
 
     fn consider(&mut self, path: PathBuf) {
-        let Ok(index) = Index::open(&path) else {
-            return self.broken.push(path);
+        let index = match Index::open(&path) {
+            Ok(index) => index,
+            Err(error) => {
+                tracing::warn!(%error, "an index does not open and is made again");
+                return self.broken.push(path);
+            }
         };
-        let Ok(claim) = index.claim() else {
-            index.discard();
-            return self.broken.push(path);
+        let claim = match index.claim() {
+            Ok(claim) => claim,
+            Err(error) => {
+                tracing::warn!(%error, "an index makes no sense and is made again");
+                index.discard();
+                return self.broken.push(path);
+            }
         };
         let holds = |claim: &Option<Claim>| claim.as_ref().map(|claim| claim.seq);
         let found = Found { index: Backend::Sled(index), claim, path };

@@ -5,7 +5,7 @@
 //! session of its file system it was opened last, and whether it was closed and synced since.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -30,7 +30,12 @@ pub(super) fn is_sound(folder: &Path) -> bool {
 
 /// Says that the index is open now. On the disk when this returns, so before sled writes a byte.
 pub(super) fn begin(folder: &Path) -> io::Result<()> {
-    write(folder, &session(folder)?)
+    let session = session(folder)?;
+    // As a process that was killed has left it: nothing need be written, which a full disk may refuse.
+    if fs::read_to_string(folder.join(FILE)).is_ok_and(|left| left == session) {
+        return Ok(());
+    }
+    write(folder, &session)
 }
 
 /// The running of this system, the device and the mount that the folder lies on.
@@ -43,8 +48,11 @@ fn session(folder: &Path) -> io::Result<String> {
 }
 
 fn write(folder: &Path, text: &str) -> io::Result<()> {
-    let mut file = File::create(folder.join(FILE))?;
+    // In place: a full disk has no other block for it. Half of it is no session, and not sound.
+    let path = folder.join(FILE);
+    let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
     file.write_all(text.as_bytes())?;
+    file.set_len(text.len() as u64)?;
     file.sync_all()?;
     File::open(folder)?.sync_all()
 }
