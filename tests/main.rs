@@ -3,6 +3,7 @@
 //! - `architecture.rs`, `forged.rs`: what must not be written
 //! - `routes.rs`, `rotation.rs`, `slots.rs`: the library's vault, asked without HTTP
 //! - `operator.rs`: the commands of operators, against the real binary
+//! - `fixture.rs`: what the first version of the format has written
 //! - `leaks.rs`, `damage.rs`: the real binary, and the files that it makes
 //! - `memory.rs`: the real binary, and what its process shows
 
@@ -14,6 +15,7 @@
 
 mod architecture;
 mod damage;
+mod fixture;
 mod forged;
 mod leaks;
 mod memory;
