@@ -14,11 +14,9 @@ use arc_swap::ArcSwap;
 use super::{
     Backend, CompactError, OpenError, SnapshotSeal, StoreId,
     attach::{self, Failed, Folder},
-    bring_up::{fill_from, load_snapshot},
     committer::{Start, WeakSubmit},
-    replay::{Base, End, From},
+    replay::Base,
     segment,
-    sled::{self, Index},
     snapshot::{self, Snapshot, Writer},
     table::Table,
     usage::Figures,
@@ -39,10 +37,6 @@ const BLOATED: u64 = 4;
 const BLOATED_BYTES: u64 = 64 * 1024 * 1024;
 /// How long a failed compaction is not tried again by itself.
 const RETRY: Duration = Duration::from_secs(60);
-/// Commits that the committer itself brings into a new index while others wait.
-const LAST_COMMITS: u64 = 256;
-/// How often a new index runs after the commits before the committer is held.
-const CATCH_UPS: usize = 20;
 
 /// Whether deleted records may stay in older files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -402,73 +396,8 @@ impl Ground {
         Ok(erase == Erase::Yes || is_bloated)
     }
 
-    /// Builds an index beside the one that serves, puts it in its place, and removes the old one
-    /// with what was set aside.
-    fn renew_index(&self, snapshot: Option<&Snapshot>, hear: &mut Hear<'_>) -> Result<(), Unmade> {
-        let serving = self.index.load().folder();
-        let [first, second] = self.folder.indexes();
-        let path = if serving.as_ref() == Some(&first) { second } else { first };
-        let cannot = |file: &Path, source| CompactError::Io { file: file.into(), source };
-        if_there(std::fs::remove_dir_all(&path)).map_err(|source| cannot(&path, source))?;
-        let index = Backend::Sled(Index::open(&path).map_err(CompactError::Index)?);
-        let filled = self.fill(&index, snapshot, hear);
-        let end = match filled {
-            Ok(end) => end,
-            Err(unmade) => {
-                index.discard();
-                if_there(std::fs::remove_dir_all(&path)).map_err(|source| cannot(&path, source))?;
-                return Err(unmade);
-            }
-        };
-        let index = Arc::new(index);
-        let (folder, new) = (self.folder.clone(), Arc::clone(&index));
-        let old = self.ask(move |state| {
-            catch_up(&new, &folder, &end, state.seq)?;
-            Ok::<_, Unmade>(state.index.swap(new))
-        })??;
-        drop(index);
-        discard_unshared(old);
-        let gone = serving.into_iter().chain([sled::aside(&path)]);
-        for path in gone {
-            if_there(std::fs::remove_dir_all(&path)).map_err(|source| cannot(&path, source))?;
-        }
-        let synced = self.folder.disk().sync_dir(&self.folder.path);
-        Ok(synced.map_err(|source| cannot(&self.folder.path, source))?)
-    }
-
-    /// Fills a new index up to close behind the newest commit.
-    fn fill(
-        &self,
-        index: &Backend,
-        snapshot: Option<&Snapshot>,
-        hear: &mut Hear<'_>,
-    ) -> Result<End, Unmade> {
-        let base = snapshot.map_or_else(Base::default, |snapshot| snapshot.base);
-        if let Some(snapshot) = snapshot {
-            let mut pace = Pace::new(self);
-            let mut before = 0;
-            load_snapshot(index, &self.folder, snapshot, &*self.snapshots.0, &mut |done| {
-                let bytes = usize::try_from(done - before).unwrap_or(usize::MAX);
-                before = done;
-                let progress = Progress { stage: Stage::Indexing, done, total: snapshot.bytes };
-                pace.took(bytes, hear, progress).map_err(|_| OpenError::Closed)
-            })?;
-        }
-        let newest = self.figures.seq();
-        let mut end = fill_from(index, &self.folder, From::Behind(base), base.seq, Some(newest))?;
-        for _ in 0..CATCH_UPS {
-            let newest = self.figures.seq();
-            if newest - end.seq < LAST_COMMITS {
-                break;
-            }
-            self.check_stop()?;
-            end = catch_up(index, &self.folder, &end, newest)?;
-        }
-        Ok(end)
-    }
-
     /// Asks the committer's thread for something, between two groups of commits.
-    fn ask<R: Send + 'static>(
+    pub(super) fn ask<R: Send + 'static>(
         &self,
         question: impl FnOnce(&mut Start) -> R + Send + 'static,
     ) -> Result<R, CompactError> {
@@ -491,7 +420,7 @@ impl Ground {
         if free < needed { Err(CompactError::NoSpace { free, needed }) } else { Ok(()) }
     }
 
-    fn check_stop(&self) -> Result<(), CompactError> {
+    pub(super) fn check_stop(&self) -> Result<(), CompactError> {
         if self.stop.load(Ordering::Relaxed) { Err(CompactError::Closed) } else { Ok(()) }
     }
 }
@@ -506,7 +435,7 @@ pub(super) struct Goal {
 }
 
 /// Why something could not be made from a snapshot.
-enum Unmade {
+pub(super) enum Unmade {
     /// The snapshot is damaged; one before it may do.
     Base(CompactError),
     Other(CompactError),
@@ -520,13 +449,13 @@ impl Unmade {
     }
 }
 
-impl std::convert::From<CompactError> for Unmade {
+impl From<CompactError> for Unmade {
     fn from(error: CompactError) -> Self {
         Self::Other(error)
     }
 }
 
-impl std::convert::From<OpenError> for Unmade {
+impl From<OpenError> for Unmade {
     fn from(error: OpenError) -> Self {
         Self::Other(if let OpenError::Index(error) = error {
             CompactError::Index(error)
@@ -538,7 +467,7 @@ impl std::convert::From<OpenError> for Unmade {
     }
 }
 
-impl std::convert::From<Failed> for Unmade {
+impl From<Failed> for Unmade {
     fn from(failed: Failed) -> Self {
         match failed {
             Failed::Snapshot(error) => Self::Base(error.into()),
@@ -558,13 +487,6 @@ fn advance(entries: &mut Option<snapshot::Entries<'_>>) -> Result<bool, Unmade> 
     }
 }
 
-fn catch_up(index: &Backend, folder: &Folder, end: &End, until: u64) -> Result<End, Unmade> {
-    if end.seq == until {
-        return Ok(end.clone());
-    }
-    Ok(fill_from(index, folder, From::End(end), end.seq, Some(until))?)
-}
-
 /// Removes files of one folder, one after the other, and makes that durable.
 fn remove(folder: &Folder, of: &Path, files: Vec<PathBuf>) -> Result<(), CompactError> {
     let disk = folder.disk();
@@ -578,30 +500,19 @@ fn remove(folder: &Folder, of: &Path, files: Vec<PathBuf>) -> Result<(), Compact
     disk.sync_dir(of).map_err(|source| CompactError::Io { file: of.into(), source })
 }
 
-/// Closes an index once the last read of it has ended, which is a matter of microseconds.
-fn discard_unshared(mut index: Arc<Backend>) {
-    loop {
-        match Arc::try_unwrap(index) {
-            Ok(unshared) => return unshared.discard(),
-            Err(shared) => index = shared,
-        }
-        thread::sleep(Duration::from_micros(100));
-    }
-}
-
 /// Keeps compaction from taking all of a disk and a processor.
-struct Pace<'g> {
+pub(super) struct Pace<'g> {
     ground: &'g Ground,
     bytes: usize,
     began: Instant,
 }
 
 impl<'g> Pace<'g> {
-    fn new(ground: &'g Ground) -> Self {
+    pub(super) fn new(ground: &'g Ground) -> Self {
         Self { ground, bytes: 0, began: Instant::now() }
     }
 
-    fn took(
+    pub(super) fn took(
         &mut self,
         bytes: usize,
         hear: &mut Hear<'_>,

@@ -3,6 +3,8 @@
 //! The default form is short. `KISTA_CRASH_OPS` sets how many commits a crash run makes (default
 //! 40), `KISTA_DAMAGE_STEP` at which step bytes are flipped and files cut (1 for each byte).
 
+use std::path::PathBuf;
+
 use std::collections::BTreeMap;
 
 use super::{

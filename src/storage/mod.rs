@@ -14,8 +14,9 @@
 //! - `attach.rs`: verifies snapshot and journal through the hook; `bring_up.rs`: then brings the
 //!   index up to date, or makes another
 //! - `snapshot.rs`: the state at one sequence; `compact.rs`: makes it from the one before and the
-//!   journal, whose newest writes `table.rs` finds; `usage.rs`: what all that takes
+//!   journal, whose newest writes `table.rs` finds; `renew.rs`: makes another index meanwhile; `usage.rs`: what all that takes
 //! - `freeze.rs`: [`freeze`], the files of one state, for a copy
+//! - `backend.rs`: what answers reads, sled or memory
 //! - `committer.rs`: one thread, many requests, one record, one sync
 //! - `record.rs`, `segment.rs`: the journal's bytes; `cursor.rs` reads them
 //! - `journal.rs`: appends; `replay.rs`: reads, and judges the journal's end
@@ -25,6 +26,7 @@
 //! - `conformance.rs`: the one suite that every backend passes
 
 mod attach;
+mod backend;
 mod batch;
 mod bring_up;
 mod committer;
@@ -44,6 +46,7 @@ mod journal;
 mod lock;
 pub mod memory;
 mod record;
+mod renew;
 mod replay;
 mod segment;
 mod session;
@@ -56,7 +59,7 @@ mod usage;
 
 use std::{
     fmt, io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -70,7 +73,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::oneshot;
 
 use self::{
-    attach::Folder, committer::Committer, compact::Ground, journal::Writer, record::WriteRef,
+    attach::Folder, backend::Backend, committer::Committer, compact::Ground, journal::Writer,
 };
 use crate::disk::Disk;
 
@@ -202,114 +205,6 @@ pub struct Attached {
     /// Snapshots that could not be used, a sentence each. To be reported: the generation before
     /// them has done for this time.
     pub damaged: Vec<String>,
-}
-
-/// What answers reads, and takes what has become durable. Closed: one more engine is one more
-/// variant, and one file that passes `conformance`.
-#[derive(Debug)]
-enum Backend {
-    /// The index of a folder.
-    Sled(sled::Index),
-    /// The memory of tests.
-    Memory(Arc<memory::Platter>),
-}
-
-impl Backend {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        match self {
-            Self::Sled(index) => index.read(key, <[u8]>::to_vec),
-            Self::Memory(platter) => platter.read(key, <[u8]>::to_vec),
-        }
-    }
-
-    fn header(&self, key: &[u8]) -> Result<Option<RecordHeader>, IndexError> {
-        let header = match self {
-            Self::Sled(index) => index.read(key, RecordHeader::of)?,
-            Self::Memory(platter) => platter.read(key, RecordHeader::of)?,
-        };
-        Ok(header.flatten())
-    }
-
-    fn list(
-        &self,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Vec<Vec<u8>>, IndexError> {
-        match self {
-            Self::Sled(index) => index.list(prefix, after, limit),
-            Self::Memory(platter) => platter.list(prefix, after, limit),
-        }
-    }
-
-    fn headers(&self, after: &[u8], limit: usize) -> Result<Vec<Headed>, IndexError> {
-        match self {
-            Self::Sled(index) => index.headers(after, limit),
-            Self::Memory(platter) => platter.headers(after, limit),
-        }
-    }
-
-    /// Applies writes, together with the head that covers them.
-    fn apply<'a>(
-        &self,
-        writes: impl Iterator<Item = WriteRef<'a>>,
-        head: Option<(u64, &[u8])>,
-    ) -> Result<(), IndexError> {
-        match self {
-            Self::Sled(index) => index.apply(writes, head),
-            Self::Memory(platter) => {
-                platter.change(writes);
-                Ok(())
-            }
-        }
-    }
-
-    /// What it takes on the disk, in bytes.
-    fn bytes(&self) -> Result<u64, IndexError> {
-        match self {
-            Self::Sled(index) => index.bytes(),
-            Self::Memory(_) => Ok(0),
-        }
-    }
-
-    /// Where it lies on the disk.
-    fn folder(&self) -> Option<PathBuf> {
-        match self {
-            Self::Sled(index) => Some(index.folder().into()),
-            Self::Memory(_) => None,
-        }
-    }
-
-    /// Closes an index that failed or is replaced.
-    fn discard(self) {
-        match self {
-            Self::Sled(index) => index.discard(),
-            Self::Memory(_) => {}
-        }
-    }
-
-    fn flush(&self) -> Result<(), IndexError> {
-        match self {
-            Self::Sled(index) => index.flush(),
-            Self::Memory(_) => Ok(()),
-        }
-    }
-
-    /// Hands everything to the system, so that it outlasts this process.
-    fn write_out(&self) -> Result<(), IndexError> {
-        match self {
-            Self::Sled(index) => index.write_out(),
-            Self::Memory(_) => Ok(()),
-        }
-    }
-
-    /// Whether the next batch was told to lose.
-    fn takes_conflict(&self) -> bool {
-        match self {
-            Self::Sled(_) => false,
-            Self::Memory(platter) => platter.takes_conflict(),
-        }
-    }
 }
 
 /// The index while no commit is under way: see [`Store::hold`].
