@@ -76,9 +76,9 @@ pub fn create(
 /// the store is read would leave records that nothing opens.
 fn freeze(disk: &Disk, data: &Path) -> Result<(seal::SealFile, Frozen), CreateError> {
     for _ in 0..TRIES {
-        let before = seal::look(disk, data)?;
+        let before = seal::inspect(disk, data).into_file()?;
         let frozen = storage::freeze(disk, data)?;
-        let after = seal::look(disk, data)?;
+        let after = seal::inspect(disk, data).into_file()?;
         if before.epoch() == after.epoch() {
             return Ok((after, frozen));
         }

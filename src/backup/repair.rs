@@ -260,7 +260,7 @@ impl Work<'_> {
             }
         }
         let summary = reader.end()?;
-        let ours = seal::look(disk, data).map_err(RepairError::Seal)?.store_id();
+        let ours = seal::inspect(disk, data).into_file().map_err(RepairError::Seal)?.store_id();
         if summary.store_id != ours {
             return Err(RepairError::ForeignBackup.into());
         }

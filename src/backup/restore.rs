@@ -31,9 +31,6 @@ pub enum RestoreError {
     /// Its seal file is none.
     #[error(transparent)]
     Seal(#[from] seal::ReadError),
-    /// Its seal file cannot be put in place.
-    #[error(transparent)]
-    SealFile(#[from] seal::PutError),
     /// What its files hold is not what it says of itself.
     #[error("the backup's files are not those that its head names")]
     Contradiction,
@@ -136,7 +133,7 @@ fn fill(
     }
     let summary = reader.end()?;
     let seal_file = seal_file.ok_or(RestoreError::NoSealFile)?;
-    seal::put(disk, folder, seal_file)?;
+    seal::write(disk, folder, &seal_file).map_err(io)?;
     vault::mark_restored(disk, folder).map_err(io)?;
     check_store(disk, folder, &summary)?;
     disk.sync_dir(folder).map_err(io)?;
@@ -148,7 +145,7 @@ fn check_store(disk: &Disk, folder: &Path, summary: &Summary) -> Result<(), Rest
     let found = storage::freeze(disk, folder)?;
     let says = (summary.store_id, summary.generation, summary.seq, summary.chain);
     let is = (found.store_id, found.generation, found.seq, found.chain);
-    let seal_file = seal::look(disk, folder)?;
+    let seal_file = seal::inspect(disk, folder).into_file()?;
     if says != is || seal_file.store_id() != summary.store_id {
         return Err(RestoreError::Contradiction);
     }

@@ -116,7 +116,7 @@ fn read_file(disk: &Disk, dir: &Path) -> Result<(SealFile, Option<PathBuf>), Rea
 
 /// Writes both copies, one after the other, so that a crash at any byte leaves a whole one. What
 /// could not be read again is not written.
-pub(super) fn write(disk: &Disk, dir: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn write(disk: &Disk, dir: &Path, bytes: &[u8]) -> io::Result<()> {
     SealFile::parse(bytes.to_vec()).map_err(io::Error::other)?;
     let [first, second] = paths(dir);
     write_copy(disk, &second, bytes)?;

@@ -220,7 +220,7 @@ fn keyring_aad(store_id: &StoreId, root_id: &[u8; 16], epoch: u64) -> Vec<u8> {
 pub(super) const MAX_SLOTS: u8 = 32;
 
 /// Bytes that one copy may have.
-pub(super) const MAX_BYTES: usize = 64 * 1024;
+pub const MAX_BYTES: usize = 64 * 1024;
 
 const MAGIC: &[u8] = b"KSEAL001";
 const MAC: usize = 32;

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use crate::disk::Disk;
 
 use super::{
-    copies::{Damage, Loaded, load, paths},
+    copies::{Damage, Loaded, ReadError, load, paths},
     file::SealFile,
 };
 
@@ -53,8 +53,26 @@ impl Inspected {
 
     /// The whole copy with the higher epoch.
     pub fn newest(self) -> Option<Loaded> {
-        let whole = self.copies.into_iter().filter_map(|(_, read)| read.ok());
-        let file = whole.max_by_key(SealFile::epoch)?;
-        Some(Loaded { file, repaired: None, disk: self.disk, dir: self.dir })
+        let (disk, dir) = (self.disk.clone(), self.dir.clone());
+        let file = self.into_file().ok()?;
+        Some(Loaded { file, repaired: None, disk, dir })
+    }
+
+    /// The same, as it is written.
+    ///
+    /// # Errors
+    /// [`ReadError`], when neither copy is whole.
+    pub fn into_file(self) -> Result<SealFile, ReadError> {
+        let [(first_path, first), (second_path, second)] = self.copies;
+        match (first, second) {
+            (Ok(first), Ok(second)) if first.epoch() < second.epoch() => Ok(second),
+            (Ok(file), _) | (Err(_), Ok(file)) => Ok(file),
+            (Err(Damage::Missing), Err(Damage::Missing)) => {
+                Err(ReadError::Absent { dir: self.dir })
+            }
+            (Err(first), Err(second)) => {
+                Err(ReadError::Damaged { first_path, first, second_path, second })
+            }
+        }
     }
 }

@@ -6,7 +6,6 @@
 //!
 //! - `init.rs`: [`create`], [`NewSlot`], [`Made`], [`ShareCounts`]
 //! - `copies.rs`: [`read`] and the two files
-//! - `look.rs`: [`look`] and [`put`], for copies of a whole folder
 //! - `file.rs`: [`SealFile`], its bytes
 //! - `open.rs`: [`Secret`], [`Opened`]
 //! - `slot.rs`: one slot; [`SlotDetails`]
@@ -27,7 +26,6 @@ mod file;
 mod init;
 mod inspect;
 pub mod keyfile;
-mod look;
 mod open;
 mod progress;
 mod provider;
@@ -40,11 +38,10 @@ mod slots;
 mod tests;
 
 pub use anchor::{Anchor, AnchorFile, AnchorUnusable, Judgement};
-pub use copies::{Damage, Loaded, ReadError, exists, read};
-pub use file::{Malformed, SealFile};
+pub use copies::{Damage, Loaded, ReadError, exists, read, write};
+pub use file::{MAX_BYTES as MAX_FILE_BYTES, Malformed, SealFile};
 pub use init::{CreateError, Made, NewSlot, ShareCounts, ShareCountsError, SlotError, create};
 pub use inspect::{Inspected, inspect};
-pub use look::{MAX_FILE_BYTES, PutError, look, put};
 pub use open::{OpenError, Opened, Secret};
 pub use progress::{
     ShareRefused, ShareTextError, Submitted, UnsealCounts, UnsealProgress, parse_share,
