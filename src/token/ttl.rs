@@ -1,6 +1,9 @@
 use std::{fmt, time::Duration};
 
-use crate::clock::{Timestamp, format_duration};
+use crate::{
+    clock::{Timestamp, format_duration},
+    config::DEFAULT_TTL,
+};
 
 /// What the mount of a token or lease allows, and gives when nothing is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,9 +20,6 @@ impl Default for TtlLimits {
         Self { default: DEFAULT_TTL, max: DEFAULT_TTL }
     }
 }
-
-/// What a lease lives when nobody says otherwise.
-const DEFAULT_TTL: Duration = Duration::from_secs(768 * 3600);
 
 /// What is asked for, and since when it counts.
 #[derive(Clone, Copy, Debug)]

@@ -46,12 +46,6 @@ pub(crate) struct Serve {
     /// Serve plain HTTP, on a loopback address only
     #[arg(long)]
     insecure_http: bool,
-    /// Let audit devices be made over the API, which choose files on this machine
-    #[arg(long)]
-    allow_api_audit: bool,
-    /// Serve rekey and generate-root without a token, as old clients expect
-    #[arg(long)]
-    allow_unauthenticated_rekey: bool,
     /// error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "L")]
     log_level: Option<String>,
@@ -69,8 +63,6 @@ impl Serve {
             default_lease_ttl: self.default_lease_ttl,
             max_lease_ttl: self.max_lease_ttl,
             log_level: self.log_level,
-            allow_api_audit: self.allow_api_audit,
-            allow_unauthenticated_rekey: self.allow_unauthenticated_rekey,
             ..Overrides::default()
         };
         if let Some(file) = &self.config {
