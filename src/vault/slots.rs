@@ -282,13 +282,14 @@ impl Vault {
         open: &Arc<Unsealed>,
         mut held: tokio::sync::OwnedMutexGuard<Option<Rekey>>,
     ) -> Result<(), SlotChangeError> {
-        let rekey = held.take().ok_or(SlotChangeError::NotBegun)?;
         let barrier = &open.ground.barrier;
         let root = Arc::clone(&open.root).lock_owned().await;
         let next = root.next_epoch();
         let mut batch = Batch::default();
         rekey_records(barrier).put(&mut batch, REKEY, &RekeyRecord { epoch: next });
         barrier.commit(batch).await?;
+        // Only now: a commit that failed has changed nothing, and the shares need not be given again.
+        let rekey = held.take().ok_or(SlotChangeError::NotBegun)?;
         let now = self.clock.now();
         let apply = move |root: &mut OpenRoot, open: &Unsealed| {
             rekey.apply(root, &open.ground.barrier.keyring(), now)
