@@ -158,8 +158,8 @@ fn show(output: Output, seen: &Examination) -> Result<(), Failure> {
         ));
     }
     output::warn(
-        "nothing was changed; the server refuses a damaged journal and goes on from the last whole \
-         snapshot",
+        "nothing was changed; kista operator repair mends what is kept twice, and takes the rest from \
+         a backup",
     );
     Ok(())
 }

@@ -4,7 +4,10 @@ use kista::{
     secret::SecretString,
 };
 
-use super::slot::{slots, words};
+use super::{
+    rotate,
+    slot::{slots, words},
+};
 use crate::{
     arguments::ServerArguments,
     failure::{Exit, Failure},
@@ -40,6 +43,10 @@ pub(crate) struct RekeyArguments {
     /// Without the old shares, by a passphrase: for shares that are lost
     #[arg(long)]
     lost_shares: bool,
+    /// Rotate too, and wait until the old terms are destroyed: then an old copy of the seal file opens
+    /// no value that is stored
+    #[arg(long)]
+    revoke: bool,
     /// Drop what is listed without asking
     #[arg(long)]
     yes: bool,
@@ -83,9 +90,15 @@ impl RekeyArguments {
         let (done, shares) = session.collect().await?;
         show(Output::new(self.server.json), &shares)?;
         verify(&server, &done, &shares, usize::from(self.threshold), person).await?;
+        let old = if self.revoke {
+            rotate::destroy_old_terms(&server).await?;
+            "The old terms are destroyed: old copies of the seal file open no value of this folder, \
+             but still read its names."
+        } else {
+            "Old copies of the seal file still lead to what was stored before; --revoke ends that."
+        };
         output::note(&format!(
-            "The new shares hold; {} of them open the vault. Gone: {}.\n\
-             Old copies of the seal file still lead to what was stored before.",
+            "The new shares hold; {} of them open the vault. Gone: {}.\n{old}",
             self.threshold,
             names(&done.slots_dropped)
         ));

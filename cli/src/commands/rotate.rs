@@ -178,6 +178,18 @@ async fn ask(server: &Server) -> Result<Rotation, Failure> {
 }
 
 /// Waits until no rotation is under way.
+/// Has everything sealed again under a new term, and waits until the old one is destroyed.
+pub(super) async fn destroy_old_terms(server: &Server) -> Result<(), Failure> {
+    if let Err(error) = server.client.sys().rotate().await {
+        return Err(server.explain("rotate", error).await);
+    }
+    match wait(server).await?.error {
+        None => Ok(()),
+        Some(error) => Err(Failure::new(format!("the rotation does not go on: {error}"))
+            .hint("the server tries again: kista operator rotate status --wait")),
+    }
+}
+
 async fn wait(server: &Server) -> Result<Rotation, Failure> {
     let progress = Progress::records("sealing again");
     loop {

@@ -7,7 +7,10 @@ use kista::{
     secret::SecretString,
 };
 
-use super::rekey::{Session, names, shared};
+use super::{
+    rekey::{Session, names, shared},
+    rotate,
+};
 use crate::{
     arguments::ServerArguments,
     failure::{Exit, Failure},
@@ -161,6 +164,10 @@ struct Drop {
     /// slot's secret still open the vault
     #[arg(long)]
     keep_root: bool,
+    /// Rotate too, and wait until the old terms are destroyed: then an old copy of the seal file opens
+    /// no value that is stored
+    #[arg(long, conflicts_with = "keep_root")]
+    revoke: bool,
     /// Drop what is listed without asking
     #[arg(long)]
     yes: bool,
@@ -208,6 +215,9 @@ impl Drop {
         let person = Person::look(self.no_input);
         let session = Session::begin(&server, &plan, keep, person, self.yes).await?;
         let (done, _) = session.collect().await?;
+        if self.revoke {
+            rotate::destroy_old_terms(&server).await?;
+        }
         report(Output::new(self.server.json), &done.slots_dropped)
     }
 }
