@@ -12,6 +12,7 @@ use crate::{
 };
 
 use super::{
+    chain::SignedCheckpoint,
     device::{Device, DeviceConfig, Surroundings},
     notice::Notice,
     record::Entry,
@@ -80,6 +81,9 @@ impl Broker {
     /// commit. The first device is the one whose checkpoints the store's head names through `mark`;
     /// when another device becomes the first, clear the mark and commit before it is opened here.
     ///
+    /// `kept` are checkpoints that were kept elsewhere: the file of a device has to reach its newest
+    /// one, with the same line there.
+    ///
     /// What was not as it was left comes back as findings, for log and health. It is on the first
     /// lines of its file already.
     ///
@@ -90,6 +94,7 @@ impl Broker {
         configs: Vec<DeviceConfig>,
         keys: impl Fn(&[u8; 16]) -> AuditKeys,
         mark: AuditMark,
+        kept: &[SignedCheckpoint],
         clock: Arc<dyn Clock>,
         position: impl Fn() -> Position + Send + Sync + 'static,
     ) -> Result<(Self, Vec<Finding>), OpenError> {
@@ -99,7 +104,9 @@ impl Broker {
             .into_iter()
             .map(|config| {
                 let keys = keys(&config.id);
-                Device::new(config, keys, mark.take(), Arc::clone(&surroundings))
+                let kept = kept.iter().filter(|kept| kept.device_id == config.id);
+                let kept = kept.max_by_key(|kept| kept.n).copied();
+                Device::new(config, keys, mark.take(), kept, Arc::clone(&surroundings))
             })
             .collect();
         let mut findings = Vec::new();
@@ -139,6 +146,11 @@ impl Broker {
     /// [`AuditError`] when there are devices and none of them has the line.
     pub fn notice(&self, notice: &Notice<'_>) -> Result<(), AuditError> {
         self.each(|device| device.notice(notice))
+    }
+
+    /// The last synced checkpoint of the first device, for who keeps it elsewhere.
+    pub fn checkpoint(&self) -> Option<SignedCheckpoint> {
+        self.devices.first().and_then(Device::synced)
     }
 
     /// Ends every chain with a synced checkpoint, before the store's last head is written. Lines are

@@ -93,6 +93,39 @@ pub(super) struct Checkpoint {
     pub(super) time_ms: u64,
 }
 
+/// A checkpoint as it is kept elsewhere: with the hash of its own line, so that the chain can be
+/// held against it, and the signature, so that anyone can who knows the public key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignedCheckpoint {
+    /// The device.
+    pub device_id: [u8; 16],
+    /// Number of the checkpoint's own line.
+    pub n: u64,
+    /// Hash of the line before it.
+    pub previous: [u8; 32],
+    /// Hash of its own line.
+    pub hash: [u8; 32],
+    /// Where the store stood.
+    pub position: Position,
+    /// When it was written, in milliseconds.
+    pub time_ms: u64,
+    /// What the device's key has signed, hash aside.
+    pub signature: [u8; 64],
+}
+
+impl SignedCheckpoint {
+    /// Whether the holder of this key has signed it.
+    pub fn is_signed(&self, public_key: &[u8; 32]) -> bool {
+        let Self { device_id, n, previous, position, time_ms, signature, .. } = *self;
+        let checkpoint = Checkpoint { device_id, n, previous, position, time_ms };
+        checkpoint.is_signed(public_key, &signature)
+    }
+
+    pub(super) fn link(&self) -> Link {
+        Link { n: self.n, h: self.hash }
+    }
+}
+
 /// Why a checkpoint is written.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Reason {
@@ -105,8 +138,8 @@ pub(super) enum Reason {
 }
 
 impl Checkpoint {
-    /// Appends the body of the checkpoint's line. `missed` is the number of lines that the device
-    /// could not take since the last one.
+    /// Appends the body of the checkpoint's line and gives its signature. `missed` is the number of
+    /// lines that the device could not take since the last one.
     pub(super) fn body(
         &self,
         time: Timestamp,
@@ -114,7 +147,8 @@ impl Checkpoint {
         missed: u64,
         key: &SigningKey,
         out: &mut Vec<u8>,
-    ) {
+    ) -> [u8; 64] {
+        let signature = key.sign(&self.message());
         let mut line = Object::open(out);
         line.text("time", &time.rfc3339());
         line.text("type", "checkpoint");
@@ -140,8 +174,9 @@ impl Checkpoint {
         if missed > 0 {
             checkpoint.number("missed", missed);
         }
-        checkpoint.hex("signature", &key.sign(&self.message()));
+        checkpoint.hex("signature", &signature);
         checkpoint.close();
+        signature
     }
 
     /// Reads the body of a checkpoint's line; gives it with its signature.

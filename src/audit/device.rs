@@ -15,7 +15,7 @@ use crate::{
 };
 
 use super::{
-    chain::{Checkpoint, Link, Reason, finish},
+    chain::{Checkpoint, Link, Reason, SignedCheckpoint, finish},
     digest::{Digester, Scratch},
     notice::Notice,
     record::{Entry, Renderer},
@@ -57,13 +57,17 @@ pub(super) struct Device {
     sign: SigningKey,
     /// Where the store's head learns of synced checkpoints, for the device whose they are.
     mark: Option<AuditMark>,
+    /// A checkpoint of it that was kept elsewhere, which the file has to reach.
+    kept: Option<SignedCheckpoint>,
+    /// The last checkpoint that is synced.
+    synced: Mutex<Option<SignedCheckpoint>>,
     surroundings: Arc<Surroundings>,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 enum State {
-    Open(Writer),
+    Open(Box<Writer>),
     /// It could not be opened or synced; `missed` lines went by since.
     Failed {
         error: String,
@@ -84,6 +88,8 @@ struct Writer {
     dirty: bool,
     link: Link,
     checkpoint: Link,
+    /// The same in full, if it was written since the file was opened.
+    signed: Option<SignedCheckpoint>,
     checkpoint_time: Timestamp,
     /// Lines that could not be written since the last checkpoint.
     missed: u64,
@@ -95,6 +101,7 @@ impl Device {
         config: DeviceConfig,
         keys: AuditKeys,
         mark: Option<AuditMark>,
+        kept: Option<SignedCheckpoint>,
         surroundings: Arc<Surroundings>,
     ) -> Self {
         let error = "it was not opened yet".to_owned();
@@ -104,6 +111,8 @@ impl Device {
             chain_key: keys.chain,
             sign: keys.checkpoints,
             mark,
+            kept,
+            synced: Mutex::default(),
             surroundings,
             state: Mutex::new(State::Failed { error, missed: 0 }),
         }
@@ -111,6 +120,11 @@ impl Device {
 
     pub(super) fn config(&self) -> &DeviceConfig {
         &self.config
+    }
+
+    /// The last checkpoint that is synced.
+    pub(super) fn synced(&self) -> Option<SignedCheckpoint> {
+        *self.synced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why the device cannot write now, if so.
@@ -124,14 +138,16 @@ impl Device {
 
     /// Opens the file, checks its end, and begins with a synced checkpoint.
     pub(super) fn open(&self) -> io::Result<Vec<Finding>> {
-        let mark =
-            self.mark.as_ref().map(AuditMark::get).map(|mark| Link { n: mark.n, h: mark.hash });
+        let mark = self.mark.as_ref().map(AuditMark::get);
+        let mark = mark.map(|mark| Link { n: mark.n, h: mark.hash });
+        let kept = self.kept.as_ref().map(SignedCheckpoint::link);
+        let marks: Vec<_> = mark.into_iter().chain(kept).collect();
         let verifier = Verifier {
             device_id: self.config.id,
             public_key: self.sign.public_key(),
             chain_key: Some(&self.chain_key),
         };
-        let tail = tail::open(&self.config.path, &verifier, mark)?;
+        let tail = tail::open(&self.config.path, &verifier, &marks)?;
         let missed = match &*self.state() {
             State::Failed { missed, .. } => *missed,
             State::Open(_) | State::Closed => 0,
@@ -143,6 +159,7 @@ impl Device {
             dirty: false,
             link: tail.link,
             checkpoint: tail.link,
+            signed: None,
             checkpoint_time: self.surroundings.clock.now(),
             missed,
             error: None,
@@ -163,8 +180,8 @@ impl Device {
             tail::sync_folder(&self.config.path)?;
         }
         writer.dirty = false;
-        self.tell_mark(&writer.checkpoint);
-        *self.state() = State::Open(writer);
+        self.tell(&writer.checkpoint, writer.signed);
+        *self.state() = State::Open(Box::new(writer));
         Ok(tail.findings)
     }
 
@@ -263,10 +280,14 @@ impl Device {
             time_ms: now.millis(),
         };
         let mut body = Vec::with_capacity(CHECKPOINT_BYTES);
-        checkpoint.body(now, reason, writer.missed, &self.sign, &mut body);
+        let signature = checkpoint.body(now, reason, writer.missed, &self.sign, &mut body);
         self.append(writer, &mut body)?;
         writer.missed = 0;
         writer.checkpoint = writer.link;
+        let Checkpoint { device_id, n, previous, position, time_ms } = checkpoint;
+        let hash = writer.link.h;
+        writer.signed =
+            Some(SignedCheckpoint { device_id, n, previous, hash, position, time_ms, signature });
         writer.checkpoint_time = now;
         Ok(())
     }
@@ -283,15 +304,15 @@ impl Device {
     /// Syncs outside the lock, so that requests go on writing meanwhile, and then tells the head of
     /// the last checkpoint that was written before.
     fn sync(&self) {
-        let (file, checkpoint) = match &mut *self.state() {
+        let (file, checkpoint, signed) = match &mut *self.state() {
             State::Open(writer) if writer.dirty => {
                 writer.dirty = false;
-                (Arc::clone(&writer.file), writer.checkpoint)
+                (Arc::clone(&writer.file), writer.checkpoint, writer.signed)
             }
             State::Open(_) | State::Failed { .. } | State::Closed => return,
         };
         match file.sync_data() {
-            Ok(()) => self.tell_mark(&checkpoint),
+            Ok(()) => self.tell(&checkpoint, signed),
             Err(cause) => self.fail(&cause),
         }
     }
@@ -306,7 +327,9 @@ impl Device {
         }
     }
 
-    fn tell_mark(&self, checkpoint: &Link) {
+    /// Tells head and anchors of a checkpoint that is synced.
+    fn tell(&self, checkpoint: &Link, signed: Option<SignedCheckpoint>) {
+        *self.synced.lock().unwrap_or_else(PoisonError::into_inner) = signed;
         if let Some(mark) = &self.mark {
             mark.set(barrier::Checkpoint { n: checkpoint.n, hash: checkpoint.h });
         }
@@ -383,6 +406,7 @@ mod tests {
         Device::new(
             config,
             AuditKeys { leaves: mac(), chain: mac(), checkpoints },
+            None,
             None,
             surroundings,
         )

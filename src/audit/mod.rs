@@ -9,7 +9,7 @@
 //! - `notice.rs`: [`Notice`], what the server itself has to tell
 //! - `digest.rs`: the digests of values
 //! - `json.rs`: writing members in order
-//! - `chain.rs`: the link between lines, and checkpoints
+//! - `chain.rs`: the link between lines, and checkpoints; [`SignedCheckpoint`], one kept elsewhere
 //! - `tail.rs`: what a file ends with, when it is opened again
 //! - `device.rs`: [`DeviceConfig`], one file
 //! - `broker.rs`: [`Broker`], all devices
@@ -28,6 +28,7 @@ mod tests;
 mod verify;
 
 pub use broker::{AuditError, Broker, DeviceFailure, DeviceHealth, OpenError};
+pub use chain::SignedCheckpoint;
 pub use device::DeviceConfig;
 pub use notice::Notice;
 pub use record::{AuthPart, Entry, Kind, MountPart, PolicyResults, RequestPart, ResponsePart};

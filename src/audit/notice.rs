@@ -59,6 +59,11 @@ pub enum Notice<'a> {
         /// What is wrong with it.
         reason: &'a str,
     },
+    /// The audit checkpoint beside an anchor says nothing of this store.
+    AnchorCheckpointUnusable {
+        /// What is wrong with it.
+        reason: &'a str,
+    },
     /// An anchor is older than what the store can tell.
     AnchorStale,
     /// A person has accepted that the store is an older one than an anchor says.
@@ -66,11 +71,11 @@ pub enum Notice<'a> {
         /// The generation that the store goes on in.
         generation: u64,
     },
-    /// The audit file ends before the checkpoint that the store's head names.
+    /// The audit file ends before a checkpoint that the store's head names, or that an anchor has.
     AuditTruncated {
         /// The last line that the file proves.
         found: u64,
-        /// The line that the head names.
+        /// The line that it has to reach.
         expected: u64,
     },
     /// A line of the audit file does not hold.
@@ -134,6 +139,10 @@ impl Notice<'_> {
             }
             Self::AnchorUnusable { reason } => {
                 notice.text("event", "anchor_unusable");
+                notice.text("reason", reason);
+            }
+            Self::AnchorCheckpointUnusable { reason } => {
+                notice.text("event", "anchor_checkpoint_unusable");
                 notice.text("reason", reason);
             }
             Self::AnchorStale => notice.text("event", "anchor_stale"),

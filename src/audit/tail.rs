@@ -26,14 +26,14 @@ pub enum Finding {
         /// How many.
         bytes: u64,
     },
-    /// The file ends before the checkpoint that the store's head names.
-    #[error("audit_truncated: {} proves {found} lines, the store knows of {expected}; look for the rest of the file", .file.display())]
+    /// The file ends before a checkpoint that the store's head names, or that was kept elsewhere.
+    #[error("audit_truncated: {} proves {found} lines, but there were {expected}; look for the rest of the file", .file.display())]
     Truncated {
         /// The audit file.
         file: PathBuf,
         /// The last line under a checkpoint.
         found: u64,
-        /// The line that the head names.
+        /// The line that it has to reach.
         expected: u64,
     },
     /// A line does not hold.
@@ -118,17 +118,18 @@ pub(super) struct Tail {
     pub(super) findings: Vec<Finding>,
 }
 
-/// Opens an audit file to go on with it. `mark` is the checkpoint that the store's head names, for
-/// the device whose checkpoints it names.
-pub(super) fn open(path: &Path, verifier: &Verifier<'_>, mark: Option<Link>) -> io::Result<Tail> {
+/// Opens an audit file to go on with it. `marks` are checkpoints of its device that it has to reach:
+/// the one that the store's head names, and one that was kept elsewhere.
+pub(super) fn open(path: &Path, verifier: &Verifier<'_>, marks: &[Link]) -> io::Result<Tail> {
     let file = open_locked(path)?;
     let mut tail =
         Tail { file, length: 0, link: Link::START, partial_bytes: 0, findings: Vec::new() };
     tail.length = tail.file.metadata()?.len();
     tail.cut_partial(path)?;
-    let proven = if tail.length > 0 { tail.check(path, verifier)? } else { None };
-    if let Some(mark) = mark {
-        tail.compare(path, proven, &mark);
+    let proven = if tail.length > 0 { tail.check(path, verifier, marks)? } else { None };
+    let newest = marks.iter().max_by_key(|mark| mark.n);
+    if let Some(mark) = newest {
+        tail.compare(path, proven, mark);
     }
     Ok(tail)
 }
@@ -157,18 +158,23 @@ impl Tail {
 
     /// Finds out where the chain goes on. The lines since the last checkpoint are checked always,
     /// the whole file when that takes no time worth mentioning.
-    fn check(&mut self, path: &Path, verifier: &Verifier<'_>) -> io::Result<Option<Verified>> {
+    fn check(
+        &mut self,
+        path: &Path,
+        verifier: &Verifier<'_>,
+        marks: &[Link],
+    ) -> io::Result<Option<Verified>> {
         let Some(offset) = last_checkpoint(&self.file, self.length)? else {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "it holds something else than audit lines; move it away or name another file",
             ));
         };
-        let end = self.lines(verifier, offset)?;
+        let end = self.lines(verifier, offset, marks)?;
         let whole = match &end {
             Ok(_) if offset == 0 || self.length > WHOLE => None,
             Err(bad) if bad.fault == LineFault::Device => None,
-            Ok(_) | Err(_) => self.lines(verifier, 0)?.err(),
+            Ok(_) | Err(_) => self.lines(verifier, 0, marks)?.err(),
         };
         if let Some(bad) = &whole {
             self.findings.push(Finding::Damaged {
@@ -191,14 +197,19 @@ impl Tail {
         Ok(proven)
     }
 
-    fn lines(&self, verifier: &Verifier<'_>, offset: u64) -> io::Result<Result<Verified, BadLine>> {
+    fn lines(
+        &self,
+        verifier: &Verifier<'_>,
+        offset: u64,
+        marks: &[Link],
+    ) -> io::Result<Result<Verified, BadLine>> {
         let mut file = &self.file;
         file.seek(SeekFrom::Start(offset))?;
-        verifier.lines(BufReader::new(file), offset)
+        verifier.lines(BufReader::new(file), offset, marks)
     }
 
-    /// The file has to reach the checkpoint that the head names, which was synced before the head
-    /// was. Ahead is normal: the head is written by the next commit only.
+    /// The file has to reach the newest checkpoint that is named, by the head or elsewhere: it was
+    /// synced before it was named. Ahead is normal: the head is written by the next commit only.
     fn compare(&mut self, path: &Path, proven: Option<Verified>, mark: &Link) {
         let (found, hash) =
             proven.map_or((0, [0; 32]), |verified| (verified.checkpoint, verified.checkpoint_hash));

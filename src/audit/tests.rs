@@ -14,8 +14,8 @@ use tempfile::TempDir;
 
 use super::{
     AuditError, AuthPart, BadLine, Broker, DeviceConfig, Entry, Finding, Kind, LineFault,
-    MountPart, Notice, OpenError, PolicyResults, RequestPart, ResponsePart, Verified, Verifier,
-    VerifyError,
+    MountPart, Notice, OpenError, PolicyResults, RequestPart, ResponsePart, SignedCheckpoint,
+    Verified, Verifier, VerifyError,
     chain::{Checkpoint, Line, Link, Reason, finish},
     named_position,
 };
@@ -55,7 +55,14 @@ impl Bench {
 
     fn try_open(&self, configs: Vec<DeviceConfig>) -> Result<(Broker, Vec<Finding>), OpenError> {
         let clock = Arc::<ManualClock>::clone(&self.clock);
-        Broker::open(configs, keys, self.mark.clone(), clock, || POSITION)
+        Broker::open(configs, keys, self.mark.clone(), &[], clock, || POSITION)
+    }
+
+    /// Opens beside a checkpoint that was kept elsewhere, under a head that names none.
+    fn open_beside(&self, kept: SignedCheckpoint) -> (Broker, Vec<Finding>) {
+        let clock = Arc::<ManualClock>::clone(&self.clock);
+        let (configs, mark) = (vec![self.config()], AuditMark::default());
+        Broker::open(configs, keys, mark, &[kept], clock, || POSITION).unwrap()
     }
 
     fn open(&self) -> (Broker, Vec<Finding>) {
@@ -485,12 +492,62 @@ fn a_file_that_is_gone_is_truncation_and_the_next_one_goes_on() {
 }
 
 #[test]
-fn another_history_of_the_same_length_is_truncation_too() {
+fn another_history_of_the_same_length_is_set_aside() {
     let bench = Bench::new();
     bench.written(3);
     bench.mark.set(mark(bench.mark.get().n, [9; 32]));
     let (_broker, findings) = bench.open();
-    assert!(matches!(findings[..], [Finding::Truncated { found: 5, expected: 5, .. }]));
+    let [Finding::Damaged { line: 5, fault, .. }, aside, Finding::Truncated { expected: 5, .. }] =
+        &findings[..]
+    else {
+        panic!("{findings:?}")
+    };
+    assert_eq!(*fault, LineFault::Replaced);
+    assert!(matches!(aside, Finding::SetAside { .. }));
+}
+
+#[test]
+fn a_file_is_held_against_a_checkpoint_that_was_kept_elsewhere() {
+    let bench = Bench::new();
+    let (broker, _) = bench.open();
+    assert_eq!(broker.checkpoint().unwrap().n, 1);
+    (0..3).for_each(|_| broker.line(&read("secret/data/a")).unwrap());
+    broker.close();
+    let kept = broker.checkpoint().unwrap();
+    assert_eq!(kept.n, 5);
+    assert!(kept.is_signed(&keys(&ID).checkpoints.public_key()));
+    assert!(!kept.is_signed(&keys(&[1; 16]).checkpoints.public_key()));
+    drop(broker);
+    let (broker, findings) = bench.open_beside(kept);
+    assert_eq!(findings, [], "the file goes on behind it");
+    drop(broker);
+
+    bench.rewrite(&bench.lines()[..1]);
+    let (_broker, findings) = bench.open_beside(kept);
+    let file = bench.path();
+    assert_eq!(findings, [Finding::Truncated { file, found: 1, expected: 5 }]);
+}
+
+/// One who has the keys writes another file, as long as the one that was there and longer.
+#[test]
+fn a_file_that_was_written_again_with_the_keys_is_found_by_what_was_kept_elsewhere() {
+    let bench = Bench::new();
+    let (broker, _) = bench.open();
+    (0..3).for_each(|_| broker.line(&read("secret/data/a")).unwrap());
+    broker.close();
+    let kept = broker.checkpoint().unwrap();
+    drop(broker);
+    // The time is another one, so are the hashes.
+    bench.clock.advance(Duration::from_secs(1));
+    fs::remove_file(bench.path()).unwrap();
+    bench.mark.set(mark(0, [0; 32]));
+    bench.written(3);
+    bench.written(2);
+    bench.verify().unwrap();
+    let (_broker, findings) = bench.open_beside(kept);
+    let [Finding::Damaged { line: 5, fault: LineFault::Replaced, .. }] = findings[..] else {
+        panic!("{findings:?}")
+    };
 }
 
 #[test]

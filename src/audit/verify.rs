@@ -81,6 +81,9 @@ pub enum LineFault {
     /// A checkpoint signed by another key.
     #[error("its signature does not hold")]
     Signature,
+    /// The chain holds and is another one: whoever wrote it has the keys.
+    #[error("another line stood here when its hash was kept elsewhere")]
+    Replaced,
 }
 
 /// Why a file was not found good.
@@ -115,16 +118,18 @@ impl Verifier<'_> {
     pub fn file(&self, path: &Path) -> Result<Verified, VerifyError> {
         let read_error = |cause| VerifyError::Read { path: path.to_owned(), cause };
         let file = File::open(path).map_err(read_error)?;
-        self.lines(BufReader::new(file), 0)
+        self.lines(BufReader::new(file), 0, &[])
             .map_err(read_error)?
             .map_err(|line| VerifyError::Line { path: path.to_owned(), line })
     }
 
     /// Checks the lines from `offset` on, where the reader stands and where a checkpoint begins.
+    /// `marks` are lines that are known from elsewhere.
     pub(super) fn lines(
         &self,
         mut reader: impl BufRead,
         offset: u64,
+        marks: &[Link],
     ) -> io::Result<Result<Verified, BadLine>> {
         let mut proven: Option<Verified> = None;
         let mut line = Vec::new();
@@ -142,7 +147,7 @@ impl Verifier<'_> {
                 return Ok(Ok(verified));
             };
             number += 1;
-            match self.line(content, proven.as_ref()) {
+            match self.line(content, proven.as_ref(), marks) {
                 Ok(mut verified) => {
                     offset += length;
                     verified.end = offset;
@@ -161,7 +166,12 @@ impl Verifier<'_> {
     }
 
     /// Checks one line against what the lines before it proved.
-    fn line(&self, content: &[u8], before: Option<&Verified>) -> Result<Verified, LineFault> {
+    fn line(
+        &self,
+        content: &[u8],
+        before: Option<&Verified>,
+        marks: &[Link],
+    ) -> Result<Verified, LineFault> {
         let line = Line::parse(content).ok_or(LineFault::Form)?;
         let checkpoint = Line::is_checkpoint(line.body)
             .then(|| Checkpoint::parse(line.body).ok_or(LineFault::Form))
@@ -185,6 +195,9 @@ impl Verifier<'_> {
             && !mac::equal(&tag(key, &link), &line.m)
         {
             return Err(LineFault::Tag);
+        }
+        if marks.iter().any(|mark| mark.n == link.n && mark.h != link.h) {
+            return Err(LineFault::Replaced);
         }
         let at = before.copied().unwrap_or(Verified {
             first: link.n,

@@ -85,7 +85,7 @@ impl Site {
         let rotation = Rotation::open(&barrier, &root, &clock(), 0).await.unwrap();
         let (mark, keys) = (barrier.audit_mark().clone(), barrier.keyring());
         let keys = |id: &[u8; 16]| keys.audit_keys(id);
-        let (audit, _) = Broker::open(vec![], keys, mark, clock(), Position::default).unwrap();
+        let (audit, _) = Broker::open(vec![], keys, mark, &[], clock(), Position::default).unwrap();
         Open { barrier, rotation, audit }
     }
 }

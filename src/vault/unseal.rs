@@ -411,7 +411,7 @@ async fn open_audit(
         let stands = Arc::downgrade(&barrier);
         let position =
             move || stands.upgrade().map(|barrier| barrier.position()).unwrap_or_default();
-        Broker::open(configs, keys, barrier.audit_mark().clone(), clock, position)
+        Broker::open(configs, keys, barrier.audit_mark().clone(), &[], clock, position)
     })
     .await??;
     let mut notices = Vec::new();
