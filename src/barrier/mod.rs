@@ -332,6 +332,11 @@ impl Barrier {
         self.store.compact(erase, hear)
     }
 
+    /// Has compactions call this before they delete anything; see [`Store::before_deleting`].
+    pub fn before_deleting(&self, call: impl Fn() + Send + Sync + 'static) {
+        self.store.before_deleting(call);
+    }
+
     /// What the store takes on the disk.
     ///
     /// # Errors

@@ -33,7 +33,7 @@ use crate::{
         AdoptError, Barrier, CommitError, EraseError, KeyringError, ReadError, ScanError, TermId,
     },
     clock::Clock,
-    seal::{OpenRoot, RewriteError},
+    seal::{Anchors, OpenRoot, RewriteError},
 };
 use records::Records;
 use schedule::Count;
@@ -51,6 +51,7 @@ pub type SharedRoot = Arc<tokio::sync::Mutex<OpenRoot>>;
 pub struct Rotation {
     barrier: Arc<Barrier>,
     root: SharedRoot,
+    anchors: Arc<Anchors>,
     clock: Arc<dyn Clock>,
     records: Records,
     /// Most records that are sealed again in a second; 0 for as many as there can be.
@@ -124,12 +125,14 @@ impl Rotation {
     pub async fn open(
         barrier: &Arc<Barrier>,
         root: &SharedRoot,
+        anchors: &Arc<Anchors>,
         clock: &Arc<dyn Clock>,
         records_per_second: u32,
     ) -> Result<Self, RotationError> {
         let rotation = Self {
             barrier: Arc::clone(barrier),
             root: Arc::clone(root),
+            anchors: Arc::clone(anchors),
             clock: Arc::clone(clock),
             records: Records::of(barrier),
             records_per_second,
@@ -145,6 +148,12 @@ impl Rotation {
     /// Whether there is something to do at once; asked by who takes the turns.
     pub fn is_called(&self) -> bool {
         self.is_called.swap(false, Ordering::Relaxed)
+    }
+
+    /// Names the newest commit in the anchors: an older store put back is a rollback from here on.
+    async fn write_anchors(&self, seal_epoch: u64) -> Result<(), RotationError> {
+        let (anchors, position) = (Arc::clone(&self.anchors), self.barrier.position());
+        Ok(tokio::task::spawn_blocking(move || anchors.write(position, seal_epoch)).await?)
     }
 
     fn call(&self) {

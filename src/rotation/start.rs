@@ -57,7 +57,8 @@ impl Rotation {
         }
     }
 
-    /// Writes the seal file with another keyring and takes that into use. Whoever waits for it may
+    /// Writes the seal file with another keyring, takes that into use and names it in the anchors.
+    /// Whoever waits for it may
     /// go away: what has begun is ended.
     pub(super) async fn change_keyring<R: Send + 'static>(
         &self,
@@ -65,12 +66,14 @@ impl Rotation {
     ) -> Result<R, RotationError> {
         let barrier = Arc::clone(&self.barrier);
         let mut root = Arc::clone(&self.root).lock_owned().await;
+        let anchors = Arc::clone(&self.anchors);
         tokio::task::spawn_blocking(move || {
             let before = barrier.keyring();
             let (keyring, answer) = change(&before)?;
             barrier.check_adoption(&keyring)?;
             root.rewrite(&keyring, &before)?;
             barrier.adopt(keyring)?;
+            anchors.write(barrier.position(), root.epoch());
             Ok(answer)
         })
         .await?

@@ -8,12 +8,13 @@ use crate::{
     barrier::{Barrier, Batch, Keyring, Position, SpaceId},
     clock::{Clock, ManualClock, Timestamp},
     disk::{self, Disk, Simulator},
-    seal::{self, Made, NewSlot, Secret, ShareCounts},
+    seal::{self, Anchors, Made, NewSlot, Secret, ShareCounts, Target},
     secret::SecretBytes,
     storage::{FolderLock, NamedSeq, Options, Store},
 };
 
 const FOLDER: &str = "/data";
+const ANCHOR: &str = "/anchor";
 /// Few enough for a crash everywhere, and more than one batch seals again.
 const RECORDS: usize = 60;
 /// A read-back takes this much of a file at most.
@@ -82,7 +83,9 @@ impl Site {
         let opened = Barrier::open(store, keyring, epoch, NamedSeq(0), clock());
         let (barrier, _) = opened.unwrap_or_else(|error| panic!("{error:?}"));
         let root: SharedRoot = Arc::new(tokio::sync::Mutex::new(root));
-        let rotation = Rotation::open(&barrier, &root, &clock(), 0).await.unwrap();
+        let target = Target::new(disk, Path::new(ANCHOR), &barrier.keyring());
+        let anchors = Arc::new(Anchors::new(vec![(target, None)], clock()));
+        let rotation = Rotation::open(&barrier, &root, &anchors, &clock(), 0).await.unwrap();
         let (mark, keys) = (barrier.audit_mark().clone(), barrier.keyring());
         let keys = |id: &[u8; 16]| keys.audit_keys(id);
         let (audit, _) = Broker::open(vec![], keys, mark, &[], clock(), Position::default).unwrap();
@@ -135,6 +138,14 @@ fn assert_destroyed(disk: &Disk, what: &str) {
     }
 }
 
+/// What is told to be destroyed cannot be put back unseen: the anchor names the seal file without it.
+async fn assert_anchored(open: &Open, disk: &Disk, what: &str) {
+    if !open.rotation.status().await.unwrap().destroyed.is_empty() {
+        let target = Target::new(disk, Path::new(ANCHOR), &open.barrier.keyring());
+        assert_eq!(target.anchor().unwrap().seal_epoch, 3, "{what}");
+    }
+}
+
 #[tokio::test]
 async fn a_rotation_goes_on_after_a_crash_anywhere() {
     let site = Site::make().await;
@@ -145,6 +156,7 @@ async fn a_rotation_goes_on_after_a_crash_anywhere() {
     open.finish().await;
     open.holds_everything("without a crash").await;
     assert_destroyed(&site.disk, "without a crash");
+    assert_anchored(&open, &site.disk, "without a crash").await;
     drop(open);
     let end = site.simulator.operations();
 
@@ -159,6 +171,7 @@ async fn a_rotation_goes_on_after_a_crash_anywhere() {
             let open = site.open(&crash.disk).await;
             met.insert(open.step().await.word());
             open.holds_everything(&what).await;
+            assert_anchored(&open, &crash.disk, &what).await;
             crashes += 1;
             if crashes.is_multiple_of(4) {
                 put(&open.barrier, "later", b"value").await;

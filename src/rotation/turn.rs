@@ -149,6 +149,7 @@ impl Rotation {
     async fn conclude(&self, course: &Course, audit: &Broker) -> Result<Turn, RotationError> {
         let epoch = self.root.lock().await.epoch();
         self.barrier.raise_min_seal_epoch(epoch).await?;
+        self.write_anchors(epoch).await?;
         let mut batch = Batch::default();
         for term in &course.from {
             audit.notice(&Notice::TermDestroyed { term: *term })?;

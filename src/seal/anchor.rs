@@ -1,21 +1,14 @@
 //! Anchors: where the store stood, kept where whoever writes to the data folder cannot write
 //! (FORMAT.md 8.2). They name only what is durable, so no crash moves the store behind one.
 
-use std::{
-    cmp::Ordering,
-    io,
-    path::{Path, PathBuf},
-};
+use std::cmp::Ordering;
 
-use crate::{
-    barrier::Position,
-    clock::Timestamp,
-    crypto::{Mac, mac},
-    disk::Disk,
-    storage::{Standing, StoreId},
-};
+use crate::{barrier::Position, clock::Timestamp, storage::Standing};
 
-use super::cursor::Cursor;
+use super::{
+    cursor::Cursor,
+    pair::{Block, Pair},
+};
 
 /// One point of the store, as an anchor names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,35 +21,8 @@ pub struct Anchor {
     pub time: Timestamp,
 }
 
-/// A file that keeps two anchors, written in turn, so that a torn write leaves the older one.
-#[derive(Debug)]
-pub struct AnchorFile {
-    disk: Disk,
-    path: PathBuf,
-    mac: Mac,
-    store_id: StoreId,
-}
-
-/// Why an anchor file says nothing.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AnchorUnusable {
-    /// It is not there.
-    #[error("the anchor {} is missing", .0.display())]
-    Missing(PathBuf),
-    /// It holds no anchor of this store.
-    #[error("{} holds no anchor of this store", .0.display())]
-    Foreign(PathBuf),
-    /// The system does not give it.
-    #[error("the anchor {} cannot be read", .path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        cause: io::Error,
-    },
-}
+/// The file of an anchor.
+pub type AnchorFile = Pair<Anchor>;
 
 /// What an anchor says of a store that opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,139 +68,53 @@ impl Anchor {
             None => Judgement::Stale,
         }
     }
+}
 
-    fn encode(&self, store_id: StoreId, key: &Mac) -> Vec<u8> {
+impl Block for Anchor {
+    const NAME: &'static str = "the anchor";
+    const MAGIC: &'static [u8; 8] = b"KISTAAN1";
+    const FIELDS: usize = 8 + 8 + 32 + 8 + 8;
+
+    fn fields(&self) -> Vec<u8> {
         let Self { position: Position { generation, seq, chain }, seal_epoch, time } = self;
-        let mut bytes = [
-            MAGIC,
-            &store_id.0,
-            &generation.to_be_bytes(),
+        [
+            generation.to_be_bytes().as_slice(),
             &seq.to_be_bytes(),
             chain,
             &seal_epoch.to_be_bytes(),
             &time.millis().to_be_bytes(),
         ]
-        .concat();
-        let tag = key.tag(&[&bytes]);
-        bytes.extend_from_slice(&tag);
-        bytes
+        .concat()
     }
 
-    fn parse(bytes: &[u8], store_id: StoreId, key: &Mac) -> Option<Self> {
-        let (before, rest) = bytes.split_at_checked(BYTES - MAC)?;
-        let (tag, zeros) = rest.split_first_chunk::<MAC>()?;
-        if !mac::equal(&key.tag(&[before]), tag) || zeros.iter().any(|byte| *byte != 0) {
-            return None;
-        }
-        let mut cursor = Cursor::new(before);
-        if cursor.take(MAGIC.len())? != MAGIC || cursor.array()? != store_id.0 {
-            return None;
-        }
+    fn of(fields: &[u8]) -> Option<Self> {
+        let mut cursor = Cursor::new(fields);
         let position =
             Position { generation: cursor.be64()?, seq: cursor.be64()?, chain: cursor.array()? };
         let seal_epoch = cursor.be64()?;
         Some(Self { position, seal_epoch, time: Timestamp::from_millis(cursor.be64()?) })
     }
 
-    fn rank(&self) -> (u64, u64) {
-        (self.position.generation, self.position.seq)
+    fn rank(&self) -> [u64; 3] {
+        // A seal file can change without a commit.
+        [self.position.generation, self.position.seq, self.seal_epoch]
     }
 }
-
-impl AnchorFile {
-    /// The file at a path, for this store and its anchor key.
-    pub fn new(disk: Disk, path: &Path, mac: Mac, store_id: StoreId) -> Self {
-        Self { disk, path: path.to_owned(), mac, store_id }
-    }
-
-    /// Its path.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The anchor that counts: of the two the one with the higher generation and sequence.
-    ///
-    /// # Errors
-    /// [`AnchorUnusable`].
-    pub fn read(&self) -> Result<Anchor, AnchorUnusable> {
-        let slots = self.slots().map_err(|cause| {
-            let path = self.path.clone();
-            if cause.kind() == io::ErrorKind::NotFound {
-                AnchorUnusable::Missing(path)
-            } else {
-                AnchorUnusable::Read { path, cause }
-            }
-        })?;
-        let newest = slots.into_iter().flatten().max_by_key(Anchor::rank);
-        newest.ok_or_else(|| AnchorUnusable::Foreign(self.path.clone()))
-    }
-
-    /// Writes an anchor over the older of the two, and syncs it. A file that is not there is made.
-    ///
-    /// # Errors
-    /// What the system said.
-    pub fn write(&self, anchor: &Anchor) -> io::Result<()> {
-        if !self.disk.exists(&self.path)? {
-            return self.make(anchor);
-        }
-        let [first, second] = self.slots()?.map(|slot| slot.map(|anchor| anchor.rank()));
-        self.put(anchor, if first > second { &[1] } else { &[0] })
-    }
-
-    /// Writes an anchor over both: what they said before no longer counts.
-    ///
-    /// # Errors
-    /// What the system said.
-    pub fn replace(&self, anchor: &Anchor) -> io::Result<()> {
-        if self.disk.exists(&self.path)? { self.put(anchor, &[0, 1]) } else { self.make(anchor) }
-    }
-
-    fn put(&self, anchor: &Anchor, slots: &[u64]) -> io::Result<()> {
-        let file = self.disk.open_rw(&self.path)?;
-        for slot in slots {
-            file.write_all_at(&self.block(anchor), slot * SLOT as u64)?;
-        }
-        file.sync_data()
-    }
-
-    fn make(&self, anchor: &Anchor) -> io::Result<()> {
-        let file = self.disk.create_new(&self.path)?;
-        file.write_all_at(&[self.block(anchor), vec![0; SLOT]].concat(), 0)?;
-        file.sync_all()?;
-        match self.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            Some(folder) => self.disk.sync_dir(folder),
-            None => self.disk.sync_dir(Path::new(".")),
-        }
-    }
-
-    fn block(&self, anchor: &Anchor) -> Vec<u8> {
-        let mut block = anchor.encode(self.store_id, &self.mac);
-        block.resize(SLOT, 0);
-        block
-    }
-
-    fn slots(&self) -> io::Result<[Option<Anchor>; 2]> {
-        let bytes = match self.disk.read(&self.path, 2 * SLOT as u64) {
-            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Vec::new(),
-            read => read?,
-        };
-        let slot = |at: usize| {
-            let bytes = bytes.get(at * SLOT..(at + 1) * SLOT)?;
-            Anchor::parse(bytes, self.store_id, &self.mac)
-        };
-        Ok([slot(0), slot(1)])
-    }
-}
-
-const MAGIC: &[u8] = b"KISTAAN1";
-const SLOT: usize = 512;
-const MAC: usize = 32;
-const BYTES: usize = 8 + 16 + 8 + 8 + 32 + 8 + 8 + MAC;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::{crypto::HmacSha256, disk::simulated, secret::Key};
+    use std::path::Path;
+
+    use super::{
+        super::pair::{AnchorUnusable, BLOCK, encode, parse},
+        *,
+    };
+    use crate::{
+        crypto::{HmacSha256, Mac},
+        disk::{Disk, simulated},
+        secret::Key,
+        storage::StoreId,
+    };
 
     fn key(byte: u8) -> Mac {
         Mac::new(&Key::<HmacSha256>::build(|key| key.fill(byte)))
@@ -246,7 +126,7 @@ mod tests {
     }
 
     fn file(disk: &Disk) -> AnchorFile {
-        AnchorFile::new(disk.clone(), Path::new("/anchor"), key(1), StoreId([1; 16]))
+        AnchorFile::new(disk.clone(), "/anchor".into(), key(1), StoreId([1; 16]))
     }
 
     #[test]
@@ -266,13 +146,13 @@ mod tests {
             seal_epoch: number("seal_epoch"),
             time: Timestamp::from_millis(number("time_ms")),
         };
-        assert_eq!(anchor.encode(store_id, &mac), bytes("anchor"));
         let mut block = bytes("anchor");
-        block.resize(SLOT, 0);
-        assert_eq!(Anchor::parse(&block, store_id, &mac), Some(anchor));
+        block.resize(BLOCK, 0);
+        assert_eq!(encode(&anchor, store_id, &mac), block);
+        assert_eq!(parse(&block, store_id, &mac), Some(anchor));
         for bit in 0..block.len() * 8 {
             block[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Anchor::parse(&block, store_id, &mac), None, "bit {bit}");
+            assert_eq!(parse::<Anchor>(&block, store_id, &mac), None, "bit {bit}");
             block[bit / 8] ^= 1 << (bit % 8);
         }
     }
@@ -281,14 +161,27 @@ mod tests {
     fn the_newest_of_two_counts_and_the_older_is_written_over() {
         let (disk, _) = simulated();
         let file = file(&disk);
-        assert!(matches!(file.read(), Err(AnchorUnusable::Missing(_))));
+        assert!(matches!(file.read(), Err(AnchorUnusable::Missing { .. })));
         for anchor in [at(1, 3), at(1, 4), at(1, 9), at(2, 5), at(2, 6)] {
             file.write(&anchor).unwrap();
             assert_eq!(file.read().unwrap(), anchor);
         }
-        assert_eq!(file.slots().unwrap().map(|slot| slot.unwrap().position.seq), [6, 5]);
+        assert_eq!(file.blocks().unwrap().map(|block| block.unwrap().position.seq), [6, 5]);
         file.replace(&at(1, 1)).unwrap();
         assert_eq!(file.read().unwrap(), at(1, 1));
+    }
+
+    #[test]
+    fn a_newer_seal_file_counts_without_a_commit() {
+        let (disk, _) = simulated();
+        let file = file(&disk);
+        for seq in 1..=2 {
+            file.write(&at(1, seq)).unwrap();
+            for seal_epoch in 2..6 {
+                file.write(&Anchor { seal_epoch, ..at(1, seq) }).unwrap();
+                assert_eq!(file.read().unwrap().seal_epoch, seal_epoch);
+            }
+        }
     }
 
     #[test]
@@ -314,14 +207,14 @@ mod tests {
         let (disk, _) = simulated();
         file(&disk).write(&at(1, 1)).unwrap();
         let path = Path::new("/anchor");
-        let foreign = AnchorFile::new(disk.clone(), path, key(1), StoreId([2; 16]));
-        assert!(matches!(foreign.read(), Err(AnchorUnusable::Foreign(_))));
-        let other_key = AnchorFile::new(disk.clone(), path, key(2), StoreId([1; 16]));
-        assert!(matches!(other_key.read(), Err(AnchorUnusable::Foreign(_))));
+        let foreign = AnchorFile::new(disk.clone(), path.into(), key(1), StoreId([2; 16]));
+        assert!(matches!(foreign.read(), Err(AnchorUnusable::Foreign { .. })));
+        let other_key = AnchorFile::new(disk.clone(), path.into(), key(2), StoreId([1; 16]));
+        assert!(matches!(other_key.read(), Err(AnchorUnusable::Foreign { .. })));
         for length in [0, 100, 511, 2_000] {
             disk.open_rw(path).unwrap().set_len(0).unwrap();
             disk.open_rw(path).unwrap().set_len(length).unwrap();
-            assert!(matches!(file(&disk).read(), Err(AnchorUnusable::Foreign(_))), "{length}");
+            assert!(matches!(file(&disk).read(), Err(AnchorUnusable::Foreign { .. })), "{length}");
         }
     }
 

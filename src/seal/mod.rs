@@ -15,11 +15,15 @@
 //! - `slots.rs`: adding a slot, and taking one out
 //! - `rekey.rs`: [`Rekey`], another root key for the slots whose secrets are shown
 //! - `progress.rs`: [`UnsealProgress`], the shares given so far
-//! - `anchor.rs`: [`Anchor`], where the store stood, kept elsewhere
+//! - `anchor.rs`: [`Anchor`], where the store stood, kept elsewhere; `checkpoint.rs`: the audit
+//!   checkpoint beside it; `pair.rs`: the two blocks of their files
+//! - `anchors.rs`: [`Anchors`], which writes them while the store is open
 //! - `keyfile.rs`: the file behind a keyfile slot
 //! - `cursor.rs`: reading fixed layouts
 
 mod anchor;
+mod anchors;
+mod checkpoint;
 mod copies;
 mod cursor;
 mod file;
@@ -27,6 +31,7 @@ mod init;
 mod inspect;
 pub mod keyfile;
 mod open;
+mod pair;
 mod progress;
 mod provider;
 mod rekey;
@@ -37,12 +42,15 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
-pub use anchor::{Anchor, AnchorFile, AnchorUnusable, Judgement};
+pub use anchor::{Anchor, AnchorFile, Judgement};
+pub use anchors::{Anchors, Target};
+pub use checkpoint::CheckpointFile;
 pub use copies::{Damage, Loaded, ReadError, exists, read, write};
 pub use file::{MAX_BYTES as MAX_FILE_BYTES, Malformed, SealFile};
 pub use init::{CreateError, Made, NewSlot, ShareCounts, ShareCountsError, SlotError, create};
 pub use inspect::{Inspected, inspect};
 pub use open::{OpenError, Opened, Secret};
+pub use pair::{AnchorUnusable, Block, Pair};
 pub use progress::{
     ShareRefused, ShareTextError, Submitted, UnsealCounts, UnsealProgress, parse_share,
 };

@@ -1,7 +1,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, TryLockError,
+        Arc, Mutex, MutexGuard, OnceLock, TryLockError,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -93,6 +93,7 @@ pub(super) struct Ground {
     pub(super) folder: Folder,
     pub(super) store_id: StoreId,
     pub(super) snapshots: Snapshots,
+    pub(super) before_deleting: OnceLock<BeforeDeleting>,
     pub(super) index: Arc<ArcSwap<Backend>>,
     pub(super) figures: Arc<Figures>,
     pub(super) committer: WeakSubmit,
@@ -108,6 +109,15 @@ pub(super) struct Snapshots(pub(super) Arc<dyn SnapshotSeal>);
 impl std::fmt::Debug for Snapshots {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Snapshots")
+    }
+}
+
+/// What is called before a compaction deletes anything, on its thread; commits go on meanwhile.
+pub(super) struct BeforeDeleting(pub(super) Box<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for BeforeDeleting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BeforeDeleting")
     }
 }
 
@@ -363,6 +373,11 @@ impl Ground {
         hear: &mut Hear<'_>,
     ) -> Result<(), CompactError> {
         hear(Progress { stage: Stage::Deleting, done: 0, total: 0 });
+        if let Some(BeforeDeleting(call)) = self.before_deleting.get() {
+            call();
+            // A store that is closing takes no commits, so that the call may have come to nothing.
+            self.check_stop()?;
+        }
         // With the segments goes what an index that lost its newest writes could catch up from.
         self.index.load().write_out().map_err(CompactError::Index)?;
         let kept = match erase {

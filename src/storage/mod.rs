@@ -61,7 +61,7 @@ use std::{
     fmt, io,
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc as std_mpsc,
     },
@@ -297,6 +297,11 @@ impl Compaction {
 
 impl Drop for Compaction {
     fn drop(&mut self) {
+        let is_own = |thread: &JoinHandle<()>| thread.thread().id() == thread::current().id();
+        if self.thread.as_ref().is_some_and(is_own) {
+            // What it calls before deleting held the last handle: it ends with the next look.
+            return self.ground.stop.store(true, Ordering::Relaxed);
+        }
         self.ground.stop();
         if let Some(thread) = self.thread.take() {
             // Its panic has been told by the log.
@@ -447,6 +452,7 @@ impl Store {
             folder,
             store_id,
             snapshots,
+            before_deleting: OnceLock::new(),
             index: Arc::clone(&index),
             figures,
             committer: committer.weak_submitter(),
@@ -569,6 +575,14 @@ impl Store {
         match self.ground()? {
             Some(ground) => ground.compact(erase, &mut hear),
             None => Ok(Compacted::default()),
+        }
+    }
+
+    /// Has every compaction from now on call this before it deletes anything. Set once, right
+    /// after attaching.
+    pub fn before_deleting(&self, call: impl Fn() + Send + Sync + 'static) {
+        if let Ok(Some(ground)) = self.ground() {
+            drop(ground.before_deleting.set(compact::BeforeDeleting(Box::new(call))));
         }
     }
 

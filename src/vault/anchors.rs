@@ -1,20 +1,18 @@
-//! Anchors of an open vault: what they say when it opens, and when they are written.
+//! Anchors of an open vault: what they say when it opens, what the store keeps for them, and when
+//! they are written.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
 use super::{Settings, UnsealError, Unsealed, Vault};
 use crate::{
-    audit::{self, Broker, Notice},
+    audit::{self, Broker, Notice, SignedCheckpoint},
     barrier::{
         Barrier, Batch, Collection, CommitError, Keyring, Opened, Position, ReadError, Record,
         SpaceId,
     },
-    clock::{Clock, Timestamp},
+    clock::Clock,
     config::AnchorPolicy,
-    seal::{Anchor, AnchorFile, AnchorUnusable, Judgement},
+    seal::{Anchor, AnchorUnusable, Anchors, Judgement, Target},
     storage::Point,
 };
 
@@ -30,28 +28,15 @@ pub(super) enum Rollback {
 /// What the anchors say before the journal is read.
 #[derive(Debug)]
 pub(super) struct Said {
-    files: Vec<AnchorFile>,
+    /// Who writes them from now on.
+    pub(super) writer: Arc<Anchors>,
+    /// Audit checkpoints that lie beside them.
+    pub(super) checkpoints: Vec<SignedCheckpoint>,
     /// Those of the store's own generation, and the point that each names.
     anchors: Vec<Anchor>,
     unusable: Vec<AnchorUnusable>,
-}
-
-/// Writes the anchors of an open vault.
-#[derive(Debug)]
-pub struct Anchors {
-    files: Vec<AnchorFile>,
-    clock: Arc<dyn Clock>,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// What was written last, by position and seal epoch.
-    written: Option<(Position, u64)>,
-    /// When the points were kept last, and the commit that did it: it does not count as a change.
-    kept: Option<(Timestamp, u64)>,
-    /// Files that could not be written last time.
-    failing: usize,
+    /// What lies where an audit checkpoint should.
+    no_checkpoints: Vec<AnchorUnusable>,
 }
 
 /// Points that anchors named, for anchors older than the journal; the newest come last.
@@ -67,38 +52,37 @@ impl Record for KeptPoints {
 /// The points that a store keeps could not be kept.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub enum KeepError {
+enum KeepError {
     /// They cannot be read.
     Read(#[from] ReadError),
     /// They cannot be written.
     Commit(#[from] CommitError),
-    /// A task of ours broke off.
-    Task(#[from] tokio::task::JoinError),
 }
 
 impl Said {
     /// Asks the anchors. Blocking.
     pub(super) fn ask(
         settings: &Settings,
+        clock: &Arc<dyn Clock>,
         keyring: &Keyring,
         generation: u64,
         seal_epoch: u64,
         rollback: Rollback,
     ) -> Result<Self, UnsealError> {
+        let mut read = Read::default();
         let disk = &settings.storage.disk;
-        let file = |path: &std::path::PathBuf| {
-            AnchorFile::new(disk.clone(), path, keyring.anchor_mac(), keyring.store_id())
+        let target = |path: &std::path::PathBuf| read.target(Target::new(disk, path, keyring));
+        let targets: Vec<_> = settings.anchors.iter().map(target).collect();
+        let signed = |checkpoint: &SignedCheckpoint| {
+            let keys = keyring.audit_keys(&checkpoint.device_id);
+            checkpoint.is_signed(&keys.checkpoints.public_key())
         };
-        let files: Vec<_> = settings.anchors.iter().map(file).collect();
-        let (mut anchors, mut unusable) = (Vec::new(), Vec::new());
-        for file in &files {
-            match file.read() {
-                Ok(anchor) => anchors.push(anchor),
-                Err(error) => unusable.push(error),
-            }
-        }
+        read.checkpoints.retain(signed);
+        let writer = Arc::new(Anchors::new(targets, Arc::clone(clock)));
+        let Read { mut anchors, mut unusable, checkpoints, no_checkpoints } = read;
         if rollback == Rollback::Accepted {
-            return Ok(Self { files, anchors: Vec::new(), unusable });
+            anchors.clear();
+            return Ok(Self { writer, checkpoints, anchors, unusable, no_checkpoints });
         }
         if settings.anchor_policy == AnchorPolicy::Required
             && let Some(error) = unusable.pop()
@@ -111,7 +95,7 @@ impl Said {
             return Err(UnsealError::RollbackDetected { seq: anchor.position.seq });
         }
         anchors.retain(|anchor| anchor.position.generation == generation);
-        Ok(Self { files, anchors, unusable })
+        Ok(Self { writer, checkpoints, anchors, unusable, no_checkpoints })
     }
 
     /// The commits that they name.
@@ -129,14 +113,14 @@ impl Said {
     }
 
     /// Judges what the journal says of the points, which are the first of those that it was asked
-    /// for. Gives words for health.
+    /// for. Gives words for health. Asked before the audit devices are opened.
     pub(super) async fn judge(
-        &self,
+        &mut self,
         barrier: &Arc<Barrier>,
         found: &Opened,
     ) -> Result<Vec<&'static str>, UnsealError> {
         let generation = barrier.position().generation;
-        let kept = match kept_points(barrier).get(POINTS).await? {
+        let kept: Vec<_> = match kept_points(barrier).get(POINTS).await? {
             Some(kept) => kept.value.positions().collect(),
             None => Vec::new(),
         };
@@ -150,7 +134,12 @@ impl Said {
                 }
             }
         }
+        if barrier.audit_mark().get().n == 0 {
+            // There is no audit file, or none had been named yet: nothing was to be kept.
+            self.no_checkpoints.retain(|error| !matches!(error, AnchorUnusable::Missing { .. }));
+        }
         words.extend(self.unusable.iter().map(|_| "anchor_unusable"));
+        words.extend(self.no_checkpoints.iter().map(|_| "anchor_checkpoint_unusable"));
         Ok(words)
     }
 
@@ -160,82 +149,50 @@ impl Said {
             tracing::warn!(%error, "anchor_unusable: nothing shows a rollback of the store");
             audit.notice(&Notice::AnchorUnusable { reason: &error.to_string() })?;
         }
+        for error in &self.no_checkpoints {
+            tracing::warn!(
+                %error,
+                "anchor_checkpoint_unusable: nothing shows that the audit file was cut"
+            );
+            audit.notice(&Notice::AnchorCheckpointUnusable { reason: &error.to_string() })?;
+        }
         if words.contains(&"anchor_stale") {
             tracing::warn!("anchor_stale: the anchor is older than what the store can tell");
             audit.notice(&Notice::AnchorStale)?;
         }
         Ok(())
     }
-
-    pub(super) fn writer(self, clock: &Arc<dyn Clock>) -> Anchors {
-        Anchors { files: self.files, clock: Arc::clone(clock), state: Mutex::default() }
-    }
 }
 
-impl Anchors {
-    /// Writes where the store stands, if that or the seal file has changed since the last time.
-    /// Blocking. A file that fails is told of in the log and by health, and is tried again.
-    pub(super) fn write(&self, position: Position, seal_epoch: u64) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.files.is_empty() || state.is_written(position, seal_epoch) {
-            return;
-        }
-        state.failing = self.put(position, seal_epoch, AnchorFile::write);
-        if state.failing == 0 {
-            state.written = Some((position, seal_epoch));
-        }
-    }
+/// What the files of all anchors hold.
+#[derive(Default)]
+struct Read {
+    anchors: Vec<Anchor>,
+    unusable: Vec<AnchorUnusable>,
+    checkpoints: Vec<SignedCheckpoint>,
+    no_checkpoints: Vec<AnchorUnusable>,
+}
 
-    /// Writes it over all that the anchors say, after a rollback was accepted.
-    pub(super) fn replace(&self, position: Position, seal_epoch: u64) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.failing = self.put(position, seal_epoch, AnchorFile::replace);
-    }
-
-    fn put(
-        &self,
-        position: Position,
-        seal_epoch: u64,
-        write: fn(&AnchorFile, &Anchor) -> io::Result<()>,
-    ) -> usize {
-        let anchor = Anchor { position, seal_epoch, time: self.clock.now() };
-        let mut failing = 0;
-        for file in &self.files {
-            if let Err(error) = write(file, &anchor) {
-                failing += 1;
-                let file = file.path().display();
-                tracing::warn!(%file, %error, "anchor_failing: the anchor cannot be written");
+impl Read {
+    /// Reads one, and gives it with the point that it names.
+    fn target(&mut self, target: Target) -> (Target, Option<Position>) {
+        let point = match target.anchor() {
+            Ok(anchor) => {
+                self.anchors.push(anchor);
+                Some(anchor.position)
             }
+            Err(error) => {
+                self.unusable.push(error);
+                None
+            }
+        };
+        match target.checkpoint() {
+            Ok(checkpoint) => self.checkpoints.push(checkpoint),
+            // Where the anchor itself is missing, that is told.
+            Err(AnchorUnusable::Missing { .. }) if point.is_none() => {}
+            Err(error) => self.no_checkpoints.push(error),
         }
-        failing
-    }
-
-    /// Anchors that could not be written the last time.
-    pub(super) fn failing(&self) -> usize {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).failing
-    }
-
-    /// The point to be kept in the store now, if it is time for one.
-    fn point_due(&self) -> Option<Position> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (position, _) = state.written?;
-        let is_new = state.kept.is_none_or(|(time, seq)| {
-            position.seq > seq && self.clock.now().since(time) >= KEEP_EVERY
-        });
-        is_new.then_some(position)
-    }
-
-    fn kept(&self, seq: u64) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.kept = Some((self.clock.now(), seq));
-    }
-}
-
-impl State {
-    fn is_written(&self, position: Position, seal_epoch: u64) -> bool {
-        let Some((written, epoch)) = self.written else { return false };
-        let is_kept_only = self.kept.is_some_and(|(_, seq)| seq == position.seq);
-        epoch == seal_epoch && (written == position || is_kept_only)
+        (target, point)
     }
 }
 
@@ -244,33 +201,31 @@ impl KeptPoints {
         self.points.iter().map(|&(generation, seq, chain)| Position { generation, seq, chain })
     }
 
-    fn push(&mut self, position: Position) {
-        let Position { generation, seq, chain } = position;
-        self.points.push((generation, seq, chain));
+    /// Takes points in, the newest last; whether any is new.
+    fn take(&mut self, points: &[Position]) -> bool {
+        let before = self.points.clone();
+        for Position { generation, seq, chain } in points {
+            let point = (*generation, *seq, *chain);
+            // What an anchor still names goes last again, so that it is not the first to go.
+            self.points.retain(|kept| *kept != point);
+            self.points.push(point);
+        }
         let over = self.points.len().saturating_sub(MOST_POINTS);
         self.points.drain(..over);
+        self.points != before
     }
 }
 
 impl Vault {
-    /// Writes the anchors of the open vault, if something has changed, and now and then keeps the
-    /// point that they name in the store itself, for an anchor that outlives the journal.
+    /// Writes the anchors of the open vault, if something has changed.
     ///
     /// # Errors
-    /// [`KeepError`]: the anchors themselves are written.
-    pub async fn anchor(&self) -> Result<(), KeepError> {
-        let Some(open) = self.unsealed() else { return Ok(()) };
-        anchor(&open).await?;
-        let Some(position) = open.anchors.point_due() else { return Ok(()) };
-        let barrier = &open.ground.barrier;
-        let records = kept_points(barrier);
-        let mut kept = records.get(POINTS).await?.map(|held| held.value).unwrap_or_default();
-        kept.push(position);
-        let mut batch = Batch::default();
-        records.put(&mut batch, POINTS, &kept);
-        barrier.commit(batch).await?;
-        open.anchors.kept(barrier.position().seq);
-        Ok(())
+    /// When a task of ours broke off.
+    pub async fn anchor(&self) -> Result<(), tokio::task::JoinError> {
+        match self.unsealed() {
+            Some(open) => anchor(&open).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -279,9 +234,45 @@ pub(super) async fn anchor(open: &Arc<Unsealed>) -> Result<(), tokio::task::Join
     let epoch = open.root.lock().await.epoch();
     let within = Arc::clone(open);
     tokio::task::spawn_blocking(move || {
+        within.anchors.note_checkpoint(within.ground.audit.checkpoint());
         within.anchors.write(within.ground.barrier.position(), epoch);
     })
     .await
+}
+
+/// Sees to it that no compaction takes from the store what an anchor is judged by: the point that
+/// each names is kept in the store first, then the anchors are written, so that they name what stays
+/// in the journal. Blocking calls follow on the compaction's thread, never on one of `runtime`'s own.
+pub(super) fn guard_compaction(
+    barrier: &Arc<Barrier>,
+    anchors: &Arc<Anchors>,
+    runtime: tokio::runtime::Handle,
+) {
+    if anchors.is_empty() {
+        return;
+    }
+    let (weak, anchors) = (Arc::downgrade(barrier), Arc::clone(anchors));
+    barrier.before_deleting(move || {
+        let Some(barrier) = weak.upgrade() else { return };
+        if let Err(error) = runtime.block_on(keep(&barrier, &anchors.points())) {
+            tracing::warn!(
+                %error,
+                "the points of anchors are not kept: one that is not written again may become stale"
+            );
+        }
+        anchors.write_position(barrier.position());
+    });
+}
+
+async fn keep(barrier: &Arc<Barrier>, points: &[Position]) -> Result<(), KeepError> {
+    let records = kept_points(barrier);
+    let mut kept = records.get(POINTS).await?.map(|held| held.value).unwrap_or_default();
+    if kept.take(points) {
+        let mut batch = Batch::default();
+        records.put(&mut batch, POINTS, &kept);
+        barrier.commit(batch).await?;
+    }
+    Ok(())
 }
 
 fn kept_points(barrier: &Arc<Barrier>) -> Collection<KeptPoints> {
@@ -291,5 +282,23 @@ fn kept_points(barrier: &Arc<Barrier>) -> Collection<KeptPoints> {
 const POINTS: &[&str] = &["anchors"];
 /// Points that are kept.
 const MOST_POINTS: usize = 64;
-/// Time between two of them.
-const KEEP_EVERY: std::time::Duration = std::time::Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_points_that_anchors_still_name_outlive_the_others() {
+        let at = |seq| Position { generation: 1, seq, chain: [1; 32] };
+        let mut kept = KeptPoints::default();
+        let unreachable = at(7);
+        for seq in 100..200 {
+            assert!(kept.take(&[unreachable, at(seq)]));
+        }
+        assert!(!kept.take(&[unreachable, at(199)]));
+        let points: Vec<_> = kept.positions().collect();
+        assert_eq!(points.len(), MOST_POINTS);
+        assert!(points.contains(&unreachable) && points.contains(&at(199)));
+        assert!(!points.contains(&at(100)));
+    }
+}

@@ -98,8 +98,8 @@ impl Vault {
             layout::finish_init(&disk, &folder)?;
             let generation = position.generation;
             let accepted = Rollback::Accepted;
-            match Said::ask(&settings, &keyring, generation, FIRST_EPOCH, accepted) {
-                Ok(said) => said.writer(&clock).replace(position, FIRST_EPOCH),
+            match Said::ask(&settings, &clock, &keyring, generation, FIRST_EPOCH, accepted) {
+                Ok(said) => said.writer.replace(position, FIRST_EPOCH),
                 Err(error) => {
                     tracing::warn!(%error, "the anchors of the new store are not written")
                 }

@@ -36,7 +36,6 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 
-pub use anchors::{Anchors, KeepError};
 pub use compaction::{Compaction, CompactionEnd, CompactionReport};
 pub use examine::{Damaged, Examination, ExamineError, examine};
 pub use init::{InitError, Initialized};
@@ -51,7 +50,7 @@ use crate::{
     gate::Ground,
     mount::Mounts,
     rotation::Rotation,
-    seal::{self, Providers, Rekey, UnsealProgress},
+    seal::{self, Anchors, Providers, Rekey, UnsealProgress},
     secret,
     storage::{self, FolderLock, LockError},
     token::TtlLimits,
@@ -140,7 +139,7 @@ pub struct Unsealed {
     /// The compaction that somebody asks for.
     pub compaction: Compaction,
     /// What keeps elsewhere where the store stands.
-    pub anchors: Anchors,
+    pub anchors: Arc<Anchors>,
     /// The rekey under way. Locked before the root key.
     rekey: Arc<tokio::sync::Mutex<Option<Rekey>>>,
     /// The store's name on the wire.
@@ -315,6 +314,7 @@ impl Vault {
         let closed = tokio::task::spawn_blocking(move || {
             open.ground.audit.close();
             let closed = open.ground.barrier.close();
+            open.anchors.note_checkpoint(open.ground.audit.checkpoint());
             open.anchors.write(open.ground.barrier.position(), epoch);
             closed
         });

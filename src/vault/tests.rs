@@ -1,6 +1,6 @@
 //! The life of a vault over simulated disks: what a crash leaves, and what an old file opens.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use tempfile::TempDir;
 
@@ -8,12 +8,12 @@ use super::{RekeyAnswer, Settings, Shown, UnsealError, Vault};
 use crate::{
     barrier::{Batch, Position, SpaceId},
     clock::{Clock, ManualClock, Timestamp},
-    config::AnchorPolicy,
+    config::{AnchorPolicy, AuditFile, AuditFormat},
     crypto::Kek,
     disk::{Disk, Simulator, simulated},
-    seal::{NewSlot, RekeyPlan, Secret, ShareCounts, SlotType},
+    seal::{NewSlot, RekeyPlan, Secret, ShareCounts, SlotType, Target},
     secret::{Key, SecretBytes},
-    storage::Options,
+    storage::{Erase, Options},
     token::TtlLimits,
 };
 
@@ -230,15 +230,19 @@ fn anchor_path(site: &Site) -> std::path::PathBuf {
 }
 
 fn anchored(site: &Site, disk: &Disk, anchor_policy: AnchorPolicy) -> Vault {
+    let settings = anchored_settings(site, disk, anchor_policy);
+    Vault::start(settings, Arc::clone(&site.clock) as Arc<dyn Clock>).unwrap()
+}
+
+fn anchored_settings(site: &Site, disk: &Disk, anchor_policy: AnchorPolicy) -> Settings {
     let hour = Duration::from_secs(3600);
     let ttl = TtlLimits { default: hour, max: hour };
-    let settings = Settings {
+    Settings {
         storage: Options { disk: disk.clone(), segment_bytes: 64 * 1024, ..Options::default() },
         anchors: vec![anchor_path(site)],
         anchor_policy,
         ..Settings::new(site.folder.path().to_owned(), ttl)
-    };
-    Vault::start(settings, Arc::clone(&site.clock) as Arc<dyn Clock>).unwrap()
+    }
 }
 
 /// A sealed store with an anchor, on a simulated disk.
@@ -402,13 +406,253 @@ async fn crashes_raise_no_false_alarm() {
     assert!(crashes >= 100, "{crashes}");
 }
 
+/// What health tells, but that the index of a simulated disk is made anew each time.
+fn words(vault: &Vault) -> Vec<String> {
+    vault.warnings().into_iter().filter(|word| word != "index_rebuilt").collect()
+}
+
+/// Compacts as `operator compact` does.
+async fn compact(vault: &Vault, erase: Erase) {
+    let barrier = Arc::clone(&vault.unsealed().unwrap().ground.barrier);
+    tokio::task::spawn_blocking(move || barrier.compact(erase, |_| {})).await.unwrap().unwrap();
+}
+
+/// The anchor could not be written while the store was compacted, so that it is older than all that
+/// the journal holds.
+#[tokio::test]
+async fn after_compactions_an_anchor_from_just_before_is_judged_exactly() {
+    let site = Site::new();
+    let (disk, simulator, share) = made_anchored(&site).await;
+    let twin = simulator.crashes(simulator.operations(), 1).remove(0).disk;
+    let mut anchors = Vec::new();
+    for disk in [&disk, &twin] {
+        let vault = anchored(&site, disk, AnchorPolicy::Required);
+        vault.unseal(shares(&share)).await.unwrap();
+        write(&vault, 4).await;
+        vault.anchor().await.unwrap();
+        anchors.push(disk.read(&anchor_path(&site), 1024).unwrap());
+        for _ in 0..3 {
+            compact(&vault, Erase::Yes).await;
+            write(&vault, 2).await;
+        }
+        let compacted = disk.read(&anchor_path(&site), 1024).unwrap();
+        assert_ne!(compacted, anchors[anchors.len() - 1], "a compaction writes it again");
+        vault.seal().await;
+    }
+    for (anchor, is_own) in anchors.iter().zip([true, false]) {
+        overwrite(&disk, &anchor_path(&site), anchor);
+        let vault = anchored(&site, &disk, AnchorPolicy::Required);
+        let opened = vault.unseal(shares(&share)).await;
+        if is_own {
+            opened.unwrap();
+            assert_eq!(words(&vault), [""; 0]);
+            vault.seal().await;
+        } else {
+            // That one names a commit of another history, of a sequence that both have had.
+            assert!(matches!(opened, Err(UnsealError::RollbackDetected { .. })), "{opened:?}");
+        }
+    }
+}
+
+/// The same of the compactions that come by themselves, on a thread of their own and a real disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn compactions_in_the_background_keep_the_points_of_anchors_too() {
+    let site = Site::new();
+    let settings = || {
+        let mut settings = anchored_settings(&site, &Disk::real(), AnchorPolicy::Required);
+        settings.data = site.folder.path().join("data");
+        settings.anchors = vec![site.folder.path().join("anchor")];
+        settings.storage.compact_above_bytes = 1;
+        settings.storage.segment_bytes = 8 * 1024;
+        settings
+    };
+    let start = || Vault::start(settings(), Arc::clone(&site.clock) as Arc<dyn Clock>).unwrap();
+    let anchor = site.folder.path().join("anchor");
+    let vault = start();
+    let share =
+        vault.initialize(vec![NewSlot::Shares(one_share())]).await.unwrap().shares.remove(0);
+    vault.unseal(shares(&share)).await.unwrap();
+    vault.anchor().await.unwrap();
+    let (before, named) = (fs::read(&anchor).unwrap(), position(&vault).seq);
+    let oldest = || {
+        let names = fs::read_dir(site.folder.path().join("data/journal")).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names
+            .filter_map(|name| u64::from_str_radix(name.strip_suffix(".seg")?, 16).ok())
+            .min()
+            .unwrap()
+    };
+    while oldest() <= named + 1 {
+        write(&vault, 10).await;
+    }
+    assert_ne!(fs::read(&anchor).unwrap(), before, "a compaction writes it again");
+    vault.seal().await;
+    drop(vault);
+    fs::write(&anchor, before).unwrap();
+    let vault = start();
+    vault.unseal(shares(&share)).await.unwrap();
+    assert_eq!(words(&vault), [""; 0]);
+    vault.seal().await;
+}
+
+#[tokio::test]
+async fn an_anchor_that_nothing_was_kept_of_is_stale_and_no_alarm() {
+    let site = Site::new();
+    let (disk, _, share) = made_anchored(&site).await;
+    let vault = anchored(&site, &disk, AnchorPolicy::Required);
+    vault.unseal(shares(&share)).await.unwrap();
+    write(&vault, 1).await;
+    vault.anchor().await.unwrap();
+    let old = disk.read(&anchor_path(&site), 1024).unwrap();
+    // A later one takes its place, and both blocks.
+    for _ in 0..2 {
+        write(&vault, 1).await;
+        vault.anchor().await.unwrap();
+    }
+    compact(&vault, Erase::Yes).await;
+    vault.seal().await;
+    drop(vault);
+    overwrite(&disk, &anchor_path(&site), &old);
+    let vault = anchored(&site, &disk, AnchorPolicy::Required);
+    vault.unseal(shares(&share)).await.unwrap();
+    assert_eq!(words(&vault), ["anchor_stale"]);
+    vault.seal().await;
+}
+
+#[tokio::test]
+async fn a_compaction_after_which_nothing_is_done_leaves_no_anchor_behind() {
+    let site = Site::new();
+    let (disk, simulator, share) = made_anchored(&site).await;
+    let vault = anchored(&site, &disk, AnchorPolicy::Required);
+    vault.unseal(shares(&share)).await.unwrap();
+    write(&vault, 3).await;
+    vault.anchor().await.unwrap();
+    let begin = simulator.operations();
+    compact(&vault, Erase::Yes).await;
+    let end = simulator.operations();
+    vault.seal().await;
+    drop(vault);
+    for n in begin..=end {
+        for crash in simulator.crashes(n, 5).into_iter().step_by(3) {
+            let vault = anchored(&site, &crash.disk, AnchorPolicy::Required);
+            let opened = vault.unseal(shares(&share)).await;
+            assert!(opened.is_ok(), "after {n}: {}: {opened:?}", crash.what);
+            let words = vault.warnings();
+            assert!(words.iter().all(|word| !word.starts_with("anchor")), "{words:?}");
+            vault.seal().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn rekey_rotation_and_seal_are_done_when_the_anchor_says_so() {
+    let site = Site::new();
+    let (disk, _, share) = made_anchored(&site).await;
+    let vault = anchored(&site, &disk, AnchorPolicy::Required);
+    vault.unseal(shares(&share)).await.unwrap();
+    let open = vault.unsealed().unwrap();
+    let keyring = open.ground.barrier.keyring();
+    let anchor = || Target::new(&disk, &anchor_path(&site), &keyring).anchor().unwrap();
+    rekey(&vault, &share).await;
+    let epoch = open.root.lock().await.epoch();
+    assert_eq!((anchor().position, anchor().seal_epoch), (position(&vault), epoch));
+
+    open.rotation.start().await.unwrap();
+    while open.rotation.status().await.unwrap().destroyed.is_empty() {
+        open.rotation.turn(&open.ground.audit).await.unwrap();
+    }
+    assert_eq!(anchor().seal_epoch, epoch + 2);
+    let barrier = Arc::clone(&open.ground.barrier);
+    drop(open);
+    vault.seal().await;
+    assert_eq!(anchor().position, barrier.position());
+}
+
+/// A vault that audits to a file of the machine.
+fn audited(site: &Site, disk: &Disk, log: &Path) -> Vault {
+    let mut settings = anchored_settings(site, disk, AnchorPolicy::Warn);
+    let format = AuditFormat::Json;
+    settings.audit_file = Some(AuditFile { path: log.to_owned(), hash_paths: false, format });
+    Vault::start(settings, Arc::clone(&site.clock) as Arc<dyn Clock>).unwrap()
+}
+
+#[tokio::test]
+async fn an_audit_file_cut_back_with_the_store_is_told_by_the_anchors_checkpoint_alone() {
+    let site = Site::new();
+    let (disk, simulator, share) = made_anchored(&site).await;
+    let log = site.folder.path().join("audit.log");
+    let vault = audited(&site, &disk, &log);
+    vault.unseal(shares(&share)).await.unwrap();
+    vault.seal().await;
+    drop(vault);
+    let (moment, old_log) = (simulator.operations(), fs::read(&log).unwrap());
+    let vault = audited(&site, &disk, &log);
+    vault.unseal(shares(&share)).await.unwrap();
+    assert_eq!(words(&vault), [""; 0]);
+    write(&vault, 3).await;
+    vault.seal().await;
+    drop(vault);
+
+    let checkpoint_path = anchor_path(&site).with_extension("anchor.checkpoint");
+    let checkpoint = disk.read(&checkpoint_path, 1024).unwrap();
+    // Store, audit file and anchor are from one moment before; only the checkpoint is not.
+    for (name, kept) in [("kept", true), ("gone", false)] {
+        let old_store = simulator.crashes(moment, 1).remove(0).disk;
+        fs::write(&log, &old_log).unwrap();
+        if kept {
+            overwrite(&old_store, &checkpoint_path, &checkpoint);
+        } else {
+            old_store.remove_file(&checkpoint_path).unwrap();
+        }
+        let vault = audited(&site, &old_store, &log);
+        vault.unseal(shares(&share)).await.unwrap();
+        let told = if kept { "audit_truncated" } else { "anchor_checkpoint_unusable" };
+        assert_eq!(words(&vault), [told], "{name}");
+        let text = fs::read_to_string(&log).unwrap();
+        assert!(text.contains(&format!("\"event\":\"{told}\"")), "{name}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn after_an_accepted_rollback_the_cut_audit_file_is_told_of() {
+    let site = Site::new();
+    let (disk, simulator, share) = made_anchored(&site).await;
+    let log = site.folder.path().join("audit.log");
+    let vault = audited(&site, &disk, &log);
+    vault.unseal(shares(&share)).await.unwrap();
+    vault.seal().await;
+    drop(vault);
+    let (old_store, old_log) =
+        (simulator.crashes(simulator.operations(), 1).remove(0).disk, fs::read(&log).unwrap());
+    let vault = audited(&site, &disk, &log);
+    vault.unseal(shares(&share)).await.unwrap();
+    write(&vault, 3).await;
+    vault.seal().await;
+    drop(vault);
+    for name in ["anchor", "anchor.checkpoint"] {
+        let path = anchor_path(&site).with_extension(name);
+        overwrite(&old_store, &path, &disk.read(&path, 1024).unwrap());
+    }
+    fs::write(&log, old_log).unwrap();
+    let vault = audited(&site, &old_store, &log);
+    let refused = vault.unseal(shares(&share)).await.unwrap_err();
+    assert!(matches!(refused, UnsealError::RollbackDetected { .. }), "{refused:?}");
+    let text = share.expose(|share| data_encoding::HEXLOWER.encode(share));
+    vault.submit_share_to_accept(&text).await.unwrap();
+    assert_eq!(words(&vault), ["audit_truncated"]);
+    vault.seal().await;
+    drop(vault);
+    let vault = audited(&site, &old_store, &log);
+    vault.unseal(shares(&share)).await.unwrap();
+    assert!(!words(&vault).contains(&"audit_truncated".to_owned()), "{:?}", words(&vault));
+}
+
 #[tokio::test]
 async fn a_quiet_vault_writes_no_anchor() {
     let site = Site::new();
     let (disk, simulator, share) = made_anchored(&site).await;
     let vault = anchored(&site, &disk, AnchorPolicy::Required);
     vault.unseal(shares(&share)).await.unwrap();
-    // The first keeps a point in the store, which counts as no change.
     vault.anchor().await.unwrap();
     let quiet = simulator.operations();
     for _ in 0..3 {

@@ -6,13 +6,13 @@ use std::{
 
 use super::{
     Compaction, Settings, Unsealed, Vault,
-    anchors::{Rollback, Said},
+    anchors::{Rollback, Said, guard_compaction},
     layout,
     slots::finish_rekey,
     verify::TAMPERED,
 };
 use crate::{
-    audit::{self, Broker, DeviceConfig, Finding, Notice},
+    audit::{self, Broker, DeviceConfig, Finding, Notice, SignedCheckpoint},
     barrier::{
         self, Barrier, Batch, Checkpoint, Claims, Collection, CommitError, Keyring, ReadError,
         Record, SpaceId,
@@ -241,13 +241,14 @@ impl Vault {
 
     async fn open_store(&self, keys: Keys, rollback: Rollback) -> Result<Unsealed, UnsealError> {
         let seal::Opened { keyring, epoch, root } = keys.opened;
-        let (barrier, found, said) = self.open_barrier(keyring, epoch, rollback).await?;
+        let (barrier, found, mut said) = self.open_barrier(keyring, epoch, rollback).await?;
         let words = said.judge(&barrier, &found).await?;
         let min_epoch = found.head.as_ref().map_or(epoch, |head| head.min_seal_epoch);
         finish_rekey(&barrier, epoch, min_epoch).await?;
         let floors = Floors::over(&barrier, &self.clock);
         let mounts = Mounts::load(&barrier, &floors.tokens).await?;
-        let (audit, mut notices) = open_audit(&barrier, &self.settings, &self.clock).await?;
+        let (audit, mut notices) =
+            open_audit(&barrier, &self.settings, &said.checkpoints, &self.clock).await?;
         let (counts, repaired) = {
             let mut door = self.door();
             let counts = door.progress.as_mut().map(seal::UnsealProgress::take_counts);
@@ -256,13 +257,20 @@ impl Vault {
         notices.extend(tell(&audit, counts, &found, repaired)?);
         said.tell(&audit, &words)?;
         notices.extend(words.into_iter().map(str::to_owned));
-        let anchors = said.writer(&self.clock);
+        let position = barrier.position();
         if rollback == Rollback::Accepted {
-            let position = barrier.position();
             audit.notice(&Notice::RollbackAccepted { generation: position.generation })?;
             tracing::warn!(generation = position.generation, "the rollback was accepted");
-            anchors.replace(position, epoch);
         }
+        let anchors = said.writer;
+        anchors.note_checkpoint(audit.checkpoint());
+        let writer = Arc::clone(&anchors);
+        // Before a head names the first checkpoint, so that one is missed only where one was.
+        let write = move || match rollback {
+            Rollback::Refused => writer.write(position, epoch),
+            Rollback::Accepted => writer.replace(position, epoch),
+        };
+        tokio::task::spawn_blocking(write).await?;
         let cluster_id = uuid_text(&barrier.keyring().store_id().0);
         let Floors { policies, tokens } = floors;
         let clock = Arc::clone(&self.clock);
@@ -270,7 +278,7 @@ impl Vault {
         let ground = Ground { barrier, policies, tokens, audit, ttl, clock };
         let root = Arc::new(tokio::sync::Mutex::new(root));
         let pace = self.settings.background.rewrap_per_second;
-        let rotation = Rotation::open(&ground.barrier, &root, &self.clock, pace).await?;
+        let rotation = Rotation::open(&ground.barrier, &root, &anchors, &self.clock, pace).await?;
         let rekey = Arc::default();
         let compaction = Compaction::default();
         Ok(Unsealed {
@@ -295,6 +303,7 @@ impl Vault {
         let settings = Arc::clone(&self.settings);
         let clock = Arc::clone(&self.clock);
         let lock = Arc::clone(&self.lock);
+        let runtime = tokio::runtime::Handle::current();
         tokio::task::spawn_blocking(move || {
             // What can be checked without a key was checked at the start, and is once more with it.
             let store = Store::find(&settings.data, settings.storage.clone(), &lock)?;
@@ -308,7 +317,7 @@ impl Vault {
                 Generation::Keep => store.generation(),
                 Generation::Next => store.generation().saturating_add(1),
             };
-            let said = Said::ask(&settings, &keyring, generation, seal_epoch, rollback)?;
+            let said = Said::ask(&settings, &clock, &keyring, generation, seal_epoch, rollback)?;
             let mut points = said.points();
             if rollback == Rollback::Refused {
                 let file = settings.audit_file.as_ref().map(|file| file.path.as_path());
@@ -317,6 +326,7 @@ impl Vault {
             let claims = Claims { seal_epoch, points: &points, generation: goes_on };
             let opened = Barrier::open_with(store, keyring, claims, clock);
             let (barrier, found) = opened.map_err(|error| behind_anchor(error, &said))?;
+            guard_compaction(&barrier, &said.writer, runtime);
             if goes_on == Generation::Next {
                 layout::forget_restored(disk, &settings.data)?;
             }
@@ -392,6 +402,7 @@ impl Record for DeviceRecord {
 async fn open_audit(
     barrier: &Arc<Barrier>,
     settings: &Settings,
+    kept: &[SignedCheckpoint],
     clock: &Arc<dyn Clock>,
 ) -> Result<(Broker, Vec<String>), UnsealError> {
     let mut configs = Vec::new();
@@ -405,13 +416,14 @@ async fn open_audit(
     }
     let barrier = Arc::clone(barrier);
     let clock = Arc::clone(clock);
+    let kept = kept.to_vec();
     let (broker, findings) = tokio::task::spawn_blocking(move || {
         let keys = |id: &[u8; 16]| barrier.keyring().audit_keys(id);
         // A broker that kept the barrier would keep the keys.
         let stands = Arc::downgrade(&barrier);
         let position =
             move || stands.upgrade().map(|barrier| barrier.position()).unwrap_or_default();
-        Broker::open(configs, keys, barrier.audit_mark().clone(), &[], clock, position)
+        Broker::open(configs, keys, barrier.audit_mark().clone(), &kept, clock, position)
     })
     .await??;
     let mut notices = Vec::new();
