@@ -1,4 +1,11 @@
-use super::{MountView, PathError};
+use std::{fmt, sync::Arc};
+
+use zeroize::Zeroizing;
+
+use super::{
+    MountView, PathError,
+    space::{Naming, Space},
+};
 use crate::{secret::SecretBytes, storage::RecordHeader};
 
 /// Writes that are committed whole or not at all, with what must hold before.
@@ -8,7 +15,7 @@ use crate::{secret::SecretBytes, storage::RecordHeader};
 /// stays; of two expectations, which are of what lies there before the batch, the first.
 #[derive(Debug, Default)]
 pub struct Batch {
-    operations: Vec<Operation>,
+    wanted: Vec<Wanted>,
     refused: Option<Refused>,
     erases: bool,
 }
@@ -29,7 +36,16 @@ pub(super) enum Refused {
     Unencodable,
 }
 
-/// One operation of a batch.
+/// One operation of a batch. Where its path lies is settled by the commit: names may come under
+/// another key before that.
+pub(super) struct Wanted {
+    space: Arc<Space>,
+    path: Zeroizing<String>,
+    expected: Option<Expected>,
+    action: Action,
+}
+
+/// One operation at its storage key.
 #[derive(Debug)]
 pub(super) struct Operation {
     pub(super) key: Vec<u8>,
@@ -84,7 +100,7 @@ impl Batch {
 
     /// Whether it would write nothing.
     pub fn is_empty(&self) -> bool {
-        self.operations.is_empty() && self.refused.is_none()
+        self.wanted.is_empty() && self.refused.is_none()
     }
 
     pub(super) fn add(
@@ -94,19 +110,29 @@ impl Batch {
         expected: Option<Expected>,
         action: Action,
     ) {
-        let key = match view.record_key(path) {
-            Ok(key) => key,
-            Err(error) => return self.refuse(Refused::Path(error)),
-        };
-        match self.operations.iter_mut().find(|operation| operation.key == key) {
-            Some(operation) => {
-                operation.expected = operation.expected.or(expected);
+        match view.record_path(path) {
+            Ok(path) => self.add_at(view.space(), path, expected, action),
+            Err(error) => self.refuse(Refused::Path(error)),
+        }
+    }
+
+    pub(super) fn add_at(
+        &mut self,
+        space: &Arc<Space>,
+        path: Zeroizing<String>,
+        expected: Option<Expected>,
+        action: Action,
+    ) {
+        let is_same = |wanted: &&mut Wanted| wanted.space.id() == space.id() && wanted.path == path;
+        match self.wanted.iter_mut().find(is_same) {
+            Some(wanted) => {
+                wanted.expected = wanted.expected.or(expected);
                 match action {
                     Action::Keep => {}
-                    Action::Put(_) | Action::Delete => operation.action = action,
+                    Action::Put(_) | Action::Delete => wanted.action = action,
                 }
             }
-            None => self.operations.push(Operation { key, expected, action }),
+            None => self.wanted.push(Wanted { space: Arc::clone(space), path, expected, action }),
         }
     }
 
@@ -114,12 +140,24 @@ impl Batch {
         self.refused.get_or_insert(why);
     }
 
-    pub(super) fn operations(&self) -> Result<&[Operation], Refused> {
-        self.refused.map_or(Ok(&self.operations), Err)
+    pub(super) fn into_wanted(self) -> Result<Vec<Wanted>, Refused> {
+        self.refused.map_or(Ok(self.wanted), Err)
     }
+}
 
-    /// Adds an operation whose key is known.
-    pub(super) fn push(&mut self, operation: Operation) {
-        self.operations.push(operation);
+impl Wanted {
+    /// The operation at its key as names are encrypted now, and its key as they were before while
+    /// records move from there.
+    pub(super) fn locate(self) -> Result<(Operation, Option<Vec<u8>>), PathError> {
+        let naming = self.space.naming();
+        let key_by = |naming: &Arc<Naming>| naming.key_of(&self.path);
+        let (key, old) = (key_by(&naming)?, naming.previous().map(key_by).transpose()?);
+        Ok((Operation { key, expected: self.expected, action: self.action }, old))
+    }
+}
+
+impl fmt::Debug for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wanted").field("space", &self.space).finish_non_exhaustive()
     }
 }

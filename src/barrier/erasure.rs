@@ -1,6 +1,5 @@
 use super::{
-    Barrier, CommitError, Expected, ReadError, SpaceId, Stored,
-    batch::{Action, Operation},
+    Barrier, Batch, CommitError, Expected, ReadError, SpaceId, Stored, batch::Action,
     fields::Fields,
 };
 use crate::{
@@ -10,7 +9,7 @@ use crate::{
 };
 
 /// Where the mark of a due erasure lies, in the space of Kista's own tables.
-const MARK: &[&str] = &["erasure"];
+const MARK: &str = "erasure";
 const FORMAT: u8 = 1;
 
 /// Why what was removed is not erased. The erasure stays due.
@@ -67,15 +66,16 @@ impl Barrier {
         Ok(compacted)
     }
 
-    /// The mark that goes into the same batch as a removal. The first removal counts.
-    pub(super) async fn erasure_mark(&self) -> Result<Operation, CommitError> {
+    /// Puts the mark into the same batch as a removal. The first removal counts.
+    pub(super) async fn mark_erasure(&self, batch: &mut Batch) -> Result<(), CommitError> {
         let since = self.erasure_due().await?.unwrap_or_else(|| self.clock.now());
-        self.mark_operation(None, Action::Put(encode(since)))
+        self.add_mark(batch, None, Action::Put(encode(since)));
+        Ok(())
     }
 
     async fn mark(&self) -> Result<Option<(Timestamp, Stored)>, ReadError> {
-        let key = self.mark_key()?;
-        let Some(stored) = self.read(&key).await? else { return Ok(None) };
+        let system = self.space(SpaceId::SYSTEM);
+        let Some(stored) = self.get(&system, MARK).await? else { return Ok(None) };
         let since = stored.value.expose(decode)?;
         Ok(Some((since, stored)))
     }
@@ -85,20 +85,14 @@ impl Barrier {
         expected: Option<Expected>,
         action: Action,
     ) -> Result<(), CommitError> {
-        let operation = self.mark_operation(expected, action)?;
-        self.commit_all(&[operation]).await
+        let mut batch = Batch::default();
+        self.add_mark(&mut batch, expected, action);
+        self.commit(batch).await
     }
 
-    fn mark_operation(
-        &self,
-        expected: Option<Expected>,
-        action: Action,
-    ) -> Result<Operation, CommitError> {
-        Ok(Operation { key: self.mark_key()?, expected, action })
-    }
-
-    fn mark_key(&self) -> Result<Vec<u8>, super::PathError> {
-        self.space(SpaceId::SYSTEM).record_key("", MARK)
+    fn add_mark(&self, batch: &mut Batch, expected: Option<Expected>, action: Action) {
+        let (system, path) = (self.space(SpaceId::SYSTEM), MARK.to_owned().into());
+        batch.add_at(&system, path, expected, action);
     }
 }
 

@@ -1,4 +1,4 @@
-use super::{KeyringError, PathError, TermId, batch::Refused, record::Damaged};
+use super::{KeyringError, NamesGeneration, PathError, TermId, batch::Refused, record::Damaged};
 use crate::storage::{self, StoreId};
 
 /// Why a store does not open under its keyring.
@@ -36,6 +36,15 @@ pub enum OpenError {
          back that belongs to this store's state", .0.0
     )]
     TermMissing(TermId),
+    /// Records lie under names whose key the seal file does not hold.
+    #[error(
+        "the store has records under names of generation {}, which the seal file does not hold: put \
+         the seal file back that belongs to this store's state", .0.0
+    )]
+    NamesMissing(NamesGeneration),
+    /// The index cannot be read.
+    #[error(transparent)]
+    Read(#[from] storage::ReadError),
     /// The journal has commits, and none of their heads was shown to the barrier.
     #[error("the store has commits but no head to check them by")]
     HeadMissing,

@@ -1,7 +1,7 @@
 use super::{
     Keyring,
     names::Segment,
-    space::{LEAF, RECORD_KEY, SpaceId},
+    space::{LEAF, NamesGeneration, SpaceId},
 };
 
 /// Something wrong with one record, or with all of them.
@@ -64,7 +64,8 @@ impl Finding {
 /// A storage key, cut into its parts (FORMAT.md 5).
 #[derive(Debug)]
 pub(super) struct Place<'a> {
-    space: SpaceId,
+    pub(super) generation: NamesGeneration,
+    pub(super) space: SpaceId,
     names: &'a [u8],
     /// The key of the value that a chunk belongs to, and the chunk's number.
     pub(super) chunk: Option<(&'a [u8], u32)>,
@@ -73,7 +74,7 @@ pub(super) struct Place<'a> {
 impl<'a> Place<'a> {
     /// Cuts a key; `None` when it is none that is ever written.
     pub(super) fn parse(key: &'a [u8]) -> Option<Self> {
-        let (&first, rest) = key.split_first()?;
+        let (generation, rest) = NamesGeneration::split_off(key)?;
         let (space, names) = rest.split_first_chunk::<16>()?;
         let mut rest = names;
         while rest.first() != Some(&LEAF) {
@@ -90,13 +91,12 @@ impl<'a> Place<'a> {
                 Some((key.get(..key.len() - 4)?, index))
             }
         };
-        let is_ours = first == RECORD_KEY && !names.is_empty();
-        is_ours.then_some(Self { space: SpaceId(*space), names, chunk })
+        (!names.is_empty()).then_some(Self { generation, space: SpaceId(*space), names, chunk })
     }
 
     /// The path, when every name opens.
-    fn path(&self, keyring: &Keyring) -> Option<String> {
-        let siv = keyring.names(self.space);
+    pub(super) fn path(&self, keyring: &Keyring) -> Option<String> {
+        let siv = keyring.names_cipher(self.generation, self.space)?;
         let (mut parent, mut rest) = (self.space.0, self.names);
         let mut path = Vec::new();
         while !rest.is_empty() {

@@ -101,7 +101,7 @@ impl Inspector {
     }
 
     fn is_mount(&self, key: &[u8]) -> bool {
-        if key.get(1..17) != Some(&SpaceId::SYSTEM.0[..]) {
+        if Place::parse(key).is_none_or(|place| place.space != SpaceId::SYSTEM) {
             return false;
         }
         let (_, path) = self.place_of(key);

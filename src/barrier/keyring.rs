@@ -1,8 +1,9 @@
 use std::{collections::HashSet, fmt, sync::Arc};
 
 use super::{
-    SpaceId,
+    NamesGeneration, SpaceId,
     fields::Fields,
+    space::Naming,
     term::{Term, TermId, Terms, derive},
 };
 use crate::{
@@ -98,6 +99,9 @@ pub enum KeyringError {
         "{MAX_TERMS} terms are live: wait until the rotation under way has destroyed the old ones"
     )]
     TooManyTerms,
+    /// Names are moving to a newer secret already.
+    #[error("the names are moving to a new key already: wait until the old one is destroyed")]
+    NamesMoving,
     /// No pending term of this number.
     #[error("term {} is not pending", .0.0)]
     NotPending(TermId),
@@ -181,17 +185,21 @@ impl Keyring {
         keyring.is_whole().then_some(keyring).ok_or(KeyringError::Malformed)
     }
 
-    /// Whether it holds what a store needs: one active term, every lineage, nothing twice.
+    /// Whether it holds what a store needs: one active term, every lineage, nothing twice, and names
+    /// that move from one secret to one other at most.
     fn is_whole(&self) -> bool {
         let active = self.terms.iter().filter(|term| term.state == TermState::Active).count();
         let ids: HashSet<_> = self.terms.iter().map(|term| term.id).collect();
         let kept: HashSet<_> = self.secrets.iter().map(|s| (s.kind, s.generation)).collect();
+        let names: Vec<_> = self.secrets.iter().filter(|s| s.kind == Lineage::Names).collect();
         let lineages = Lineage::ALL.iter().all(|kind| self.secrets.iter().any(|s| s.kind == *kind));
         active == 1
             && ids.len() == self.terms.len()
             && ids.len() <= MAX_TERMS
             && kept.len() == self.secrets.len()
             && kept.len() <= MAX_SECRETS
+            && names.len() <= 2
+            && names.iter().all(|s| s.generation > 0)
             && lineages
     }
 
@@ -313,9 +321,60 @@ impl Keyring {
         Ok(Terms::new(Arc::clone(active), all))
     }
 
-    /// The cipher of the names of one space.
-    pub(super) fn names(&self, space: SpaceId) -> Siv {
-        Siv::new(&self.derive::<AesSiv512>(Lineage::Names, "names", &space.0))
+    /// How the names of a space are encrypted: under the newest secret, and what has not moved to it
+    /// yet under the one before.
+    pub(super) fn naming(&self, space: SpaceId) -> Naming {
+        let of = |secret: &Secret, previous| {
+            let siv = secret.names_cipher(self.store_id, space);
+            Naming::new(space, NamesGeneration(secret.generation), siv, previous)
+        };
+        let previous = self.old_names().map(|secret| of(secret, None));
+        of(self.newest(Lineage::Names), previous)
+    }
+
+    /// The cipher of the names of a space in one generation, as long as that is there.
+    pub(super) fn names_cipher(&self, generation: NamesGeneration, space: SpaceId) -> Option<Siv> {
+        let is_meant = |s: &&Secret| s.kind == Lineage::Names && s.generation == generation.0;
+        Some(self.secrets.iter().find(is_meant)?.names_cipher(self.store_id, space))
+    }
+
+    /// The generation that names are encrypted under.
+    pub fn names_generation(&self) -> NamesGeneration {
+        NamesGeneration(self.newest(Lineage::Names).generation)
+    }
+
+    /// The generation that records move away from.
+    pub fn old_names_generation(&self) -> Option<NamesGeneration> {
+        self.old_names().map(|secret| NamesGeneration(secret.generation))
+    }
+
+    /// This keyring and a new secret of names, which all records are to move to.
+    ///
+    /// # Errors
+    /// [`KeyringError::NamesMoving`].
+    pub fn with_new_names(&self) -> Result<Self, KeyringError> {
+        if self.old_names().is_some() {
+            return Err(KeyringError::NamesMoving);
+        }
+        let newest = self.names_generation();
+        let generation = newest.0.checked_add(1).ok_or(KeyringError::Malformed)?;
+        let mut keyring = self.copy();
+        keyring.secrets.push(Secret { kind: Lineage::Names, generation, key: random::key() });
+        Ok(keyring)
+    }
+
+    /// This keyring without the secret of names that records have moved away from.
+    #[must_use]
+    pub fn without_old_names(&self) -> Self {
+        let newest = self.names_generation().0;
+        let mut keyring = self.copy();
+        keyring.secrets.retain(|s| s.kind != Lineage::Names || s.generation == newest);
+        keyring
+    }
+
+    fn old_names(&self) -> Option<&Secret> {
+        let newest = self.names_generation().0;
+        self.secrets.iter().find(|s| s.kind == Lineage::Names && s.generation < newest)
     }
 
     /// The keyed hash under which tokens are found (FORMAT.md 2).
@@ -346,13 +405,16 @@ impl Keyring {
         purpose: &str,
         context: &[u8],
     ) -> Key<A> {
+        self.newest(kind).derive(self.store_id, purpose, context)
+    }
+
+    fn newest(&self, kind: Lineage) -> &Secret {
         let newest = self.secrets.iter().filter(|s| s.kind == kind).max_by_key(|s| s.generation);
         #[expect(
             clippy::expect_used,
             reason = "`generate` makes each lineage, and `is_whole` refuses a keyring without one"
         )]
-        let newest = newest.expect("a keyring holds every lineage");
-        newest.key.expose(|secret| kdf::derive(&self.store_id.0, secret, purpose, context))
+        newest.expect("a keyring holds every lineage")
     }
 }
 
@@ -393,6 +455,19 @@ impl Secret {
         let generation = fields.be32()?;
         let key = Key::copy_of(fields.bytes::<32>()?).ok()?;
         Some(Self { kind, generation, key })
+    }
+
+    fn derive<A: crate::secret::Algorithm>(
+        &self,
+        store_id: StoreId,
+        purpose: &str,
+        context: &[u8],
+    ) -> Key<A> {
+        self.key.expose(|secret| kdf::derive(&store_id.0, secret, purpose, context))
+    }
+
+    fn names_cipher(&self, store_id: StoreId, space: SpaceId) -> Siv {
+        Siv::new(&self.derive::<AesSiv512>(store_id, "names", &space.0))
     }
 }
 

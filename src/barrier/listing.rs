@@ -3,7 +3,7 @@ use std::{collections::BinaryHeap, mem};
 use super::{
     ReadError,
     names::Segment,
-    space::{Folder, LEAF, Space},
+    space::{Folder, LEAF, Naming},
 };
 use crate::storage::Store;
 
@@ -55,10 +55,26 @@ impl<'a> Names<'a> {
     }
 }
 
+/// The `limit` smallest names of two listings, each of which holds its own `limit` smallest.
+pub(super) fn merge(mut one: Vec<Entry>, other: Vec<Entry>, limit: usize) -> Vec<Entry> {
+    one.extend(other);
+    one.sort_unstable();
+    one.dedup_by(|entry, first| {
+        let is_same = entry.name == first.name;
+        if is_same {
+            first.is_leaf |= entry.is_leaf;
+            first.is_folder |= entry.is_folder;
+        }
+        is_same
+    });
+    one.truncate(limit);
+    one
+}
+
 /// Walks the children of a folder in the order of their keys, seeking past each child's subtree
 /// (FORMAT.md 5).
 pub(super) struct Walk<'a> {
-    space: &'a Space,
+    naming: &'a Naming,
     folder: &'a Folder,
     /// Keys up to this one are done with.
     seek: Vec<u8>,
@@ -85,9 +101,9 @@ enum Part {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn of(space: &'a Space, folder: &'a Folder) -> Self {
+    pub(super) fn of(naming: &'a Naming, folder: &'a Folder) -> Self {
         let seek = below(folder);
-        Self { space, folder, seek, page: FIRST_PAGE, child: None, ended: false }
+        Self { naming, folder, seek, page: FIRST_PAGE, child: None, ended: false }
     }
 
     /// The children that one page of keys completes, perhaps none; `None` at the end.
@@ -146,7 +162,7 @@ impl<'a> Walk<'a> {
             return Ok(None);
         }
         let (segment, _) = Segment::split_off(&child.segment).ok_or(ReadError::Damaged)?;
-        let name = segment.open(self.space.siv(), &self.folder.parent);
+        let name = segment.open(self.naming.siv(), &self.folder.parent);
         let name = name.map_err(|_| ReadError::Damaged)?;
         Ok(Some(Entry { name, is_leaf: child.is_leaf, is_folder: child.is_folder }))
     }

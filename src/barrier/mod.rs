@@ -7,6 +7,7 @@
 //! - `keyring.rs`: [`Keyring`], the random keys; `term.rs`: what one term seals with
 //! - `record.rs`: one sealed record; `large.rs`: a value in chunks
 //! - `names.rs`: encrypted segments; `space.rs`: paths to keys; `listing.rs`: keys to names
+//! - `moving.rs`: names that come under another key, and their records with them
 //! - `rotation.rs`: terms that come and go; sealing records again under the newest
 //! - `erasure.rs`: that what was removed leaves every file
 //! - `state.rs`: the multiset sum; `head.rs`: the sealed head; `state_seal.rs`: the hook for storage;
@@ -29,6 +30,7 @@ mod inspect;
 mod keyring;
 mod large;
 mod listing;
+mod moving;
 mod names;
 mod record;
 mod rotation;
@@ -67,10 +69,11 @@ pub use head::{Checkpoint, Head};
 pub use inspect::Inspector;
 pub use keyring::{AuditKeys, Keyring, KeyringError, TermSummary};
 pub use listing::Entry;
+pub use moving::Moved;
 pub use names::{MAX_PATH_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS, PathError, check_name};
 pub use rotation::{AdoptError, Rewrapped};
 pub use scan::{Pace, Progress, Reads, ScanError, Scanned, Verified};
-pub use space::SpaceId;
+pub use space::{NamesGeneration, SpaceId};
 pub use state_seal::{AuditMark, Position};
 pub use term::TermId;
 pub use view::{MountView, Stored};
@@ -87,7 +90,7 @@ use crate::{
 use batch::{Action, Operation};
 use large::LargeHead;
 use record::Kind;
-use space::Space;
+use space::{Naming, Space};
 use state::State;
 use state_seal::{Shared, StateSeal};
 use term::{SharedTerms, Term, Terms};
@@ -114,6 +117,8 @@ pub struct Barrier {
     token_mac: Mac,
     shared: Arc<Shared>,
     spaces: Mutex<HashMap<SpaceId, Weak<Space>>>,
+    /// Shared by commits, from the moment in which they settle their keys: names change in none.
+    renaming: tokio::sync::RwLock<()>,
     /// One scan at a time.
     scanning: tokio::sync::Mutex<()>,
     clock: Arc<dyn Clock>,
@@ -197,6 +202,11 @@ impl Barrier {
             return Err(OpenError::RollbackDetected { given: seal_epoch, needed });
         }
         let attached = attached?;
+        moving::check_names(&store, &keyring)?;
+        if keyring.old_names_generation().is_some() {
+            // Before a record lies under names that an older seal file does not know.
+            shared.ask_seal_epoch(seal_epoch);
+        }
         let head = replayed.newest;
         if head.as_ref().map_or(0, |head| head.seq) != attached.seq {
             return Err(OpenError::HeadMissing);
@@ -215,6 +225,7 @@ impl Barrier {
             token_mac,
             shared,
             spaces: Mutex::default(),
+            renaming: tokio::sync::RwLock::default(),
             scanning: tokio::sync::Mutex::default(),
             clock,
         });
@@ -237,7 +248,7 @@ impl Barrier {
     fn space(&self, id: SpaceId) -> Arc<Space> {
         let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
         let space = spaces.get(&id).and_then(Weak::upgrade).unwrap_or_else(|| {
-            let space = Arc::new(Space::new(id, self.keyring.load().names(id)));
+            let space = Arc::new(Space::new(id, self.keyring.load().naming(id)));
             spaces.retain(|_, space| space.strong_count() > 0);
             spaces.insert(id, Arc::downgrade(&space));
             space
@@ -254,13 +265,14 @@ impl Barrier {
     /// [`CommitError`]; nothing was written, except perhaps after [`CommitError::Storage`].
     pub async fn commit(&self, mut batch: Batch) -> Result<(), CommitError> {
         if batch.is_erasing() {
-            batch.push(self.erasure_mark().await?);
+            self.mark_erasure(&mut batch).await?;
         }
-        let operations = batch.operations().map_err(CommitError::from)?;
+        let _names_stay = self.renaming.read().await;
+        let operations = self.locate(batch).await?;
         if operations.is_empty() {
             return Ok(());
         }
-        self.commit_all(operations).await
+        self.commit_all(&operations).await
     }
 
     async fn commit_all(&self, operations: &[Operation]) -> Result<(), CommitError> {
@@ -373,6 +385,31 @@ impl Barrier {
 
     fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Reads the value at a path that [`space::record_path`] made.
+    async fn get(&self, space: &Space, path: &str) -> Result<Option<Stored>, ReadError> {
+        loop {
+            let naming = space.naming();
+            let found = self.get_by(&naming, path).await?;
+            // What was not found may have gone to where names lie since.
+            if found.is_some() || space.is_current(&naming) {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn get_by(&self, naming: &Naming, path: &str) -> Result<Option<Stored>, ReadError> {
+        let key = naming.key_of(path)?;
+        let found = self.read(&key).await?;
+        let Some(previous) = naming.previous().filter(|_| found.is_none()) else {
+            return Ok(found);
+        };
+        match self.read(&previous.key_of(path)?).await? {
+            // It may have moved between the two looks, and moves once only.
+            None => self.read(&key).await,
+            found => Ok(found),
+        }
     }
 
     /// Reads and opens the value under a key.
@@ -490,12 +527,17 @@ impl Barrier {
 
     /// Deletes keys, whatever lies there, and has them erased.
     async fn erase(&self, keys: Vec<Vec<u8>>) -> Result<(), CommitError> {
-        let mark = self.erasure_mark().await?;
+        let mut mark = Batch::default();
+        self.mark_erasure(&mut mark).await?;
+        let _names_stay = self.renaming.read().await;
+        let mark = self.locate(mark).await?;
         loop {
             let terms = self.terms.load_full();
             let writes = keys.iter().map(|key| Write { key: key.clone(), record: None });
             let mut batch = storage::Batch { preconditions: Vec::new(), writes: writes.collect() };
-            seal(terms.active(), &mark, Vec::new(), 0, &mut batch);
+            for operation in &mark {
+                seal(terms.active(), operation, Vec::new(), 0, &mut batch);
+            }
             match self.store.commit(batch).await {
                 Err(storage::CommitError::StaleTerm) if self.has_rotated(&terms) => {}
                 answer => return answer.map(drop).map_err(CommitError::from),

@@ -86,6 +86,11 @@ impl Barrier {
         self.shared.watch.records_under(id)
     }
 
+    /// How many records there are by the newest head, chunks included.
+    pub fn records(&self) -> u64 {
+        self.shared.watch.records()
+    }
+
     /// How often a term has sealed since the store was opened.
     pub fn seals_under(&self, id: TermId) -> u64 {
         self.terms.load().get(id).map_or(0, super::term::Term::seals)
@@ -101,7 +106,7 @@ impl Barrier {
         self.commit_head().await
     }
 
-    async fn commit_head(&self) -> Result<(), CommitError> {
+    pub(super) async fn commit_head(&self) -> Result<(), CommitError> {
         self.store.commit(storage::Batch::default()).await.map(drop).map_err(CommitError::from)
     }
 
@@ -125,20 +130,32 @@ impl Barrier {
                 records: u64::try_from(page.batch.writes.len()).unwrap_or(u64::MAX),
                 cursor: page.cursor,
             };
-            let mut batch = page.batch;
-            let note = note(&done);
-            for operation in note.operations().map_err(CommitError::from)? {
-                let chunks = self.chunks_at(operation).await?;
-                super::seal(terms.active(), operation, chunks, 0, &mut batch);
-            }
-            match self.store.commit(batch).await {
-                // Each record can be overtaken once: then it is under the active term.
-                Err(storage::CommitError::Conflict) => {}
-                Err(storage::CommitError::StaleTerm) if self.has_rotated(&terms) => {}
-                answer => return answer.map(|_| done).map_err(CommitError::from),
+            let batch = page.batch;
+            // Each record can be overtaken once: then it is under the active term.
+            if self.commit_page(&terms, batch, note(&done)).await? {
+                return Ok(done);
             }
         }
         Err(CommitError::Conflict)
+    }
+
+    /// Commits records on their way together with a note about them; false when they were overtaken.
+    pub(super) async fn commit_page(
+        &self,
+        terms: &Arc<Terms>,
+        mut batch: storage::Batch,
+        note: Batch,
+    ) -> Result<bool, CommitError> {
+        let _names_stay = self.renaming.read().await;
+        for operation in self.locate(note).await? {
+            let chunks = self.chunks_at(&operation).await?;
+            super::seal(terms.active(), &operation, chunks, 0, &mut batch);
+        }
+        match self.store.commit(batch).await {
+            Err(storage::CommitError::Conflict) => Ok(false),
+            Err(storage::CommitError::StaleTerm) if self.has_rotated(terms) => Ok(false),
+            answer => answer.map(|_| true).map_err(CommitError::from),
+        }
     }
 
     /// Gathers records under other terms than the active one and seals them again.
@@ -199,15 +216,15 @@ impl Barrier {
         }
     }
 
-    async fn header(&self, key: &[u8]) -> Result<Option<RecordHeader>, ReadError> {
+    pub(super) async fn header(&self, key: &[u8]) -> Result<Option<RecordHeader>, ReadError> {
         Ok(self.store.get(key).await?.as_deref().and_then(RecordHeader::of))
     }
 }
 
 /// Records on their way under the active term.
 #[derive(Default)]
-struct Page {
-    batch: storage::Batch,
+pub(super) struct Page {
+    pub(super) batch: storage::Batch,
     bytes: usize,
     items: usize,
     cursor: Option<Vec<u8>>,
@@ -215,7 +232,7 @@ struct Page {
 
 impl Page {
     /// Adds writes and what they expect; false, and nothing added, when there is no room for them.
-    fn add(&mut self, expected: Vec<Precondition>, writes: Vec<Write>) -> bool {
+    pub(super) fn add(&mut self, expected: Vec<Precondition>, writes: Vec<Write>) -> bool {
         let bytes = writes.iter().map(size).sum::<usize>();
         let is_full = self.items >= ITEMS || self.bytes + bytes > BYTES;
         if is_full && self.items > 0 {
@@ -228,12 +245,18 @@ impl Page {
         true
     }
 
-    fn holds(&self, key: &[u8]) -> bool {
+    /// How many records it writes.
+    pub(super) fn puts(&self) -> u64 {
+        let puts = self.batch.writes.iter().filter(|write| write.record.is_some());
+        u64::try_from(puts.count()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn holds(&self, key: &[u8]) -> bool {
         self.batch.writes.iter().rev().any(|write| write.key == key)
     }
 }
 
-fn size(write: &Write) -> usize {
+pub(super) fn size(write: &Write) -> usize {
     write.key.len() + write.record.as_ref().map_or(0, Vec::len)
 }
 
@@ -259,13 +282,13 @@ pub(super) fn settle(
 
 /// How often a batch is tried against those who write the same records: more often than it has
 /// records.
-const TRIES: usize = 256;
+pub(super) const TRIES: usize = 256;
 /// Most values of one batch: two preconditions each must fit.
 const ITEMS: usize = 50;
 /// Most bytes of one batch that holds more than one value.
 const BYTES: usize = 512 * 1024;
 /// Most keys that one batch looks at, of which none may need it.
-const LISTED_KEYS: usize = 512;
+pub(super) const LISTED_KEYS: usize = 512;
 
 #[cfg(test)]
 mod tests {

@@ -6,13 +6,17 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use arc_swap::ArcSwap;
 use zeroize::Zeroizing;
 
 use super::names::{self, MAX_PATH_BYTES, MAX_SEGMENTS, PathError, check_name};
 use crate::crypto::{random, siv::Siv};
 
-/// First byte of every record's storage key (FORMAT.md 5).
-pub(super) const RECORD_KEY: u8 = 0x10;
+/// First byte of the storage key of a record whose names are of the first generation
+/// (FORMAT.md 5).
+const FIRST_NAMES: u8 = 0x10;
+/// The same of a later generation, whose number follows.
+const LATER_NAMES: u8 = 0x11;
 /// Ends the key of a record; a chunk's index follows it.
 pub(super) const LEAF: u8 = 0x00;
 
@@ -39,24 +43,99 @@ impl fmt::Debug for SpaceId {
     }
 }
 
-/// One space: its names key, and the encrypted folders used last, wiped when the last view goes.
+/// Which secret of the names lineage names are encrypted under, counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NamesGeneration(pub u32);
+
+impl NamesGeneration {
+    const FIRST: Self = Self(1);
+
+    /// What all storage keys of this generation begin with.
+    pub(super) fn range(self) -> Vec<u8> {
+        if self == Self::FIRST {
+            return vec![FIRST_NAMES];
+        }
+        [&[LATER_NAMES], &self.0.to_be_bytes()[..]].concat()
+    }
+
+    /// Splits off what [`range`](Self::range) makes; `None` if a key begins with no such thing.
+    pub(super) fn split_off(key: &[u8]) -> Option<(Self, &[u8])> {
+        match key.split_first()? {
+            (&FIRST_NAMES, rest) => Some((Self::FIRST, rest)),
+            (&LATER_NAMES, rest) => {
+                let (number, rest) = rest.split_first_chunk()?;
+                let generation = Self(u32::from_be_bytes(*number));
+                (generation > Self::FIRST).then_some((generation, rest))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// One space, and how its names are encrypted now. Its keys are wiped when the last view goes.
 pub(super) struct Space {
     id: SpaceId,
+    naming: ArcSwap<Naming>,
+}
+
+impl Space {
+    pub(super) fn new(id: SpaceId, naming: Naming) -> Self {
+        Self { id, naming: ArcSwap::from_pointee(naming) }
+    }
+
+    pub(super) fn id(&self) -> SpaceId {
+        self.id
+    }
+
+    /// How its names are encrypted now. What is read by it is to be read again if it found nothing
+    /// and is [not current](Self::is_current) any more.
+    pub(super) fn naming(&self) -> Arc<Naming> {
+        self.naming.load_full()
+    }
+
+    /// Whether names have been encrypted as `naming` does until now.
+    pub(super) fn is_current(&self, naming: &Arc<Naming>) -> bool {
+        Arc::ptr_eq(&self.naming.load(), naming)
+    }
+
+    /// Has its names encrypted otherwise from now on.
+    pub(super) fn rename(&self, naming: Naming) {
+        self.naming.store(Arc::new(naming));
+    }
+}
+
+impl fmt::Debug for Space {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Space").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// The names of one space under one generation, and the encrypted folders used last.
+pub(super) struct Naming {
+    id: SpaceId,
+    generation: NamesGeneration,
     siv: Siv,
+    /// Where records lie that have not moved to this generation yet, while they move.
+    previous: Option<Arc<Self>>,
     folders: Mutex<FolderCache>,
 }
 
 /// An encrypted folder: where its children's keys begin, and what stands for it as their parent.
 pub(super) struct Folder {
-    /// `0x10 || space id || segments`.
+    /// `range || space id || segments`.
     pub(super) prefix: Vec<u8>,
     /// The synthetic IV of its last segment, or the space's id.
     pub(super) parent: [u8; 16],
 }
 
-impl Space {
-    pub(super) fn new(id: SpaceId, siv: Siv) -> Self {
-        Self { id, siv, folders: Mutex::default() }
+impl Naming {
+    pub(super) fn new(
+        id: SpaceId,
+        generation: NamesGeneration,
+        siv: Siv,
+        previous: Option<Self>,
+    ) -> Self {
+        Self { id, generation, siv, previous: previous.map(Arc::new), folders: Mutex::default() }
     }
 
     /// The cipher of its names.
@@ -64,13 +143,20 @@ impl Space {
         &self.siv
     }
 
+    /// The names that go, while records move.
+    pub(super) fn previous(&self) -> Option<&Arc<Self>> {
+        self.previous.as_ref()
+    }
+
     /// The storage key of the record at `path` under the folder `above`.
+    #[cfg(test)]
     pub(super) fn record_key(&self, above: &str, path: &[&str]) -> Result<Vec<u8>, PathError> {
-        let path = join(above, path)?;
-        let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
-        if name.is_empty() {
-            return Err(PathError::Empty);
-        }
+        self.key_of(&record_path(above, path)?)
+    }
+
+    /// The storage key of a path that [`record_path`] made.
+    pub(super) fn key_of(&self, path: &str) -> Result<Vec<u8>, PathError> {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         let folder = self.folder_of(folder)?;
         let mut key = Vec::with_capacity(folder.prefix.len() + names::encoded_len(name.len()) + 1);
         key.extend_from_slice(&folder.prefix);
@@ -87,7 +173,7 @@ impl Space {
     /// The folder of a joined path whose names and limits are checked.
     fn folder_of(&self, path: &str) -> Result<Arc<Folder>, PathError> {
         if path.is_empty() {
-            let prefix = [&[RECORD_KEY], &self.id.0[..]].concat();
+            let prefix = [&self.generation.range()[..], &self.id.0].concat();
             return Ok(Arc::new(Folder { prefix, parent: self.id.0 }));
         }
         if let Some(folder) = self.cache(|folders| folders.get(path)) {
@@ -109,10 +195,10 @@ impl Space {
     }
 }
 
-impl fmt::Debug for Space {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Space").field("id", &self.id).finish_non_exhaustive()
-    }
+/// Joins the path of a record, which has a name, to the folder above it.
+pub(super) fn record_path(above: &str, path: &[&str]) -> Result<Zeroizing<String>, PathError> {
+    let path = join(above, path)?;
+    if path.is_empty() { Err(PathError::Empty) } else { Ok(path) }
 }
 
 /// Joins a path to the folder above it and checks names and limits. No name holds a slash, so the
@@ -193,17 +279,19 @@ mod tests {
     };
     use crate::storage::MAX_KEY_BYTES;
 
-    fn keyring_space(id: SpaceId) -> Space {
-        Space::new(id, keyring().names(id))
+    fn later_space() -> Naming {
+        let (id, siv) = (SpaceId::random(), Siv::new(&random::key()));
+        Naming::new(id, NamesGeneration(2), siv, None)
     }
 
-    fn space() -> Space {
-        Space::new(SpaceId::random(), Siv::new(&random::key()))
+    fn space() -> Naming {
+        let (id, siv) = (SpaceId::random(), Siv::new(&random::key()));
+        Naming::new(id, NamesGeneration::FIRST, siv, None)
     }
 
     #[test]
     fn vector_of_the_format() {
-        let space = keyring_space(SpaceId(vector("/names/space_id").try_into().unwrap()));
+        let space = keyring().naming(SpaceId(vector("/names/space_id").try_into().unwrap()));
         for _cached in [false, true] {
             let key = space.record_key("data", &["billing", "database-password"]).unwrap();
             assert_eq!(key, vector("/names/storage_key"));
@@ -245,8 +333,19 @@ mod tests {
     fn the_longest_key_is_one_that_storage_takes() {
         for (length, count) in [(31, 32), (32, 31), (64, 15), (128, 7), (255, 4)] {
             let name = "x".repeat(length);
-            let key = space().record_key("", &vec![name.as_str(); count]).unwrap();
+            let key = later_space().record_key("", &vec![name.as_str(); count]).unwrap();
             assert!(key.len() + 4 <= MAX_KEY_BYTES, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_key_tells_its_generation_in_one_way_only() {
+        for generation in [1, 2, 256, u32::MAX].map(NamesGeneration) {
+            let key = [&generation.range()[..], &[7; 20]].concat();
+            assert_eq!(NamesGeneration::split_off(&key), Some((generation, &[7; 20][..])));
+        }
+        for other in [&[][..], &[0x11, 0, 0, 0, 1], &[0x11, 0, 0, 0, 0], &[0x11, 0, 0], &[0x12]] {
+            assert_eq!(NamesGeneration::split_off(other), None);
         }
     }
 

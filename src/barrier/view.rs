@@ -1,10 +1,12 @@
 use std::{fmt, sync::Arc};
 
+use zeroize::Zeroizing;
+
 use super::{
     Barrier, Batch, CommitError, ReadError,
-    listing::{Entry, Names, Walk, below},
+    listing::{Entry, Names, Walk, below, merge},
     names::PathError,
-    space::{self, Space},
+    space::{self, Folder, Naming, Space},
 };
 use crate::{
     secret::SecretBytes,
@@ -52,8 +54,7 @@ impl MountView {
     /// # Errors
     /// [`ReadError`]: a path that is none, a record that does not open, storage that fails.
     pub async fn get(&self, path: &[&str]) -> Result<Option<Stored>, ReadError> {
-        let key = self.record_key(path)?;
-        self.barrier.read(&key).await
+        self.barrier.get(&self.space, &self.record_path(path)?).await
     }
 
     /// Up to `limit` names of a folder that sort after `after`, in byte order.
@@ -69,9 +70,33 @@ impl MountView {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Entry>, ReadError> {
-        let folder = self.space.folder(self.above()?, folder)?;
+        loop {
+            let naming = self.space.naming();
+            // First where records move away from: one that moves meanwhile is met twice at most.
+            let old = match naming.previous() {
+                Some(previous) => Some(self.list_by(previous, folder, after, limit).await?),
+                None => None,
+            };
+            let listed = self.list_by(&naming, folder, after, limit).await?;
+            if self.space.is_current(&naming) {
+                return Ok(match old {
+                    Some(old) => merge(old, listed, limit),
+                    None => listed,
+                });
+            }
+        }
+    }
+
+    async fn list_by(
+        &self,
+        naming: &Naming,
+        folder: &[&str],
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, ReadError> {
+        let folder = naming.folder(self.above()?, folder)?;
         let mut names = Names::new(after, limit);
-        let mut walk = Walk::of(&self.space, &folder);
+        let mut walk = Walk::of(naming, &folder);
         while let Some(entries) = walk.next(self.barrier.store()).await? {
             entries.into_iter().for_each(|entry| names.add(entry));
             // A large folder is many pages: others get their turn between them.
@@ -89,8 +114,22 @@ impl MountView {
     /// # Errors
     /// [`CommitError`].
     pub async fn remove_all(&self, folder: &[&str]) -> Result<u64, CommitError> {
-        let folder = self.space.folder(self.above()?, folder)?;
-        let start = below(&folder);
+        let mut removed = 0;
+        loop {
+            let naming = self.space.naming();
+            // First where records move away from, so that none is behind when it moves.
+            if let Some(previous) = naming.previous() {
+                removed += self.remove_below(&*previous.folder(self.above()?, folder)?).await?;
+            }
+            removed += self.remove_below(&*naming.folder(self.above()?, folder)?).await?;
+            if self.space.is_current(&naming) {
+                return Ok(removed);
+            }
+        }
+    }
+
+    async fn remove_below(&self, folder: &Folder) -> Result<u64, CommitError> {
+        let start = below(folder);
         let mut removed = 0;
         loop {
             let listed = self.barrier.store().list(&folder.prefix, Some(&start), REMOVED_AT_ONCE);
@@ -109,8 +148,18 @@ impl MountView {
         self.barrier.commit(batch).await
     }
 
-    pub(super) fn record_key(&self, path: &[&str]) -> Result<Vec<u8>, PathError> {
-        self.space.record_key(self.above()?, path)
+    /// The storage key of a path as names are encrypted now.
+    #[cfg(test)]
+    pub(crate) fn record_key(&self, path: &[&str]) -> Result<Vec<u8>, PathError> {
+        self.space.naming().record_key(self.above()?, path)
+    }
+
+    pub(super) fn record_path(&self, path: &[&str]) -> Result<Zeroizing<String>, PathError> {
+        space::record_path(self.above()?, path)
+    }
+
+    pub(super) fn space(&self) -> &Arc<Space> {
+        &self.space
     }
 
     fn above(&self) -> Result<&str, PathError> {

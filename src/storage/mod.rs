@@ -490,6 +490,17 @@ impl Store {
         serving.index.load().list(prefix, after, limit).map_err(ReadError::Index)
     }
 
+    /// The lowest key that there is.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn first_key(&self) -> Result<Option<Vec<u8>>, ReadError> {
+        let serving = self.inner.serving.load();
+        let serving = serving.as_ref().ok_or(ReadError::Closed)?;
+        let first = serving.index.load().list(&[], None, 1).map_err(ReadError::Index)?;
+        Ok(first.into_iter().next())
+    }
+
     /// Commits a batch whole or not at all, and returns the sequence of its journal record.
     ///
     /// When it answers, the batch is synced to the disk and readable. A call that is dropped while
