@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use kista::gate::Operation::{Delete, Read, Write};
+use kista::gate::Operation::{Delete, List, Read, Write};
 use serde_json::{Value, json};
 
 use crate::support::{TestVault, files_under};
@@ -280,4 +280,67 @@ async fn writers_lose_nothing_while_records_are_sealed_again() {
     vault.unseal().await;
     assert_eq!(read(&vault, "long").await, long);
     assert_eq!(status(&vault).await["term"], 3);
+}
+
+#[tokio::test]
+async fn names_come_under_a_new_key_and_the_old_one_is_destroyed() {
+    let vault = TestVault::open().await;
+    for n in 0..60 {
+        put(&vault, &format!("small/{n}"), &format!("value {n}")).await;
+    }
+    let long = "x".repeat(20_000);
+    put(&vault, "long", &long).await;
+    let names = async || status(&vault).await["names"].clone();
+    assert_eq!((&names().await["step"], &names().await["generation"]), (&json!("idle"), &json!(1)));
+    let old = tempfile::tempdir().unwrap();
+    copy_folder(&vault.folder(), old.path());
+
+    // While it moves: writing, reading, listing, deleting, and asking for it once more.
+    let answer = vault.as_root(Write, "sys/rotate/names", "").await;
+    assert_eq!(answer.status, 204, "{answer:?}");
+    put(&vault, "small/7", "again").await;
+    assert_eq!(read(&vault, "small/8").await, "value 8");
+    let list = async || vault.as_root(List, "secret/metadata/small", "").await.json();
+    assert_eq!(list().await["data"]["keys"].as_array().unwrap().len(), 60);
+    assert_eq!(vault.as_root(Delete, "secret/metadata/small/9", "").await.status, 204);
+    for _ in 0..1_000 {
+        if names().await["step"] == "idle" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let done = names().await;
+    assert_eq!((&done["step"], &done["generation"]), (&json!("idle"), &json!(2)), "{done}");
+    assert_eq!(
+        done["destroyed"],
+        json!([
+            {"generation": 1, "destroyed_at": "2026-01-01T00:00:00Z"}
+        ])
+    );
+
+    vault.seal().await;
+    vault.unseal().await;
+    assert_eq!(read(&vault, "small/7").await, "again");
+    assert_eq!(read(&vault, "long").await, long);
+    assert_eq!(list().await["data"]["keys"].as_array().unwrap().len(), 59);
+    vault.seal().await;
+
+    // Old data files and the new seal file: their names are read by no key that it holds.
+    let new = tempfile::tempdir().unwrap();
+    copy_folder(&vault.folder(), new.path());
+    assert!(vault.opens(new.path()).await);
+    for name in ["journal", "snapshots", "index"] {
+        let (from, to) = (old.path().join(name), new.path().join(name));
+        fs::remove_dir_all(&to).ok();
+        copy_folder(&from, &to);
+    }
+    assert!(!vault.opens(new.path()).await);
+    // The new data files and the old seal file: it is too old for them.
+    let new = tempfile::tempdir().unwrap();
+    copy_folder(&vault.folder(), new.path());
+    for name in ["seal.0", "seal.1"] {
+        fs::copy(old.path().join(name), new.path().join(name)).unwrap();
+    }
+    assert!(!vault.opens(new.path()).await);
+    assert!(vault.opens(old.path()).await);
 }

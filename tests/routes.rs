@@ -89,6 +89,7 @@ fn these_and_no_others_need_sudo() {
             "Write sys/rekey/verify",
             "Write sys/rotate",
             "Write sys/rotate/keyring",
+            "Write sys/rotate/names",
             "Write sys/rotate/root",
             "Write sys/rotate/root/init",
             "Write sys/rotate/root/update",

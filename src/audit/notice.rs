@@ -54,6 +54,11 @@ pub enum Notice<'a> {
         /// The term.
         term: u32,
     },
+    /// No file of the data folder holds this secret of names, or a name under it, any more.
+    NamesDestroyed {
+        /// Its generation.
+        generation: u32,
+    },
     /// An anchor says nothing of this store.
     AnchorUnusable {
         /// What is wrong with it.
@@ -136,6 +141,10 @@ impl Notice<'_> {
             Self::TermDestroyed { term } => {
                 notice.text("event", "term_destroyed");
                 notice.number("term", u64::from(*term));
+            }
+            Self::NamesDestroyed { generation } => {
+                notice.text("event", "names_destroyed");
+                notice.number("generation", u64::from(*generation));
             }
             Self::AnchorUnusable { reason } => {
                 notice.text("event", "anchor_unusable");

@@ -53,7 +53,10 @@ pub use compaction::{Compacted, Compaction};
 pub use environment::{Environment, Setting};
 pub use error::{Capability, Error};
 pub use kv2::{CheckAndSet, Kv2, Secret, VersionMetadata};
-pub use rotation::{DestroyedTerm, KeyStatus, NewSchedule, Rotation, RotationSchedule};
+pub use rotation::{
+    DestroyedNames, DestroyedTerm, KeyStatus, NamesRotation, NewSchedule, Rotation,
+    RotationSchedule,
+};
 pub use slots::{AddedSlot, NewSlot, Rekey, RekeyPlan, RekeySecret, Slot};
 pub use sys::{
     Found, Health, Initialised, MountInfo, SealStatus, Sys, UnsealKey, Verification, Verified,

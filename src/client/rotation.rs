@@ -28,6 +28,38 @@ pub struct Rotation {
     pub error: Option<String>,
     /// Terms that are gone.
     pub destroyed: Vec<DestroyedTerm>,
+    /// The same for the key of names.
+    pub names: NamesRotation,
+}
+
+/// How far a move of the names to a new key is.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct NamesRotation {
+    /// `idle`, or what is being done: `move`, `erase`, `conclude`.
+    pub step: String,
+    /// The generation of the key that names are encrypted under, from 1.
+    pub generation: u32,
+    /// The generation that records move away from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retiring: Option<u32>,
+    /// Records that may still lie under it.
+    pub records_left: u64,
+    /// Records there were when the move began.
+    pub records_total: u64,
+    /// When it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<String>,
+    /// Generations that are gone.
+    pub destroyed: Vec<DestroyedNames>,
+}
+
+/// A generation of names that is gone from the data folder.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct DestroyedNames {
+    /// Its number.
+    pub generation: u32,
+    /// When the last file had lost its key.
+    pub destroyed_at: String,
 }
 
 /// A term that is gone from the data folder.
@@ -40,9 +72,9 @@ pub struct DestroyedTerm {
 }
 
 impl Rotation {
-    /// Whether everything is under the newest term and the old ones are gone.
+    /// Whether everything is under the newest term and the newest names, and the old ones are gone.
     pub fn is_idle(&self) -> bool {
-        self.step == "idle"
+        self.step == "idle" && self.names.step == "idle"
     }
 }
 
@@ -92,6 +124,18 @@ impl Sys<'_> {
     pub async fn rotate(&self) -> Result<(), Error> {
         let body = Fields::new().to_json();
         let call = Call::write("sys/rotate".to_owned(), Capability::Sudo, body)?;
+        self.client.send(&call).await?;
+        Ok(())
+    }
+
+    /// Makes a new key of names. The server moves the records by and by, and then destroys the old
+    /// key. Needs `sudo`.
+    ///
+    /// # Errors
+    /// [`Error::Other`] with status 400 while names move already, and what any call may answer.
+    pub async fn rotate_names(&self) -> Result<(), Error> {
+        let body = Fields::new().to_json();
+        let call = Call::write("sys/rotate/names".to_owned(), Capability::Sudo, body)?;
         self.client.send(&call).await?;
         Ok(())
     }

@@ -1,5 +1,5 @@
 //! Rotation: a new term comes, every record is sealed again under it, and the old terms are
-//! destroyed (FORMAT.md 11).
+//! destroyed (FORMAT.md 11). Or the names come under a new key, and the records move with them.
 //!
 //! Each step is durable and can be repeated, so that a crash, a seal or an error anywhere leaves
 //! work that the next turn takes up. Nothing here judges who may rotate, and nothing waits: a
@@ -7,10 +7,12 @@
 //!
 //! - `start.rs`: the new term, until it seals
 //! - `turn.rs`: one bounded piece of all that follows
+//! - `names.rs`: the same for the key of names
 //! - `schedule.rs`: rotation by age and by count
 //! - `status.rs`: what is told of it
 //! - `records.rs`: what is kept of it
 
+mod names;
 mod records;
 mod schedule;
 mod start;
@@ -40,7 +42,7 @@ use schedule::Count;
 
 pub use records::Schedule;
 pub use schedule::{MAX_OPERATIONS, MIN_INTERVAL, MIN_OPERATIONS};
-pub use status::{Status, Step, TermDestroyed};
+pub use status::{NamesDestroyed, NamesStatus, NamesStep, Status, Step, TermDestroyed};
 pub use turn::Turn;
 
 /// The root key of the open vault. Whoever holds the lock may change the seal file and the keyring

@@ -35,7 +35,35 @@ impl Record for Course {
     const VERSION: u8 = 1;
 }
 
-/// A term that is no more.
+/// A move of names that is under way, until their old key is destroyed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct NamesCourse {
+    /// The generation that goes.
+    pub(super) from: u32,
+    /// The generation that all records come under.
+    pub(super) to: u32,
+    pub(super) started: Timestamp,
+    /// Records there were when it began.
+    pub(super) total: u64,
+    /// Records that were moved since; those that were written anew are not counted.
+    pub(super) moved: u64,
+    pub(super) phase: NamesPhase,
+}
+
+/// What is done next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum NamesPhase {
+    /// Records move.
+    Move,
+    /// Journal and snapshots give up what lay under the old names; then the seal file loses their key.
+    Erase,
+}
+
+impl Record for NamesCourse {
+    const VERSION: u8 = 1;
+}
+
+/// A term or a generation of names that is no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Destroyed {
     pub(super) at: Timestamp,
@@ -85,6 +113,8 @@ pub(super) struct Records {
     pub(super) reserved: Collection<Reserved>,
     pub(super) schedules: Collection<Schedule>,
     pub(super) destroyed: Collection<Destroyed>,
+    pub(super) names: Collection<NamesCourse>,
+    pub(super) old_names: Collection<Destroyed>,
 }
 
 impl Records {
@@ -95,10 +125,13 @@ impl Records {
             reserved: Collection::new(view.clone()),
             schedules: Collection::new(view.clone()),
             destroyed: Collection::new(view.under(&["destroyed"])),
+            names: Collection::new(view.clone()),
+            old_names: Collection::new(view.under(&["destroyed-names"])),
         }
     }
 }
 
 pub(super) const COURSE: &[&str] = &["course"];
+pub(super) const NAMES: &[&str] = &["names"];
 pub(super) const RESERVED: &[&str] = &["seals"];
 pub(super) const SCHEDULE: &[&str] = &["schedule"];

@@ -42,6 +42,8 @@ impl Rotation {
         let mut batch = Batch::default();
         self.reserve_first(id, &mut batch);
         self.records.courses.put(&mut batch, COURSE, &course);
+        // Nobody changes the keyring on the ground of what it was before.
+        let _keyring = self.root.lock().await;
         self.barrier.activate(id, batch).await?;
         tracing::info!(term = id.0, "a new term seals");
         Ok(())

@@ -2,9 +2,12 @@ use std::sync::PoisonError;
 
 use super::{
     Rotation, RotationError,
-    records::{COURSE, Phase},
+    records::{COURSE, Destroyed, NAMES, NamesPhase, Phase},
 };
-use crate::{barrier::TermSummary, clock::Timestamp};
+use crate::{
+    barrier::{Collection, NamesGeneration, TermSummary},
+    clock::Timestamp,
+};
 
 /// What a rotation does now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +61,61 @@ pub struct Status {
     pub error: Option<String>,
     /// The terms that are gone, in order.
     pub destroyed: Vec<TermDestroyed>,
+    /// The same for the key of names.
+    pub names: NamesStatus,
+}
+
+/// Where a move of names stands.
+#[derive(Debug, Clone)]
+pub struct NamesStatus {
+    /// What it does.
+    pub step: NamesStep,
+    /// The generation that names are encrypted under.
+    pub generation: NamesGeneration,
+    /// The generation that goes.
+    pub retiring: Option<NamesGeneration>,
+    /// Records that may still lie under it.
+    pub records_left: u64,
+    /// Records there were when the move began; 0 while idle.
+    pub records_total: u64,
+    /// When it began.
+    pub started: Option<Timestamp>,
+    /// The generations that are gone, in order.
+    pub destroyed: Vec<NamesDestroyed>,
+}
+
+/// What a move of names does now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamesStep {
+    /// Nothing: all names are of one generation.
+    Idle,
+    /// Records move to their new names; once a rotation of terms that is under way has ended.
+    Move,
+    /// Files give up what lay under the old names, then the seal file loses their key.
+    Erase,
+    /// The old key is gone, which is told next.
+    Conclude,
+}
+
+impl NamesStep {
+    /// One word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Move => "move",
+            Self::Erase => "erase",
+            Self::Conclude => "conclude",
+        }
+    }
+}
+
+/// A generation of names that is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NamesDestroyed {
+    /// Its number.
+    pub generation: u32,
+    /// When the last file of the live folder had lost its key.
+    pub at: Timestamp,
 }
 
 /// A term that is gone.
@@ -98,22 +156,61 @@ impl Rotation {
             started: course.map(|course| course.started),
             retiring,
             error: self.last_error(),
-            destroyed: self.destroyed().await?,
+            destroyed: destroyed(&self.records.destroyed)
+                .await?
+                .into_iter()
+                .map(|(term, at)| TermDestroyed { term, at })
+                .collect(),
+            names: self.names_status().await?,
+        })
+    }
+
+    async fn names_status(&self) -> Result<NamesStatus, RotationError> {
+        let keyring = self.barrier.keyring();
+        let retiring = keyring.old_names_generation();
+        let generation = keyring.names_generation();
+        let course = self.records.names.get(NAMES).await?.map(|held| held.value);
+        let course = course.filter(|course| course.to == generation.0);
+        let step = match (&course, retiring) {
+            (None, None) => NamesStep::Idle,
+            (Some(_), None) => NamesStep::Conclude,
+            (None, Some(_)) => NamesStep::Move,
+            (Some(course), Some(_)) => match course.phase {
+                NamesPhase::Move => NamesStep::Move,
+                NamesPhase::Erase => NamesStep::Erase,
+            },
+        };
+        let (total, moved) = course.as_ref().map_or((0, 0), |course| (course.total, course.moved));
+        Ok(NamesStatus {
+            step,
+            generation,
+            retiring,
+            records_left: if step == NamesStep::Move { total.saturating_sub(moved) } else { 0 },
+            records_total: total,
+            started: course.map(|course| course.started),
+            destroyed: destroyed(&self.records.old_names)
+                .await?
+                .into_iter()
+                .map(|(generation, at)| NamesDestroyed { generation, at })
+                .collect(),
         })
     }
 
     fn last_error(&self) -> Option<String> {
         self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
 
-    async fn destroyed(&self) -> Result<Vec<TermDestroyed>, RotationError> {
-        let mut destroyed = Vec::new();
-        for entry in self.records.destroyed.list(&[], None, usize::MAX).await? {
-            let Ok(term) = entry.name.parse() else { continue };
-            let Some(held) = self.records.destroyed.get(&[&entry.name]).await? else { continue };
-            destroyed.push(TermDestroyed { term, at: held.value.at });
-        }
-        destroyed.sort_by_key(|destroyed| destroyed.term);
-        Ok(destroyed)
+/// What is gone, by its number, and when.
+async fn destroyed(
+    records: &Collection<Destroyed>,
+) -> Result<Vec<(u32, Timestamp)>, RotationError> {
+    let mut destroyed = Vec::new();
+    for entry in records.list(&[], None, usize::MAX).await? {
+        let Ok(number) = entry.name.parse() else { continue };
+        let Some(held) = records.get(&[&entry.name]).await? else { continue };
+        destroyed.push((number, held.value.at));
     }
+    destroyed.sort_unstable_by_key(|(number, _)| *number);
+    Ok(destroyed)
 }

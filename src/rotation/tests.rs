@@ -2,10 +2,10 @@
 
 use std::{path::Path, sync::Arc};
 
-use super::{Rotation, SharedRoot, Step, Turn};
+use super::{NamesStep, Rotation, RotationError, SharedRoot, Status, Step, Turn};
 use crate::{
     audit::Broker,
-    barrier::{Barrier, Batch, Keyring, Position, SpaceId},
+    barrier::{Barrier, Batch, Keyring, KeyringError, NamesGeneration, Position, SpaceId},
     clock::{Clock, ManualClock, Timestamp},
     disk::{self, Disk, Simulator},
     seal::{self, Anchors, Made, NewSlot, Secret, ShareCounts, Target},
@@ -98,13 +98,23 @@ impl Open {
         self.rotation.turn(&self.audit).await.unwrap()
     }
 
+    async fn status(&self) -> Status {
+        self.rotation.status().await.unwrap()
+    }
+
     async fn step(&self) -> Step {
-        self.rotation.status().await.unwrap().step
+        self.status().await.step
     }
 
     /// Takes turns until nothing is to be done.
     async fn finish(&self) {
-        while self.turn().await != Turn::Idle || self.step().await != Step::Idle {}
+        loop {
+            let is_idle = self.turn().await == Turn::Idle;
+            let status = self.status().await;
+            if is_idle && status.step == Step::Idle && status.names.step == NamesStep::Idle {
+                return;
+            }
+        }
     }
 
     async fn holds_everything(&self, what: &str) {
@@ -119,14 +129,19 @@ impl Open {
 
 /// Whether a file below a folder holds the header of something that a term has sealed.
 fn holds_term(disk: &Disk, folder: &Path, term: u8) -> bool {
+    let headers = [0, 1, 2].map(|flags| [1, 1, flags, 0, 0, 0, 0, term]);
+    holds(disk, folder, &headers.each_ref().map(|header| &header[..]))
+}
+
+/// Whether a file below a folder holds one of these byte strings.
+fn holds(disk: &Disk, folder: &Path, sought: &[&[u8]]) -> bool {
     disk.read_dir(folder).unwrap().into_iter().any(|name| {
         let path = folder.join(name);
         match disk.read(&path, LIMIT) {
-            Ok(bytes) => (0..3).any(|flags| {
-                let header = [1, 1, flags, 0, 0, 0, 0, term];
-                bytes.windows(header.len()).any(|window| window == header)
-            }),
-            Err(_) => holds_term(disk, &path, term),
+            Ok(bytes) => sought
+                .iter()
+                .any(|sought| bytes.windows(sought.len()).any(|window| window == *sought)),
+            Err(_) => holds(disk, &path, sought),
         }
     })
 }
@@ -140,10 +155,43 @@ fn assert_destroyed(disk: &Disk, what: &str) {
 
 /// What is told to be destroyed cannot be put back unseen: the anchor names the seal file without it.
 async fn assert_anchored(open: &Open, disk: &Disk, what: &str) {
-    if !open.rotation.status().await.unwrap().destroyed.is_empty() {
+    let status = open.status().await;
+    if !status.destroyed.is_empty() || !status.names.destroyed.is_empty() {
         let target = Target::new(disk, Path::new(ANCHOR), &open.barrier.keyring());
         assert_eq!(target.anchor().unwrap().seal_epoch, 3, "{what}");
     }
+}
+
+/// Ends what goes on from `begin` on at each operation of its disk, and has one in four of the disks
+/// left opened and finished. Returns the steps, by `step`, that were met.
+async fn crash_anywhere(
+    site: &Site,
+    begin: usize,
+    step: impl Fn(&Status) -> &'static str,
+    is_over: impl Fn(&Disk, &Keyring, &str),
+) -> Vec<&'static str> {
+    let mut met = std::collections::BTreeSet::new();
+    let mut crashes = 0_usize;
+    for after in begin..=site.simulator.operations() {
+        // All of what a crash may leave is asked of one operation in three, of the others how much
+        // and how little it may leave.
+        let most = if after.is_multiple_of(3) { 4 } else { 1 };
+        for crash in site.simulator.crashes(after, 7).into_iter().take(most) {
+            let what = format!("operation {after}, {}", crash.what);
+            let open = site.open(&crash.disk).await;
+            met.insert(step(&open.status().await));
+            open.holds_everything(&what).await;
+            assert_anchored(&open, &crash.disk, &what).await;
+            crashes += 1;
+            if crashes.is_multiple_of(4) {
+                put(&open.barrier, "later", b"value").await;
+                open.finish().await;
+                open.holds_everything(&what).await;
+                is_over(&crash.disk, &open.barrier.keyring(), &what);
+            }
+        }
+    }
+    met.into_iter().collect()
 }
 
 #[tokio::test]
@@ -158,35 +206,57 @@ async fn a_rotation_goes_on_after_a_crash_anywhere() {
     assert_destroyed(&site.disk, "without a crash");
     assert_anchored(&open, &site.disk, "without a crash").await;
     drop(open);
-    let end = site.simulator.operations();
 
-    let mut met = std::collections::BTreeSet::new();
-    let mut crashes = 0_usize;
-    for after in begin..=end {
-        // All of what a crash may leave is asked of one operation in three, of the others how much
-        // and how little it may leave.
-        let most = if after.is_multiple_of(3) { 4 } else { 1 };
-        for crash in site.simulator.crashes(after, 7).into_iter().take(most) {
-            let what = format!("operation {after}, {}", crash.what);
-            let open = site.open(&crash.disk).await;
-            met.insert(open.step().await.word());
-            open.holds_everything(&what).await;
-            assert_anchored(&open, &crash.disk, &what).await;
-            crashes += 1;
-            if crashes.is_multiple_of(4) {
-                put(&open.barrier, "later", b"value").await;
-                open.finish().await;
-                open.holds_everything(&what).await;
-                let keyring = open.barrier.keyring();
-                if keyring.active().id.0 == 2 {
-                    assert_destroyed(&crash.disk, &what);
-                    assert_eq!(keyring.retiring(), []);
-                }
-            }
+    let is_over = |disk: &Disk, keyring: &Keyring, what: &str| {
+        if keyring.active().id.0 == 2 {
+            assert_destroyed(disk, what);
+            assert_eq!(keyring.retiring(), []);
         }
-    }
-    let all = ["activate", "conclude", "erase", "idle", "rewrap", "verify"];
-    assert_eq!(met.into_iter().collect::<Vec<_>>(), all);
+    };
+    let met = crash_anywhere(&site, begin, |status| status.step.word(), is_over).await;
+    assert_eq!(met, ["activate", "conclude", "erase", "idle", "rewrap", "verify"]);
+}
+
+#[tokio::test]
+async fn names_move_on_after_a_crash_anywhere() {
+    let site = Site::make().await;
+    let begin = site.simulator.operations();
+    let open = site.open(&site.disk).await;
+    let name = open.barrier.view(SpaceId::SYSTEM).record_key(&["test", "1"]).unwrap();
+    assert!(holds(&site.disk, Path::new(FOLDER), &[&name]));
+    assert_eq!(open.rotation.start_names().await.unwrap(), NamesGeneration(2));
+    let again = open.rotation.start_names().await;
+    assert!(matches!(again, Err(RotationError::Keyring(KeyringError::NamesMoving))));
+    open.finish().await;
+    open.holds_everything("without a crash").await;
+    let status = open.status().await.names;
+    assert_eq!(status.destroyed.iter().map(|gone| gone.generation).collect::<Vec<_>>(), [1]);
+    assert!(!holds(&site.disk, Path::new(FOLDER), &[&name]));
+    drop(open);
+
+    let is_over = |disk: &Disk, keyring: &Keyring, what: &str| {
+        if keyring.names_generation() == NamesGeneration(2) {
+            assert_eq!(keyring.old_names_generation(), None, "{what}");
+            assert!(!holds(disk, Path::new(FOLDER), &[&name]), "{what}");
+        }
+    };
+    let met = crash_anywhere(&site, begin, |status| status.names.step.word(), is_over).await;
+    assert_eq!(met, ["conclude", "erase", "idle", "move"]);
+}
+
+#[tokio::test]
+async fn names_and_terms_change_at_once() {
+    let site = Site::make().await;
+    let open = site.open(&site.disk).await;
+    open.rotation.start_names().await.unwrap();
+    open.turn().await;
+    open.rotation.start().await.unwrap();
+    open.finish().await;
+    let status = open.status().await;
+    assert_eq!((status.active.id.0, status.names.generation), (2, NamesGeneration(2)));
+    assert_eq!((status.destroyed.len(), status.names.destroyed.len()), (1, 1));
+    assert_destroyed(&site.disk, "both");
+    open.holds_everything("both").await;
 }
 
 #[tokio::test]

@@ -41,8 +41,10 @@ impl Rotation {
         let retiring: Vec<_> = keyring.retiring().iter().map(|term| term.id).collect();
         let course = self.course(&retiring).await?;
         let Some(course) = course else {
-            drop(one);
-            return self.begin_if_due(audit).await;
+            return match self.names_piece(one, audit).await? {
+                Some(turn) => Ok(turn),
+                None => self.begin_if_due(audit).await,
+            };
         };
         match course.phase.clone() {
             _ if retiring.is_empty() => self.conclude(&course, audit).await,
@@ -95,7 +97,7 @@ impl Rotation {
     }
 
     /// Rests at least as long as the work took, so that it gets slower as the load grows.
-    fn pause(&self, records: u64, took: Duration) -> Duration {
+    pub(super) fn pause(&self, records: u64, took: Duration) -> Duration {
         if self.records_per_second == 0 {
             return Duration::ZERO;
         }
@@ -187,4 +189,4 @@ impl Rotation {
 /// A batch that took longer than this has waited for others, and rests no longer than this.
 const LONGEST_REST: Duration = Duration::from_millis(250);
 /// When to look again while somebody else verifies or compacts the store.
-const WHILE_BUSY: Duration = Duration::from_millis(500);
+pub(super) const WHILE_BUSY: Duration = Duration::from_millis(500);

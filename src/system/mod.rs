@@ -77,6 +77,7 @@ fn routes() -> Routes<System> {
         .on_sudo(Write, "verify", System::verify)
         .on_sudo(Write, "rotate", System::rotate)
         .on_sudo(Write, "rotate/keyring", System::rotate)
+        .on_sudo(Write, "rotate/names", System::rotate_names)
         .on(Read, "rotate/status", System::rotation_status)
         .on(Read, "rotate/config", System::read_schedule)
         .on(Write, "rotate/config", System::write_schedule)

@@ -7,7 +7,9 @@ use crate::{
     barrier::KeyringError,
     clock::format_duration,
     gate::{ApiError, Permit},
-    rotation::{MAX_OPERATIONS, MIN_INTERVAL, MIN_OPERATIONS, RotationError, Schedule, Status},
+    rotation::{
+        MAX_OPERATIONS, MIN_INTERVAL, MIN_OPERATIONS, NamesStatus, RotationError, Schedule, Status,
+    },
     route::{Fields, FromFields, Nothing, Reply},
 };
 
@@ -38,6 +40,49 @@ pub(super) struct RotationOutput {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     destroyed: Vec<DestroyedOutput>,
+    names: NamesOutput,
+}
+
+/// `names` in [`RotationOutput`].
+#[derive(Debug, Serialize)]
+pub(super) struct NamesOutput {
+    /// `idle`, or what is being done.
+    step: &'static str,
+    generation: u32,
+    /// The generation that records move away from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retiring: Option<u32>,
+    records_left: u64,
+    records_total: u64,
+    /// Absent while idle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started: Option<String>,
+    destroyed: Vec<DestroyedNamesOutput>,
+}
+
+/// One entry of `destroyed` in [`NamesOutput`].
+#[derive(Debug, Serialize)]
+pub(super) struct DestroyedNamesOutput {
+    generation: u32,
+    destroyed_at: String,
+}
+
+impl NamesOutput {
+    fn of(status: NamesStatus) -> Self {
+        let destroyed = status.destroyed.into_iter().map(|destroyed| DestroyedNamesOutput {
+            generation: destroyed.generation,
+            destroyed_at: destroyed.at.rfc3339(),
+        });
+        Self {
+            step: status.step.word(),
+            generation: status.generation.0,
+            retiring: status.retiring.map(|generation| generation.0),
+            records_left: status.records_left,
+            records_total: status.records_total,
+            started: status.started.map(|started| started.rfc3339()),
+            destroyed: destroyed.collect(),
+        }
+    }
 }
 
 /// One entry of `destroyed` in [`RotationOutput`].
@@ -64,6 +109,7 @@ impl RotationOutput {
             started: status.started.map(|started| started.rfc3339()),
             error: status.error,
             destroyed: destroyed.collect(),
+            names: NamesOutput::of(status.names),
         }
     }
 }
@@ -132,6 +178,17 @@ impl System {
         Ok(Reply::nothing())
     }
 
+    /// `POST rotate/names`: Kista's own. Names are under a new key when this answers; the records
+    /// follow in the background.
+    pub(super) async fn rotate_names(
+        &self,
+        _: &Permit<'_>,
+        (): (),
+    ) -> Result<Reply<Nothing>, ApiError> {
+        self.open()?.rotation.start_names().await.map_err(refused)?;
+        Ok(Reply::nothing())
+    }
+
     /// `GET rotate/status`: Kista's own.
     pub(super) async fn rotation_status(
         &self,
@@ -194,9 +251,9 @@ fn refused(error: RotationError) -> ApiError {
     match error {
         RotationError::Commit(error) => error.into(),
         RotationError::Read(error) => error.into(),
-        RotationError::Keyring(error @ KeyringError::TooManyTerms) => {
-            ApiError::bad_request(error.to_string())
-        }
+        RotationError::Keyring(
+            error @ (KeyringError::TooManyTerms | KeyringError::NamesMoving),
+        ) => ApiError::bad_request(error.to_string()),
         error @ (RotationError::Keyring(_)
         | RotationError::Seal(_)
         | RotationError::Adopt(_)
