@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use kista::client::{Error, KeyStatus, NewSchedule, Rotation, RotationSchedule};
+use kista::client::{Error, KeyStatus, NamesRotation, NewSchedule, Rotation, RotationSchedule};
 
 use crate::{
     arguments::ServerArguments,
@@ -17,17 +17,24 @@ use crate::{
 /// goes on serving; when the last one is under the new term, the old term is taken out of journal,
 /// snapshots and seal file. A crash loses nothing: the server goes on where it stood.
 ///
+/// Paths are encrypted under a key of their own, which this leaves alone. --names gives them a new one
+/// and moves every record to its new place; whoever held the old key can read no path in later copies
+/// of the data folder.
+///
 /// --json prints the answer of `sys/rotate/status`.
 #[derive(Debug, Args)]
 #[command(
-    before_help = "Example:\n  kista operator rotate --wait\n  kista operator rotate status\n  \
-                   kista operator rotate config --interval 720h",
+    before_help = "Example:\n  kista operator rotate --wait\n  kista operator rotate --names --wait\n  \
+                   kista operator rotate status\n  kista operator rotate config --interval 720h",
     args_conflicts_with_subcommands = true
 )]
 pub(crate) struct Rotate {
     #[command(subcommand)]
     command: Option<RotateCommand>,
-    /// Wait until the old term is destroyed
+    /// Make a new key for the paths of what is stored, in place of a new term
+    #[arg(long)]
+    names: bool,
+    /// Wait until the old key is destroyed
     #[arg(long)]
     wait: bool,
     #[command(flatten)]
@@ -49,7 +56,11 @@ impl Rotate {
         }
         let server = Server::find(&self.server)?;
         let output = Output::new(self.server.json);
-        if let Err(error) = server.client.sys().rotate().await {
+        let begun = match self.names {
+            true => server.client.sys().rotate_names().await,
+            false => server.client.sys().rotate().await,
+        };
+        if let Err(error) = begun {
             return Err(server.explain("rotate", error).await);
         }
         let state = match self.wait {
@@ -177,7 +188,6 @@ async fn ask(server: &Server) -> Result<Rotation, Failure> {
     }
 }
 
-/// Waits until no rotation is under way.
 /// Has everything sealed again under a new term, and waits until the old one is destroyed.
 pub(super) async fn destroy_old_terms(server: &Server) -> Result<(), Failure> {
     if let Err(error) = server.client.sys().rotate().await {
@@ -190,8 +200,10 @@ pub(super) async fn destroy_old_terms(server: &Server) -> Result<(), Failure> {
     }
 }
 
+/// Waits until no rotation is under way, or one does not go on.
 async fn wait(server: &Server) -> Result<Rotation, Failure> {
-    let progress = Progress::records("sealing again");
+    let mut sealing = None;
+    let mut moving = None;
     loop {
         let state = match server.client.sys().rotation().await {
             Ok(state) => state,
@@ -205,8 +217,18 @@ async fn wait(server: &Server) -> Result<Rotation, Failure> {
         if state.is_idle() || state.error.is_some() {
             return Ok(state);
         }
-        let done = state.records_total.saturating_sub(state.records_left);
-        progress.show(done, state.records_total);
+        let (progress, left, total) = match state.step.as_str() {
+            "idle" => {
+                drop(sealing.take());
+                let progress = moving.get_or_insert_with(|| Progress::records("moving"));
+                (progress, state.names.records_left, state.names.records_total)
+            }
+            _ => {
+                let progress = sealing.get_or_insert_with(|| Progress::records("sealing again"));
+                (progress, state.records_left, state.records_total)
+            }
+        };
+        progress.show(total.saturating_sub(left), total);
         tokio::time::sleep(PAUSE).await;
     }
 }
@@ -220,7 +242,7 @@ fn show(output: Output, state: &Rotation) -> Result<Exit, Failure> {
             ("term", format!("{}, made {}", state.term, state.install_time)),
             ("seals", state.encryptions.to_string()),
         ];
-        if !state.is_idle() {
+        if state.step != "idle" {
             let terms: Vec<_> = state.retiring.iter().map(u32::to_string).collect();
             rows.push(("retiring", terms.join(", ")));
             rows.push((
@@ -232,6 +254,7 @@ fn show(output: Output, state: &Rotation) -> Result<Exit, Failure> {
         rows.extend(
             gone.map(|gone| ("destroyed", format!("{}, at {}", gone.term, gone.destroyed_at))),
         );
+        rows.extend(rows_of(&state.names));
         output.table(["KEY", "VALUE"], &rows.into_iter().map(row).collect::<Vec<_>>())?;
     }
     match &state.error {
@@ -240,12 +263,24 @@ fn show(output: Output, state: &Rotation) -> Result<Exit, Failure> {
         None if state.is_idle() => Ok(Exit::Done),
         None => {
             output::note(
-                "records are sealed again in the background\nnext:  kista operator rotate status \
-                 --wait",
+                "it goes on in the background\nnext:  kista operator rotate status --wait",
             );
             Ok(Exit::Done)
         }
     }
+}
+
+/// What is told of the key of names.
+fn rows_of(names: &NamesRotation) -> Vec<(&'static str, String)> {
+    let mut rows = vec![("names", format!("generation {}, {}", names.generation, names.step))];
+    if names.step == "move" {
+        rows.push(("names left", format!("{} of {}", names.records_left, names.records_total)));
+    }
+    let gone = names.destroyed.iter();
+    rows.extend(gone.map(|gone| {
+        ("names destroyed", format!("generation {}, at {}", gone.generation, gone.destroyed_at))
+    }));
+    rows
 }
 
 fn row((key, value): (&str, String)) -> [Cell; 2] {
