@@ -1,5 +1,7 @@
 """kill -9 under eight writers, again and again: nothing acknowledged is lost, and it always opens.
 
+Keys rotate meanwhile, and names move to new ones; both go on wherever a kill has left them.
+
     python kill_loop.py BINARY [CYCLES] [SEED]
 
 Each writer owns its keys and writes one at a time, so at a kill at most one write of each writer has
@@ -105,10 +107,11 @@ def check_audit(server, writers):
     print(f"{seen} answers seen, {answered} in the audit file", flush=True)
 
 
-def cycle(server, writers, token, seconds):
+def cycle(server, writers, token, seconds, number):
     threads = [threading.Thread(target=writer.write_until_killed, args=(server, token)) for writer in writers]
     for thread in threads:
         thread.start()
+    server.rotate(token, number)
     time.sleep(seconds)
     server.kill()
     for thread in threads:
@@ -140,7 +143,7 @@ def main():
         keys, token = initialise(server)
         for number in range(1, cycles + 1):
             try:
-                cycle(server, writers, token, timing.uniform(0.02, 0.8))
+                cycle(server, writers, token, timing.uniform(0.02, 0.8), number)
                 began = time.monotonic()
                 server.start()
                 server.unseal(keys)
@@ -153,6 +156,10 @@ def main():
             if number % 20 == 0:
                 total = sum(writer.count for writer in writers)
                 print(f"cycle {number}: {total} writes, slowest start to unsealed {slowest:.2f} s", flush=True)
+        terms, names = server.rotated(token)
+        print(f"{terms} terms and {names} keys of names destroyed", flush=True)
+        assert terms and names
+        verify(server, writers, token)
         assert server.stop() == 0
         check_audit(server, writers)
     print(f"{cycles} passed, 0 failed")

@@ -279,12 +279,13 @@ def crowd(run, clients, work):
     return [threading.Thread(target=client.until_killed, args=(work(client),)) for client in clients]
 
 
-def one_round(run, clients, seconds):
+def one_round(run, clients, seconds, number):
     run.make_tokens(4)
     threads = crowd(run, clients, lambda client:
                     client.use_or_shut if client.number % 3 == 0 else client.write_and_read)
     for thread in threads:
         thread.start()
+    run.server.rotate(run.root, number)
     time.sleep(seconds)
     run.server.kill()
     for thread in threads:
@@ -394,7 +395,7 @@ def main():
         clients = [Client(number, run, f"{seed}/{number}") for number in range(CLIENTS)]
         for number in range(1, rounds + 1):
             try:
-                one_round(run, clients, timing.uniform(0.3, 1.2))
+                one_round(run, clients, timing.uniform(0.3, 1.2), number)
                 if number == 1 or number % 10 == 0:
                     race(run, number)
                     at_the_next_request(run)
@@ -402,6 +403,9 @@ def main():
                 print(f"round {number}, seed {seed}:\n{server.tail()}", flush=True)
                 print(f"{number - 1} passed, 1 failed", flush=True)
                 raise
+        terms, names = server.rotated(run.root)
+        print(f"{terms} terms and {names} keys of names destroyed", flush=True)
+        assert terms and names
         assert server.stop() == 0
     calls, things, cut = check(run.history)
     print(f"{calls} calls on {things} things, {cut} of them cut off, have one order", flush=True)

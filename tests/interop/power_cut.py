@@ -84,11 +84,12 @@ class Writer(kill_loop.Writer):
             raise
 
 
-def cycle(server, volume, writers, token, cut, seconds):
+def cycle(server, volume, writers, token, cut, seconds, number):
     cut.clear()
     threads = [threading.Thread(target=writer.write_until_killed, args=(server, token)) for writer in writers]
     for thread in threads:
         thread.start()
+    server.rotate(token, number)
     time.sleep(seconds)
     cut.set()
     # Never synced, so it must be gone: else nothing was cut.
@@ -168,7 +169,7 @@ def cut_again_and_again(server, volume, cycles, seed):
     keys, token = kill_loop.initialise(server)
     for number in range(1, cycles + 1):
         try:
-            cycle(server, volume, writers, token, cut, timing.uniform(0.05, 1.5))
+            cycle(server, volume, writers, token, cut, timing.uniform(0.05, 1.5), number)
             server.start()
             server.unseal(keys)
             for word in check_health(server):
@@ -180,6 +181,9 @@ def cut_again_and_again(server, volume, cycles, seed):
             raise
         if number % 20 == 0:
             print(f"cycle {number}: {sum(writer.answered for writer in writers)} writes acknowledged", flush=True)
+    terms, names = server.rotated(token)
+    print(f"{terms} terms and {names} keys of names destroyed", flush=True)
+    assert terms and names
     assert server.stop() == 0
     acknowledged = sum(writer.answered for writer in writers)
     print(f"{acknowledged} writes acknowledged, none lost; told at unseal: {told or 'nothing'}", flush=True)

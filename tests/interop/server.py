@@ -109,6 +109,25 @@ class Server:
         finally:
             connection.close()
 
+    def rotate(self, token, number):
+        """Has the keys of records or of names rotate, in turns; what is under way may be in its way."""
+        path = "sys/rotate/names" if number % 2 else "sys/rotate"
+        status, raw = self.call("POST", path, token)
+        if status not in (204, 400):
+            raise RuntimeError(f"{path}: {status} {raw!r}")
+
+    def rotated(self, token):
+        """Waits until the old keys are gone, and tells how many were."""
+        for _ in range(600):
+            status, raw = self.call("GET", "sys/rotate/status", token)
+            state = json.loads(raw)["data"]
+            if "error" in state:
+                raise RuntimeError(f"the rotation does not go on: {state['error']}")
+            if state["step"] == state["names"]["step"] == "idle":
+                return len(state["destroyed"]), len(state["names"]["destroyed"])
+            time.sleep(0.1)
+        raise RuntimeError(f"the rotation does not end: {raw!r}")
+
     def unseal(self, keys):
         for key in keys:
             status, raw = self.call("POST", "sys/unseal", body={"key": key})
