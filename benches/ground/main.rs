@@ -35,7 +35,7 @@ use kista::{
     barrier::{Pace, Progress, Reads},
     clock::{Clock, SystemClock},
     http::Certificates,
-    rotation::Step,
+    rotation::{NamesStep, Step},
     storage::Erase,
     vault::Unsealed,
 };
@@ -86,7 +86,7 @@ fn background(folder: &Path, seconds: u64) -> Result<(), Box<dyn Error>> {
     let alone = drive()?;
     print("64 writers, audited", &alone, &alone);
     println!("times the disk's rate        {:>9.2}", alone.rate / disk);
-    for work in [Background::Verify, Background::Compact, Background::Rotate] {
+    for work in [Background::Verify, Background::Compact, Background::Rotate, Background::Move] {
         let running = Running::begin(&runtime, &open, work);
         let beside = drive()?;
         let rounds = runtime.block_on(running.end())?;
@@ -110,6 +110,7 @@ enum Background {
     Verify,
     Compact,
     Rotate,
+    Move,
 }
 
 impl Background {
@@ -118,6 +119,7 @@ impl Background {
             Self::Verify => "verifies",
             Self::Compact => "compacts",
             Self::Rotate => "re-encrypts",
+            Self::Move => "moves names",
         }
     }
 
@@ -137,6 +139,16 @@ impl Background {
                 let begins = open.rotation.status().await?.step == Step::Idle;
                 if begins {
                     open.rotation.start().await?;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                return Ok(begins);
+            }
+            Self::Move => {
+                let status = open.rotation.status().await?;
+                // Names move when no rotation is under way.
+                let begins = status.step == Step::Idle && status.names.step == NamesStep::Idle;
+                if begins {
+                    open.rotation.start_names().await?;
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 return Ok(begins);
