@@ -43,8 +43,8 @@ pub(crate) struct RekeyArguments {
     /// Without the old shares, by a passphrase: for shares that are lost
     #[arg(long)]
     lost_shares: bool,
-    /// Rotate too, and wait until the old terms are destroyed: then an old copy of the seal file opens
-    /// no value that is stored
+    /// Rotate the keys of values and of paths too, and wait until the old ones are destroyed: then an
+    /// old copy of the seal file opens nothing that is stored
     #[arg(long)]
     revoke: bool,
     /// Drop what is listed without asking
@@ -91,14 +91,15 @@ impl RekeyArguments {
         show(Output::new(self.server.json), &shares)?;
         verify(&server, &done, &shares, usize::from(self.threshold), person).await?;
         let old = if self.revoke {
-            rotate::destroy_old_terms(&server).await?;
-            "The old terms are destroyed: old copies of the seal file open no value of this folder, \
-             but still read its names."
+            rotate::destroy_old_keys(&server).await?;
+            "The old keys are destroyed: old copies of the seal file open no value and read no path of \
+             this folder."
         } else {
             "Old copies of the seal file still lead to what was stored before; --revoke ends that."
         };
         output::note(&format!(
-            "The new shares hold; {} of them open the vault. Gone: {}.\n{old}",
+            "The new shares hold; {} of them open the vault. Gone: {}.\nShares printed before, those of \
+             a recovery kit too, open nothing any more: destroy them.\n{old}",
             self.threshold,
             names(&done.slots_dropped)
         ));

@@ -188,11 +188,21 @@ async fn ask(server: &Server) -> Result<Rotation, Failure> {
     }
 }
 
-/// Has everything sealed again under a new term, and waits until the old one is destroyed.
-pub(super) async fn destroy_old_terms(server: &Server) -> Result<(), Failure> {
+/// Has everything sealed again under a new term and moved to new names, and waits until the old keys
+/// of both are destroyed.
+pub(super) async fn destroy_old_keys(server: &Server) -> Result<(), Failure> {
     if let Err(error) = server.client.sys().rotate().await {
         return Err(server.explain("rotate", error).await);
     }
+    // Names may be moving to a key that an old seal file holds: another one comes after it.
+    idle(server).await?;
+    if let Err(error) = server.client.sys().rotate_names().await {
+        return Err(server.explain("rotate the key of names", error).await);
+    }
+    idle(server).await
+}
+
+async fn idle(server: &Server) -> Result<(), Failure> {
     match wait(server).await?.error {
         None => Ok(()),
         Some(error) => Err(Failure::new(format!("the rotation does not go on: {error}"))

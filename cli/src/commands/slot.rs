@@ -164,8 +164,8 @@ struct Drop {
     /// slot's secret still open the vault
     #[arg(long)]
     keep_root: bool,
-    /// Rotate too, and wait until the old terms are destroyed: then an old copy of the seal file opens
-    /// no value that is stored
+    /// Rotate the keys of values and of paths too, and wait until the old ones are destroyed: then an
+    /// old copy of the seal file opens nothing that is stored
     #[arg(long, conflicts_with = "keep_root")]
     revoke: bool,
     /// Drop what is listed without asking
@@ -216,7 +216,7 @@ impl Drop {
         let session = Session::begin(&server, &plan, keep, person, self.yes).await?;
         let (done, _) = session.collect().await?;
         if self.revoke {
-            rotate::destroy_old_terms(&server).await?;
+            rotate::destroy_old_keys(&server).await?;
         }
         report(Output::new(self.server.json), &done.slots_dropped)
     }
