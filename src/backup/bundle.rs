@@ -128,6 +128,10 @@ impl<R: Read> Reader<R> {
         Ok(Self { from, summary, last: None })
     }
 
+    pub(super) fn into_summary(self) -> Summary {
+        self.summary
+    }
+
     /// Copies the next file to where `place` says; `None` behind the last one.
     pub(super) fn part<W: Write>(
         &mut self,

@@ -6,7 +6,7 @@
 //! never over it.
 //!
 //! - `create.rs`: [`create`]
-//! - `restore.rs`: [`check`], [`restore`]
+//! - `restore.rs`: [`look`], [`check`], [`restore`]
 //! - `proof.rs`: [`prove`], which opens what was restored
 //! - `repair.rs`: [`repair`], which mends a store from what is kept twice
 //! - `bundle.rs`: the bytes (FORMAT.md 10)
@@ -23,4 +23,4 @@ pub use bundle::{BundleError, Part, Summary};
 pub use create::{CreateError, SealCopy, create};
 pub use proof::{Key, ProofError, Proven, prove};
 pub use repair::{Mended, Remedy, RepairError, Repaired, repair};
-pub use restore::{RestoreError, check, restore};
+pub use restore::{RestoreError, check, look, restore};

@@ -45,6 +45,14 @@ pub enum RestoreError {
     },
 }
 
+/// Reads the front of a backup: what it says of itself. Needs no key.
+///
+/// # Errors
+/// [`BundleError`].
+pub fn look(from: impl Read) -> Result<Summary, BundleError> {
+    Ok(Reader::begin(from)?.into_summary())
+}
+
 /// Reads a backup to its end: its checksum, and what it says of itself. Needs no key.
 ///
 /// # Errors

@@ -86,6 +86,7 @@ async fn a_backup_of_a_running_store_is_restored_and_opens_in_the_next_generatio
     fixture.put("later", b"3").await;
 
     let summary = fixture.restore(&backup, "restored").unwrap();
+    assert_eq!(look(backup.get(..300).unwrap()).unwrap(), summary);
     let checked = check(backup.as_slice(), &mut |_| {}).unwrap();
     assert_eq!(checked, summary);
     assert_eq!((summary.generation, &summary.terms[..]), (1, &[1][..]));

@@ -1,3 +1,9 @@
+//! `kista backup`: a store in one file.
+//!
+//! - `list.rs`: `backup ls`
+
+mod list;
+
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufReader, BufWriter, Write},
@@ -18,16 +24,20 @@ use serde::Serialize;
 
 use super::key::KeyArguments;
 use crate::{
+    context::{Context, LOCAL},
     failure::{Exit, Failure},
     files,
     folders::Folders,
     output::{self, Cell, Output},
     progress::Progress,
 };
+use list::List;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BackupCommand {
     Create(Create),
+    #[command(name = "ls")]
+    List(List),
     Verify(Verify),
     Restore(Restore),
 }
@@ -36,6 +46,7 @@ impl BackupCommand {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
         match self {
             Self::Create(create) => create.run(),
+            Self::List(list) => list.run(),
             Self::Verify(verify) => verify.run().await,
             Self::Restore(restore) => restore.run().await,
         }
@@ -54,9 +65,12 @@ pub(crate) struct Create {
     /// File to make, or - for stdout
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Folder of the store [default: the one of `kista up`]
+    /// Folder of the store [default: the one that `kista up` serves in this context]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Context whose store it is [default: local]
+    #[arg(long, value_name = "NAME", env = "KISTA_CONTEXT")]
+    context: Option<String>,
     /// Leave the seal file out; it must then be kept elsewhere
     #[arg(long)]
     no_seal_file: bool,
@@ -70,7 +84,10 @@ pub(crate) struct Create {
 
 impl Create {
     fn run(self) -> Result<Exit, Failure> {
-        let data = data_folder(self.data.as_deref())?;
+        let data = match self.data {
+            Some(data) => data,
+            None => data_of(self.context.as_deref().unwrap_or(LOCAL))?,
+        };
         let seal = if self.no_seal_file { SealCopy::LeftOut } else { SealCopy::Included };
         if self.output == Path::new("-") {
             if Output::new(false).is_to_terminal() {
@@ -286,15 +303,10 @@ fn print(
     proven: Option<&Proven>,
 ) -> Result<(), Failure> {
     let told = Told {
-        store_id: summary.store_id.to_string(),
-        generation: summary.generation,
-        sequence: summary.seq,
-        created: summary.created.rfc3339(),
-        has_seal_file: summary.root_id.is_some(),
-        terms: &summary.terms,
         bytes,
         records: proven.map(|proven| proven.records),
         findings: proven.map(|proven| proven.findings.iter().map(worded).collect()),
+        ..Told::of(summary)
     };
     if output.wants_json() {
         return output.serialized(&told);
@@ -344,10 +356,31 @@ struct Told<'a> {
     findings: Option<Vec<String>>,
 }
 
-fn data_folder(given: Option<&Path>) -> Result<PathBuf, Failure> {
-    match given {
-        Some(given) => Ok(given.to_owned()),
-        None => Ok(Folders::of_user()?.data),
+impl<'a> Told<'a> {
+    fn of(summary: &'a Summary) -> Self {
+        Self {
+            store_id: summary.store_id.to_string(),
+            generation: summary.generation,
+            sequence: summary.seq,
+            created: summary.created.rfc3339(),
+            has_seal_file: summary.root_id.is_some(),
+            terms: &summary.terms,
+            bytes: None,
+            records: None,
+            findings: None,
+        }
+    }
+}
+
+/// The folder of the store that `kista up` serves in a context.
+fn data_of(context: &str) -> Result<PathBuf, Failure> {
+    let folders = Folders::of_user()?;
+    let known = Context::load(&folders, context)?;
+    match known.and_then(|known| known.data) {
+        Some(data) => Ok(data),
+        None if context == LOCAL => Ok(folders.data),
+        None => Err(Failure::new(format!("the context {context:?} knows no data folder"))
+            .hint("--data names it")),
     }
 }
 
