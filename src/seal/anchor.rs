@@ -219,6 +219,32 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_something_else_is_left_alone() {
+        let (disk, _) = simulated();
+        let path = Path::new("/anchor");
+        disk.create_new(path).unwrap();
+        let put = |bytes: &[u8]| {
+            let file = disk.open_rw(path).unwrap();
+            file.set_len(0).unwrap();
+            file.write_all_at(bytes, 0).unwrap();
+        };
+        for theirs in [&b"root:x:0:0::/root:/bin/sh\n"[..], &[b'K'; 1024], &[0; 1025]] {
+            put(theirs);
+            for refused in
+                [file(&disk).write(&at(1, 1)), file(&disk).replace(&at(1, 1)), file(&disk).remove()]
+            {
+                assert!(refused.unwrap_err().to_string().contains("name another file"));
+            }
+            assert_eq!(disk.read(path, 4096).unwrap(), theirs);
+        }
+        for ours in [&b""[..], &[0; 700], b"KISTAAN1"] {
+            put(ours);
+            file(&disk).write(&at(1, 1)).unwrap();
+            assert_eq!(file(&disk).read().unwrap(), at(1, 1));
+        }
+    }
+
+    #[test]
     fn each_row_of_the_table() {
         let anchor = at(2, 10);
         let kept = |chain: u8| [Position { generation: 2, seq: 10, chain: [chain; 32] }];

@@ -96,11 +96,11 @@ impl Target {
     fn put(&self, latest: &Latest, clock: &dyn Clock, held: &mut Held, over: Over) {
         // First the checkpoint, so that where an anchor is there is one too.
         let checkpoint = self.put_checkpoint(latest, held, over);
-        let written = checkpoint
-            .map_err(|error| (self.checkpoint.path(), error))
-            .and_then(|()| self.put_anchor(latest, clock, held, over));
-        held.is_failing = written.is_err();
-        if let Err((file, error)) = written {
+        let anchor = self.put_anchor(latest, clock, held, over);
+        held.is_failing = checkpoint.is_err() || anchor.is_err();
+        let files = [(self.checkpoint.path(), checkpoint), (self.anchor.path(), anchor)];
+        for (file, error) in files.into_iter().filter_map(|(file, done)| Some((file, done.err()?)))
+        {
             let file = file.display();
             tracing::warn!(%file, %error, "anchor_failing: the anchor cannot be written");
         }
@@ -112,17 +112,16 @@ impl Target {
         clock: &dyn Clock,
         held: &mut Held,
         over: Over,
-    ) -> Result<(), (&Path, io::Error)> {
+    ) -> io::Result<()> {
         let Some((position, seal_epoch)) = latest.stand else { return Ok(()) };
         if over == Over::Older && held.stand == latest.stand {
             return Ok(());
         }
         let anchor = Anchor { position, seal_epoch, time: clock.now() };
-        let written = match over {
-            Over::Older => self.anchor.write(&anchor),
-            Over::Both => self.anchor.replace(&anchor),
-        };
-        written.map_err(|error| (self.anchor.path(), error))?;
+        match over {
+            Over::Older => self.anchor.write(&anchor)?,
+            Over::Both => self.anchor.replace(&anchor)?,
+        }
         held.stand = latest.stand;
         held.point = Some(position);
         Ok(())

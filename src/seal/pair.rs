@@ -105,9 +105,9 @@ impl<B: Block> Pair<B> {
     /// Writes over the older of the two, and syncs it. A file that is not there is made.
     ///
     /// # Errors
-    /// What the system said.
+    /// What the system said; `InvalidData` for a file that is something else, which is left alone.
     pub fn write(&self, new: &B) -> io::Result<()> {
-        if !self.disk.exists(&self.path)? {
+        if !self.is_there()? {
             return self.make(new);
         }
         let [first, second] = self.blocks()?.map(|block| block.map(|block| block.rank()));
@@ -117,18 +117,33 @@ impl<B: Block> Pair<B> {
     /// Writes over both: what they said before no longer counts.
     ///
     /// # Errors
-    /// What the system said.
+    /// As of [`write`](Self::write).
     pub fn replace(&self, new: &B) -> io::Result<()> {
-        if self.disk.exists(&self.path)? { self.put(new, &[0, 1]) } else { self.make(new) }
+        if self.is_there()? { self.put(new, &[0, 1]) } else { self.make(new) }
     }
 
     /// Takes the file away, if it is there.
     ///
     /// # Errors
-    /// What the system said.
+    /// As of [`write`](Self::write).
     pub fn remove(&self) -> io::Result<()> {
+        self.is_there()?;
         if_there(self.disk.remove_file(&self.path))?;
         self.sync_folder()
+    }
+
+    /// Whether there is a file to write over. One that somebody has named by mistake is none.
+    fn is_there(&self) -> io::Result<bool> {
+        if !self.disk.exists(&self.path)? {
+            return Ok(false);
+        }
+        let bytes = match self.disk.read(&self.path, 2 * BLOCK as u64) {
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => return Err(not_ours()),
+            read => read?,
+        };
+        let begins = |block: &[u8]| block.starts_with(OURS);
+        let is_empty = bytes.iter().all(|byte| *byte == 0);
+        if is_empty || bytes.chunks(BLOCK).any(begins) { Ok(true) } else { Err(not_ours()) }
     }
 
     fn put(&self, new: &B, blocks: &[u64]) -> io::Result<()> {
@@ -190,5 +205,12 @@ pub(super) fn parse<B: Block>(block: &[u8], store_id: StoreId, key: &Mac) -> Opt
     B::of(fields)
 }
 
+fn not_ours() -> io::Error {
+    let text = "it holds something else and is left alone: remove it, or name another file";
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+/// What both kinds of block begin with.
+const OURS: &[u8] = b"KISTA";
 /// Bytes of one block: a sector, which a disk writes whole or not at all.
 pub(super) const BLOCK: usize = 512;
