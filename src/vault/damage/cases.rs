@@ -71,6 +71,12 @@ impl Change {
         files
     }
 
+    /// Changes these files, and puts them with others.
+    pub(super) fn apply_to(&self, files: &Files, mut with: Files) -> Files {
+        with.0.extend(self.apply(files).0);
+        with
+    }
+
     /// The same change, in this file too.
     pub(super) fn also_in(&self, other: &Path) -> Self {
         match self {
@@ -101,6 +107,16 @@ impl Change {
         }
     }
 
+    /// Whether the short form tries it in the first or the second of two worlds.
+    pub(super) fn is_in_sample_of(&self, is_first: bool, form: Form) -> bool {
+        match (self, form) {
+            (Self::Flip { offset, .. } | Self::Truncate { length: offset, .. }, Form::Short) => {
+                offset % 11 == if is_first { 0 } else { 6 }
+            }
+            (_, Form::Short | Form::Long) => true,
+        }
+    }
+
     /// Whether it lies behind this place.
     pub(super) fn is_behind(&self, place: u64) -> bool {
         match self {
@@ -115,10 +131,9 @@ impl Change {
     pub(super) fn label(&self) -> &'static str {
         match self {
             Self::Rewrite { label, .. } => label,
-            Self::Flip { .. }
-            | Self::FlipBoth { .. }
-            | Self::Truncate { .. }
-            | Self::Delete { .. } => "changed",
+            Self::Flip { .. } | Self::FlipBoth { .. } => "byte changed",
+            Self::Truncate { .. } => "cut short",
+            Self::Delete { .. } => "deleted",
         }
     }
 

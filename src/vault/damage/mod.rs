@@ -7,8 +7,10 @@
 //! docs/RELIABILITY.md keeps.
 //!
 //! - `store.rs`: the store, and what comes of opening a changed copy
+//! - `anchored.rs`: a whole vault, and what comes of a changed anchor or audit checkpoint
 //! - `cases.rs`: the changes
 
+mod anchored;
 mod cases;
 mod store;
 
@@ -20,6 +22,7 @@ use std::{
     time::Instant,
 };
 
+use anchored::{ANCHOR, Anchored, CHECKPOINT, World};
 use cases::{Change, Form};
 use store::{Files, Made, Verdict, Witness};
 
@@ -39,31 +42,38 @@ impl Counts {
     ) {
         let changed = change.apply(files);
         let is_spare = files.differs_in_spares(&changed);
-        let outcome = catch_unwind(AssertUnwindSafe(|| open(changed)));
-        let verdict = match outcome {
-            Ok(Ok(verdict)) => verdict,
-            Ok(Err(wrong)) => panic!("{kind}, {change:?}: {wrong}"),
-            Err(_) => panic!("{kind}, {change:?}: it panics"),
-        };
+        let verdict = tried(kind, change, || open(changed));
         assert!(
             is_spare || change.may_be(verdict, witness),
             "{kind}, {change:?}: {verdict:?}, where the byte means something"
         );
-        let kind = if is_spare { format!("{kind}, spare") } else { kind.to_owned() };
+        self.note(if is_spare { format!("{kind}, spare") } else { kind.to_owned() }, verdict);
+    }
+
+    fn note(&mut self, kind: String, verdict: Verdict) {
         *self.0.entry((kind, verdict)).or_default() += 1;
     }
 
     fn print(&self, begun: Instant) {
         for ((kind, verdict), count) in &self.0 {
-            println!("{kind:<44} {:<28} {count:>8}", verdict.text());
+            println!("{kind:<48} {:<28} {count:>8}", verdict.text());
         }
         let all = self.0.values().sum::<u64>();
-        println!("{:<44} {:<28} {all:>8}   in {:?}", "all", "", begun.elapsed());
+        println!("{:<48} {:<28} {all:>8}   in {:?}", "all", "", begun.elapsed());
     }
 }
 
 /// A verdict, or what went wrong in a way that must never be.
 type Outcome = Result<Verdict, String>;
+
+/// Opens a changed copy, and fails on what must never be, a panic included.
+fn tried(kind: &str, change: &Change, open: impl FnOnce() -> Outcome) -> Verdict {
+    match catch_unwind(AssertUnwindSafe(open)) {
+        Ok(Ok(verdict)) => verdict,
+        Ok(Err(wrong)) => panic!("{kind}, {change:?}: {wrong}"),
+        Err(_) => panic!("{kind}, {change:?}: it panics"),
+    }
+}
 
 fn form() -> Form {
     if env::var_os("KISTA_DAMAGE_LONG").is_some() { Form::Long } else { Form::Short }
@@ -156,7 +166,7 @@ fn an_examination_finds_every_changed_byte_where_it_is() {
         assert!(!made.examine(&change.apply(&made.files)).is_empty(), "{change:?}");
         found += 1;
     }
-    println!("{:<44} {:<28} {found:>8}   in {:?}", "examined", "found", begun.elapsed());
+    println!("{:<48} {:<28} {found:>8}   in {:?}", "examined", "found", begun.elapsed());
 }
 
 #[test]
@@ -197,6 +207,41 @@ fn a_damaged_copy_of_the_seal_file_is_mended_and_two_are_named() {
         counts.run("seal file: both copies", Witness::Newest, &both, &made.files, |files| {
             made.unseal(files)
         });
+    }
+    counts.print(begun);
+}
+
+#[test]
+fn a_damaged_anchor_or_checkpoint_is_told_raises_no_false_alarm_and_hides_no_rollback() {
+    let (mut counts, begun) = (Counts::default(), Instant::now());
+    let (made, other) = (Anchored::make(), Anchored::make());
+    let kept = made.kept();
+    let mut changes = anchored::replaced(&made, &other);
+    for path in [ANCHOR, CHECKPOINT] {
+        let file = Path::new(path);
+        changes.extend(cases::flips(&kept, file, form()));
+        changes.extend(cases::truncations(&kept, file, form()));
+        changes.extend(anchored::both_blocks(&kept, path, form()));
+    }
+    for change in changes {
+        let is_anchor = !format!("{change:?}").contains(CHECKPOINT);
+        let (file, rolled_back) = match is_anchor {
+            true => ("anchor", World::RolledBack),
+            false => ("checkpoint", World::AnchorToo),
+        };
+        for world in [World::Honest, rolled_back] {
+            if change.is_in_sample_of(world == World::Honest, form()) {
+                let kind = format!("{file}: {} ({world:?})", change.label());
+                let verdict = tried(&kind, &change, || made.open(world, &change));
+                counts.note(kind, verdict);
+            }
+        }
+        let is_put_back = change.label() == anchored::PUT_BACK;
+        if is_anchor && !is_put_back && change.is_in_sample(form()) {
+            let kind = format!("anchor: {} (required)", change.label());
+            let verdict = tried(&kind, &change, || made.open_required(&change));
+            counts.note(kind, verdict);
+        }
     }
     counts.print(begun);
 }

@@ -40,6 +40,10 @@ pub(super) enum Verdict {
     CutNothing,
     /// The last commit is gone, and that is reported.
     CutLast,
+    /// It opens, and health, log and audit tell what is wrong.
+    Told,
+    /// It stays sealed as an older store.
+    Rollback,
 }
 
 /// Whether an anchor or an audit checkpoint names the newest commit.
@@ -112,7 +116,7 @@ impl Made {
             share: None,
             seq: 0,
             values: Vec::new(),
-            runtime: Builder::new_current_thread().enable_time().build().unwrap(),
+            runtime: runtime(),
             lock,
             _lock_folder: lock_folder,
         };
@@ -270,8 +274,12 @@ async fn made_values(
 impl Files {
     /// Every file of the store, but the segment that is prepared and holds nothing.
     fn of(disk: &Disk) -> Self {
+        Self::under(disk, Path::new(FOLDER))
+    }
+
+    pub(super) fn under(disk: &Disk, folder: &Path) -> Self {
         let mut files = Self::default();
-        files.gather(disk, Path::new(FOLDER));
+        files.gather(disk, folder);
         files
     }
 
@@ -338,6 +346,8 @@ impl Verdict {
             Self::Mended => "mended from another copy",
             Self::CutNothing => "cut reported, nothing lost",
             Self::CutLast => "cut of the last reported",
+            Self::Told => "opens, and it is told",
+            Self::Rollback => "stays sealed as rolled back",
         }
     }
 }
@@ -357,11 +367,15 @@ fn options(disk: &Disk) -> Options {
     Options { disk: disk.clone(), segment_bytes: SEGMENT_BYTES, ..Options::default() }
 }
 
-fn time() -> Timestamp {
+pub(super) fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_time().build().unwrap()
+}
+
+pub(super) fn time() -> Timestamp {
     Timestamp::from_millis(1_767_225_600_000)
 }
 
 /// A folder in memory where there is one: syncs cost nothing there.
-fn scratch() -> tempfile::TempDir {
+pub(super) fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
