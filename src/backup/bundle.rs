@@ -1,4 +1,7 @@
-use std::io::{self, Read, Write};
+use std::{
+    io::{self, Read, Write},
+    path::PathBuf,
+};
 
 use crate::{
     clock::Timestamp,
@@ -59,6 +62,16 @@ pub enum BundleError {
     /// A bit changed since it was written.
     #[error("its checksum does not hold: it was changed or copied badly")]
     Checksum,
+    /// The same, and where.
+    #[error("it is damaged at byte {offset}, in its copy of {}: {what}", .file.display())]
+    Damaged {
+        /// Where, in bytes of the backup.
+        offset: u64,
+        /// What is copied there.
+        file: PathBuf,
+        /// What is wrong there.
+        what: String,
+    },
     /// It cannot be read.
     #[error("it cannot be read")]
     Io(#[source] io::Error),
@@ -118,14 +131,20 @@ impl<W: Write> Writer<W> {
 pub(super) struct Reader<R> {
     from: Hashed<R>,
     summary: Summary,
-    last: Option<Part>,
+    /// The parts so far, and where the bytes of each begin.
+    parts: Vec<(Part, u64)>,
 }
 
 impl<R: Read> Reader<R> {
     pub(super) fn begin(from: R) -> Result<Self, BundleError> {
         let mut from = Hashed { inner: from, sum: RunningSha256::default(), bytes: 0 };
         let summary = Summary::read(&mut from)?;
-        Ok(Self { from, summary, last: None })
+        Ok(Self { from, summary, parts: Vec::new() })
+    }
+
+    /// The parts so far, and at which byte of the backup each begins.
+    pub(super) fn parts(&self) -> &[(Part, u64)] {
+        &self.parts
     }
 
     pub(super) fn into_summary(self) -> Summary {
@@ -147,11 +166,11 @@ impl<R: Read> Reader<R> {
         let part = Part::of(kind, u64::from_be_bytes(self.from.array()?))
             .ok_or_else(|| malformed("an unknown kind of file"))?;
         // In order, so that no file comes twice and each is made once.
-        if self.last.is_some_and(|last| last >= part) {
+        if self.parts.last().is_some_and(|(last, _)| *last >= part) {
             return Err(malformed("a file out of its order"));
         }
-        self.last = Some(part);
         let mut left = u64::from_be_bytes(self.from.array()?);
+        self.parts.push((part, self.from.bytes));
         let mut out = place(part).map_err(BundleError::Io)?;
         let mut buffer = vec![0; WINDOW];
         while left > 0 {

@@ -10,9 +10,12 @@
 //! - `proof.rs`: [`prove`], which opens what was restored
 //! - `repair.rs`: [`repair`], which mends a store from what is kept twice
 //! - `bundle.rs`: the bytes (FORMAT.md 10)
+//! - `damage.rs`: any change of them is refused
 
 mod bundle;
 mod create;
+#[cfg(test)]
+mod damage;
 mod proof;
 mod repair;
 mod restore;

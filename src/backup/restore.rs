@@ -6,7 +6,9 @@ use std::{
 use super::bundle::{BundleError, Part, Reader, Summary};
 use crate::{
     disk::{Disk, Writing},
-    seal, storage, vault,
+    seal,
+    storage::{self, StoreFile},
+    vault,
 };
 
 /// Why a backup was not restored.
@@ -116,7 +118,7 @@ fn fill(
     let io = |source| RestoreError::Io { path: folder.to_owned(), source };
     disk.create_dir_all(folder).map_err(io)?;
     let mut reader = Reader::begin(from)?;
-    let mut seal_file = seal_file.map(<[u8]>::to_vec);
+    let mut seal_part = None;
     let place = |part: Part| -> io::Result<Content> {
         let path = match part {
             Part::Seal => return Ok(Content::Seal(Vec::new())),
@@ -130,22 +132,54 @@ fn fill(
     };
     while let Some((_, content)) = reader.part(place, step)? {
         match content {
-            Content::Seal(bytes) => {
-                seal_file.get_or_insert(bytes);
-            }
+            Content::Seal(bytes) => seal_part = Some(bytes),
             Content::File { folder, file } => {
                 file.into_file().sync_all().map_err(io)?;
                 folder.map_or(Ok(()), |folder| disk.sync_dir(&folder)).map_err(io)?;
             }
         }
     }
-    let summary = reader.end()?;
-    let seal_file = seal_file.ok_or(RestoreError::NoSealFile)?;
+    let parts = reader.parts().to_vec();
+    let summary = match reader.end() {
+        Err(BundleError::Checksum) => {
+            return Err(placed(disk, folder, &parts, seal_part.as_deref()).into());
+        }
+        ended => ended?,
+    };
+    let seal_file = seal_file.map(<[u8]>::to_vec).or(seal_part).ok_or(RestoreError::NoSealFile)?;
     seal::write(disk, folder, &seal_file).map_err(io)?;
     vault::mark_restored(disk, folder).map_err(io)?;
     check_store(disk, folder, &summary)?;
     disk.sync_dir(folder).map_err(io)?;
     Ok(summary)
+}
+
+/// Says where a backup is damaged whose checksum does not hold, from what its parts say of themselves:
+/// all of them are in the folder, but for the seal file. When they are whole it is the head.
+fn placed(
+    disk: &Disk,
+    folder: &Path,
+    parts: &[(Part, u64)],
+    seal_part: Option<&[u8]>,
+) -> BundleError {
+    let seal = || {
+        let fault = seal::SealFile::parse(seal_part?.to_vec()).err()?;
+        Some((Part::Seal, PathBuf::from("the seal file"), 0, fault.to_string()))
+    };
+    let store = || {
+        let options = storage::Options { disk: disk.clone(), ..storage::Options::default() };
+        let seen = vault::examine(folder, &options, None, &mut |_, _| {}).ok()?;
+        seen.damages.into_iter().find_map(|damage| {
+            let part = Part::Store(StoreFile::of(folder, &damage.file)?);
+            let file = damage.file.strip_prefix(folder).map(Path::to_owned).ok()?;
+            Some((part, file, damage.offset, damage.what))
+        })
+    };
+    let found = seal().or_else(store).and_then(|(part, file, within, what)| {
+        let (_, begins) = parts.iter().find(|(other, _)| *other == part)?;
+        Some(BundleError::Damaged { offset: begins + within, file, what })
+    });
+    found.unwrap_or(BundleError::Checksum)
 }
 
 /// Whether the files are a store that ends where the backup says.

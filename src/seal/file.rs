@@ -133,7 +133,7 @@ impl SealFile {
 
     /// Reads one copy. The checksum finds accidents only; the MAC, which finds the rest, needs the
     /// root key.
-    pub(super) fn parse(bytes: Vec<u8>) -> Result<Self, Malformed> {
+    pub fn parse(bytes: Vec<u8>) -> Result<Self, Malformed> {
         if bytes.len() > MAX_BYTES {
             return Err(Malformed::TooLong);
         }

@@ -415,6 +415,7 @@ fn any_flipped_byte_is_found_or_means_nothing() {
             outcomes.judge(&disk, &lock, &model, newest, &place);
         }
     }
+    println!("{outcomes:?}");
     let Outcomes { harmless, mended, named } = outcomes;
     assert!(harmless > 100 && mended > 10 && named > 100, "{outcomes:?}");
 }
@@ -438,6 +439,7 @@ fn a_file_cut_at_any_length_or_gone_is_found_or_not_needed() {
         disk.remove_file(&path).unwrap();
         outcomes.judge(&disk, &lock, &model, newest, &format!("{} removed", path.display()));
     }
+    println!("{outcomes:?}");
     let Outcomes { harmless, mended, named } = outcomes;
     assert!(harmless > 100 && mended > 10 && named > 100, "{outcomes:?}");
 }

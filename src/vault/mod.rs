@@ -15,7 +15,7 @@
 mod anchors;
 mod compaction;
 #[cfg(test)]
-mod damage;
+pub(crate) mod damage;
 mod examine;
 mod init;
 mod layout;

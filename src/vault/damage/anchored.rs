@@ -149,10 +149,9 @@ impl Anchored {
     pub(super) fn open_required(&self, change: &Change) -> Result<Verdict, String> {
         let (store, kept) = self.laid_out(World::RolledBack);
         let disk = change.apply_to(&kept, store).disk();
-        match self.unseal(&disk, AnchorPolicy::Required)? {
-            verdict @ (Verdict::Rollback | Verdict::Refused) => Ok(verdict),
-            verdict => Err(format!("{verdict:?}: an older store opens")),
-        }
+        let verdict = self.unseal(&disk, AnchorPolicy::Required)?;
+        let is_sealed = matches!(verdict, Verdict::Rollback | Verdict::Refused);
+        if is_sealed { Ok(verdict) } else { Err(format!("{verdict:?}: an older store opens")) }
     }
 
     /// The store of a world, and the newest anchor and checkpoint. Leaves its audit file in place.

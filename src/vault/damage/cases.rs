@@ -9,7 +9,7 @@ use crate::crypto::mac::sha256;
 
 /// How thorough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     /// Every byte that means something, one bit of it.
     Short,
     /// Every bit of every byte.

@@ -14,6 +14,9 @@ mod anchored;
 mod cases;
 mod store;
 
+pub(crate) use cases::Form;
+pub(crate) use store::{FOLDER, Made, Verdict, time};
+
 use std::{
     collections::BTreeMap,
     env,
@@ -23,12 +26,12 @@ use std::{
 };
 
 use anchored::{ANCHOR, Anchored, CHECKPOINT, World};
-use cases::{Change, Form};
-use store::{Files, Made, Verdict, Witness};
+use cases::Change;
+use store::{Files, Witness};
 
 /// What came of many cases, by kind of change and verdict.
 #[derive(Debug, Default)]
-struct Counts(BTreeMap<(String, Verdict), u64>);
+pub(crate) struct Counts(BTreeMap<(String, Verdict), u64>);
 
 impl Counts {
     /// Opens a copy with this change in it, and fails on what must never be.
@@ -50,11 +53,11 @@ impl Counts {
         self.note(if is_spare { format!("{kind}, spare") } else { kind.to_owned() }, verdict);
     }
 
-    fn note(&mut self, kind: String, verdict: Verdict) {
+    pub(crate) fn note(&mut self, kind: String, verdict: Verdict) {
         *self.0.entry((kind, verdict)).or_default() += 1;
     }
 
-    fn print(&self, begun: Instant) {
+    pub(crate) fn print(&self, begun: Instant) {
         for ((kind, verdict), count) in &self.0 {
             println!("{kind:<48} {:<28} {count:>8}", verdict.text());
         }
@@ -75,7 +78,7 @@ fn tried(kind: &str, change: &Change, open: impl FnOnce() -> Outcome) -> Verdict
     }
 }
 
-fn form() -> Form {
+pub(crate) fn form() -> Form {
     if env::var_os("KISTA_DAMAGE_LONG").is_some() { Form::Long } else { Form::Short }
 }
 

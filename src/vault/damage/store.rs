@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Where the store lies on its disk.
-pub(super) const FOLDER: &str = "/data";
+pub(crate) const FOLDER: &str = "/data";
 /// Small enough for several segments.
 const SEGMENT_BYTES: u64 = 4_096;
 
@@ -29,7 +29,7 @@ pub(super) struct Files(pub(super) BTreeMap<PathBuf, Vec<u8>>);
 
 /// What came of opening a changed copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// Refused, with an error that names the file.
     Refused,
     /// Everything is there, as if nothing had been.
@@ -54,7 +54,7 @@ pub(super) enum Witness {
 }
 
 /// A store, and what must come of it.
-pub(super) struct Made {
+pub(crate) struct Made {
     /// How it was left: closed or killed.
     pub(super) end: &'static str,
     pub(super) files: Files,
@@ -80,24 +80,39 @@ impl Made {
         Self::new("killed", false, form)
     }
 
+    /// The disk of a store that was killed, with its seal file.
+    pub(crate) fn whole(form: Form) -> Disk {
+        let mut made = Self::killed(form);
+        let store = made.files.clone();
+        made.seal();
+        let seal = std::mem::replace(&mut made.files, store).0.into_iter();
+        made.files.0.extend(seal.map(|(name, bytes)| (Path::new(FOLDER).join(name), bytes)));
+        made.files.disk()
+    }
+
     /// The seal file of a store.
     pub(super) fn sealed(form: Form) -> Self {
         let mut made = Self::closed(form);
+        made.seal();
+        made
+    }
+
+    /// Makes the seal file, in the place of the other files.
+    fn seal(&mut self) {
         let folder = scratch();
-        let keyring = Keyring::decode(&made.store_id, &made.keyring).unwrap();
+        let keyring = Keyring::decode(&self.store_id, &self.keyring).unwrap();
         let slot = NewSlot::Shares(ShareCounts::new(1, 1).unwrap());
         let slots =
             seal::create(&Disk::real(), folder.path(), &keyring, time(), vec![slot]).unwrap();
-        made.share = slots.into_iter().find_map(|made| match made {
+        self.share = slots.into_iter().find_map(|made| match made {
             seal::Made::Shares(shares) => shares.into_iter().next(),
             seal::Made::Passphrase | seal::Made::Keyfile | seal::Made::Automatic => None,
         });
-        made.files = Files::default();
+        self.files = Files::default();
         for name in ["seal.0", "seal.1"] {
             let bytes = fs::read(folder.path().join(name)).unwrap();
-            made.files.0.insert(name.into(), bytes);
+            self.files.0.insert(name.into(), bytes);
         }
-        made
     }
 
     fn new(end: &'static str, is_closed: bool, form: Form) -> Self {
@@ -371,7 +386,7 @@ pub(super) fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().build().unwrap()
 }
 
-pub(super) fn time() -> Timestamp {
+pub(crate) fn time() -> Timestamp {
     Timestamp::from_millis(1_767_225_600_000)
 }
 

@@ -160,8 +160,8 @@ impl Verify {
                 done += more;
                 progress.show(done, bytes);
             });
-            let summary = summary.map_err(|error| about(&self.file, &error))?;
             drop(progress);
+            let summary = summary.map_err(|error| self.placed(&error, bytes))?;
             // A pipe has no length.
             print(output, &summary, (bytes > 0).then_some(bytes), None)?;
             output::note(
@@ -170,13 +170,30 @@ impl Verify {
             );
             return Ok(Exit::Done);
         };
-        let beside = self.file.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let place = self.temporary.as_deref().or(beside).unwrap_or(Path::new("."));
-        let folder = Temporary::make(place)?;
+        let folder = Temporary::make(self.place())?;
         let summary = restore(&self.file, &folder.0, self.seal_file.as_deref())?;
         let proven = prove(&folder.0, key).await?;
         drop(folder);
         finish(output, &summary, &proven)
+    }
+
+    fn place(&self) -> &Path {
+        let beside = self.file.parent().filter(|parent| !parent.as_os_str().is_empty());
+        self.temporary.as_deref().or(beside).unwrap_or(Path::new("."))
+    }
+
+    /// What is wrong with a backup. When only its checksum says so, the copies in it are asked where,
+    /// if there is room for them.
+    fn placed(&self, error: &backup::BundleError, bytes: u64) -> Failure {
+        let plain = about(&self.file, error);
+        if !matches!(error, backup::BundleError::Checksum) || bytes == 0 {
+            return plain;
+        }
+        let Ok(folder) = Temporary::make(self.place()) else { return plain };
+        match restore(&self.file, &folder.0, None) {
+            Err(failure) if failure.message.contains("at byte") => failure,
+            Err(_) | Ok(_) => plain,
+        }
     }
 }
 
