@@ -58,6 +58,12 @@ features:
     cargo check -p kista --locked --features client
     cargo check -p kista --locked --all-features
 
-# Every bit of every file of a small store changed, every length, every record moved; counts printed.
+# Every bit of every file of a small store, its anchor and its backup changed, every length, every record
+# moved; counts printed.
 damage:
-    KISTA_DAMAGE_LONG=1 cargo test -p kista --lib --locked vault::damage -- --nocapture --test-threads 1
+    KISTA_DAMAGE_LONG=1 KISTA_DAMAGE_STEP=1 cargo test -p kista --lib --locked -- \
+        vault::damage backup::damage storage::crash_tests --nocapture --test-threads 1
+
+# Crash random lives of a store with an anchor, CRASHES times: no false alarm; counts printed.
+anchor-crashes CRASHES="1000":
+    KISTA_ANCHOR_CRASHES={{CRASHES}} cargo test -p kista --lib --locked -- vault::anchor_tests::crashes --nocapture

@@ -12,6 +12,8 @@
 //! - `examine.rs`: names every damage of a data folder that no server serves
 //! - `layout.rs`: what lies in the data folder
 
+#[cfg(test)]
+mod anchor_tests;
 mod anchors;
 mod compaction;
 #[cfg(test)]
