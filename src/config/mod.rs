@@ -9,7 +9,9 @@
 //!
 //! anchor_policy = "warn"              # or "required": stay sealed without a usable anchor
 //! anchor = [{ path = "/mnt/other/kista.anchor" }]
-//!                                     # files on other disks that keep where the store stood
+//!                                     # files that keep where the store stood, each with
+//!                                     # FILE.checkpoint beside it, in folders that the server may
+//!                                     # write and whoever can write the data folder cannot
 //!
 //! [listener]
 //! address = "127.0.0.1:8200"          # IP:PORT, [IPv6]:PORT or localhost:PORT

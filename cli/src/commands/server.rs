@@ -92,7 +92,8 @@ const CONFIGURATION: &str = "\
 The configuration file; all but `data` and the listener's files has a default:
   data = \"/var/lib/kista\"
   memory_lock = \"required\"    # do not start where keys could be written to swap
-  anchor = [{ path = \"/mnt/other/kista.anchor\" }]    # on another disk: shows a rollback
+  anchor = [{ path = \"/mnt/other/kista.anchor\" }]    # see below
+  anchor_policy = \"warn\"
   [listener]
   address = \"0.0.0.0:8200\"
   tls_cert = \"/etc/kista/server.pem\"
@@ -102,6 +103,20 @@ The configuration file; all but `data` and the listener's files has a default:
   [seal]
   keyfile = \"/etc/kista/seal.key\"    # opens the store at start, if it has a slot for it
 A slot of a systemd credential opens it too, if the service has the credential.
+
+An anchor is a file of the server's in a folder that it may write and that nobody has who can write the
+data folder: another machine's share, or a disk of its own. It keeps where the store stood, and beside it
+FILE.checkpoint keeps how far the audit file went, so that an older copy of the data folder does not pass
+for the newer one. Name one or more, restart, unseal: the first time `kista status` warns that it is
+missing, then it is there. With anchor_policy = \"required\" the store stays sealed without one. What
+kista status says of them:
+  rollback_detected           the store is older than the anchor: kista operator accept-rollback
+  anchor_failing              it cannot be written: what comes now could be rolled back unseen
+  anchor_unusable             it was missing or damaged when the store was opened; it is written again
+  anchor_checkpoint_unusable  the same of FILE.checkpoint
+  anchor_stale                it is older than what the store can tell; it is written again
+  audit_truncated             the audit file ends before what the store or an anchor knows of
+
 Then, from another terminal: kista operator init, kista operator unseal.";
 
 #[cfg(test)]
@@ -112,7 +127,8 @@ mod tests {
     fn the_configuration_of_the_help_is_accepted() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("kista.toml");
-        let lines = CONFIGURATION.lines().filter_map(|line| line.strip_prefix("  "));
+        let lines = CONFIGURATION.lines().take_while(|line| !line.is_empty());
+        let lines = lines.filter_map(|line| line.strip_prefix("  "));
         std::fs::write(&file, lines.collect::<Vec<_>>().join("\n")).unwrap();
         let config = Config::load(Some(&file), Overrides::default()).unwrap();
         assert!(config.audit_file.is_some() && config.seal_keyfile.is_some());

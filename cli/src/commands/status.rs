@@ -53,6 +53,11 @@ pub(crate) fn print(server: &Server, status: &SealStatus, output: Output) -> Res
     }
     if !status.initialized {
         output::note("next:  kista operator init");
+    } else if status.warnings.iter().any(|warning| warning == "rollback_detected") {
+        output::note(
+            "put the newer data folder back and restart; or, to go on with this older one,\n\
+             next:  kista operator accept-rollback",
+        );
     } else if status.sealed {
         output::note("next:  kista operator unseal");
     }
