@@ -100,23 +100,55 @@ def gate(state, did, told):
 def order_of(calls, step, state):
     """None if the calls have an order; else what the longest one that was found comes to.
 
-    Depth first over the calls that may come next: those sent before any that must still come was
-    answered. One that was cut off comes no later than any call that was sent after its kill.
+    Between two calls of which one was answered before the other was sent, with nothing going on over
+    that moment, the state is all that is left of what came before: each part is searched by itself, from
+    each state in which the one before may have ended.
     """
-    calls = sorted(calls, key=lambda call: call.sent)
+    states = {state}
+    for part in parts(calls):
+        ends = set()
+        for state in states:
+            found, deepest = ends_of(part, step, state)
+            ends |= found
+        if not ends:
+            return fault(part, *deepest)
+        states = ends
+    return None
+
+
+def parts(calls):
+    """The calls in the order in which they were sent, cut wherever nothing was going on."""
+    part, over = [], 0.0
+    for call in sorted(calls, key=lambda call: call.sent):
+        if part and call.sent > over:
+            yield part
+            part = []
+        part.append(call)
+        over = max(over, call.answered)
+    if part:
+        yield part
+
+
+def ends_of(calls, step, state):
+    """The states in which an order of the calls may end, and how far the longest order came.
+
+    Depth first over the calls that may come next: those sent before any that must still come was
+    answered. One that was cut off comes no later than any call that was sent after its kill. A call that
+    may come next and changes nothing comes next: who has it later may have it now.
+    """
     everything = (1 << len(calls)) - 1
     optional = sum(1 << n for n, call in enumerate(calls) if call.told is None)
-    stack, seen, deepest = [(0, state, 0.0)], set(), (0, state)
+    stack, seen, deepest, ends = [(0, state, 0.0)], set(), (0, state), set()
     while stack:
         done, state, latest = stack.pop()
         if (done | optional) == everything:
-            return None
+            ends.add(state)
         if (done, state) in seen:
             continue
         seen.add((done, state))
         if done.bit_count() >= deepest[0].bit_count():
             deepest = (done, state)
-        horizon = FOREVER
+        horizon, following = FOREVER, []
         for n, call in enumerate(calls):
             if done >> n & 1:
                 continue
@@ -127,8 +159,17 @@ def order_of(calls, step, state):
             elif call.answered < latest:
                 continue
             for after in step(state, call.did, call.told):
-                stack.append((done | 1 << n, after, max(latest, call.sent)))
-    done, state = deepest
+                following.append((done | 1 << n, after, max(latest, call.sent)))
+                if after == state and call.told is not None:
+                    following, horizon = following[-1:], 0.0
+                    break
+            if horizon == 0.0:
+                break
+        stack += following
+    return ends, deepest
+
+
+def fault(calls, done, state):
     left = [call for n, call in enumerate(calls) if not done >> n & 1]
     return f"{done.bit_count()} of {len(calls)} calls have an order, which leaves {state}; then\n" + \
         "\n".join(map(repr, left[:12]))
