@@ -125,7 +125,7 @@ impl Mounts {
         tokens: &Arc<token::Store>,
     ) -> Result<Self, LoadError> {
         let records = records(barrier);
-        let entries = Self::read(&records, tokens).await?;
+        let entries = Self::read(barrier, &records, tokens).await?;
         Ok(Self {
             barrier: Arc::clone(barrier),
             tokens: Arc::clone(tokens),
@@ -141,12 +141,13 @@ impl Mounts {
     /// [`LoadError`]; the table stays as it was.
     pub async fn reload(&self) -> Result<(), LoadError> {
         let _one = self.changes.lock().await;
-        let entries = Self::read(&self.records, &self.tokens).await?;
+        let entries = Self::read(&self.barrier, &self.records, &self.tokens).await?;
         self.table.store(Arc::new(Table::of(entries)));
         Ok(())
     }
 
     async fn read(
+        barrier: &Arc<Barrier>,
         records: &Collection<Record>,
         tokens: &Arc<token::Store>,
     ) -> Result<Vec<Entry>, LoadError> {
@@ -160,7 +161,8 @@ impl Mounts {
             let mounted = registry::build(&record, tokens).ok_or_else(|| {
                 LoadError::UnknownType { path: record.full_path(), kind: record.kind.clone() }
             })?;
-            entries.push(Entry { record: Arc::new(record), mounted });
+            let view = barrier.view(SpaceId(record.space));
+            entries.push(Entry { record: Arc::new(record), mounted, view });
         }
         Ok(entries)
     }
@@ -195,7 +197,8 @@ impl Mounts {
         let mut batch = Batch::default();
         self.records.put(&mut batch, &[&record.uuid], &record);
         self.barrier.commit(batch).await?;
-        let entry = Entry { record: Arc::new(record), mounted };
+        let view = self.barrier.view(SpaceId(record.space));
+        let entry = Entry { record: Arc::new(record), mounted, view };
         let entries = table.all().into_iter().cloned().chain([entry]);
         self.table.store(Arc::new(Table::of(entries)));
         Ok(())

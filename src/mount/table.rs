@@ -1,7 +1,7 @@
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use super::Record;
-use crate::gate::Mounted;
+use crate::{barrier::MountView, gate::Mounted};
 
 /// From a path to its mount.
 #[derive(Debug, Default)]
@@ -16,6 +16,8 @@ pub struct Entry {
     pub record: Arc<Record>,
     /// As requests reach it.
     pub mounted: Arc<dyn Mounted>,
+    /// Its data. Held here so that its names key is not derived anew for each request.
+    pub view: MountView,
 }
 
 impl fmt::Debug for Entry {
