@@ -399,6 +399,26 @@ impl Barrier {
         }
     }
 
+    /// Whether there is a record at a path that [`space::record_path`] made.
+    async fn contains(&self, space: &Space, path: &str) -> Result<bool, ReadError> {
+        loop {
+            let naming = space.naming();
+            let is_there = self.contains_by(&naming, path).await?;
+            if is_there || space.is_current(&naming) {
+                return Ok(is_there);
+            }
+        }
+    }
+
+    async fn contains_by(&self, naming: &Naming, path: &str) -> Result<bool, ReadError> {
+        let key = naming.key_of(path)?;
+        let is_there = self.record(&key).await?.is_some();
+        let Some(previous) = naming.previous().filter(|_| !is_there) else { return Ok(is_there) };
+        // Between the two looks it may have moved.
+        let old = previous.key_of(path)?;
+        Ok(self.record(&old).await?.is_some() || self.record(&key).await?.is_some())
+    }
+
     async fn get_by(&self, naming: &Naming, path: &str) -> Result<Option<Stored>, ReadError> {
         let key = naming.key_of(path)?;
         let found = self.read(&key).await?;

@@ -57,6 +57,14 @@ impl MountView {
         self.barrier.get(&self.space, &self.record_path(path)?).await
     }
 
+    /// Whether anything lies at a path. Opens nothing: a record that is damaged is there too.
+    ///
+    /// # Errors
+    /// [`ReadError`], but for damage.
+    pub async fn contains(&self, path: &[&str]) -> Result<bool, ReadError> {
+        self.barrier.contains(&self.space, &self.record_path(path)?).await
+    }
+
     /// Up to `limit` names of a folder that sort after `after`, in byte order.
     ///
     /// Subtrees are skipped by seeking. Every name of the folder is decrypted for each call, since

@@ -300,7 +300,7 @@ impl Worker {
     }
 }
 
-/// What the record under each key will be once the group is written.
+/// What the record under each key will be once the group is written, of keys looked at so far.
 type Overlay<'g> = HashMap<&'g [u8], Option<RecordHeader>>;
 
 impl Start {
@@ -344,17 +344,19 @@ impl Start {
         Ok(())
     }
 
-    fn header(
+    /// Looks a key up, in the index once for each group: what is expected is mostly what is written.
+    fn header<'g>(
         &self,
-        key: &[u8],
-        overlay: &Overlay<'_>,
+        key: &'g [u8],
+        overlay: &mut Overlay<'g>,
     ) -> Result<Option<RecordHeader>, CommitError> {
-        match overlay.get(key) {
-            Some(header) => Ok(*header),
-            None => {
-                self.index.load().header(key).map_err(|error| CommitError::Index(Arc::new(error)))
-            }
+        if let Some(header) = overlay.get(key) {
+            return Ok(*header);
         }
+        let header = self.index.load().header(key);
+        let header = header.map_err(|error| CommitError::Index(Arc::new(error)))?;
+        overlay.insert(key, header);
+        Ok(header)
     }
 
     /// Makes room for the longest record that a group can come to, before anything is staged: a

@@ -126,7 +126,7 @@ pub(super) async fn exists(view: &MountView, path: &str) -> Result<bool, ApiErro
     if names_a_folder(path) {
         return Ok(false);
     }
-    Ok(view.get(&metadata_path(path)).await?.is_some())
+    Ok(view.contains(&metadata_path(path)).await?)
 }
 
 /// Reads the secret at `path`.
@@ -221,7 +221,9 @@ fn write_batch(
             Some(old) if metadata.current == before && is_kept => inline = Some(old),
             Some(old) if is_kept => {
                 let number = before.to_string();
-                old.expose(|old| batch.put(view, &["values", &name, &number], old));
+                let path = ["values", &name, &number];
+                // What was inline lies nowhere else, so nothing need be looked for there.
+                old.expose(|old| batch.put_if(view, &path, old, Expected::Absent));
             }
             Some(_) | None => {}
         }
