@@ -1,5 +1,8 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::{
-    Barrier, Batch, CommitError, Expected, ReadError, SpaceId, Stored, batch::Action,
+    Barrier, Batch, CommitError, Expected, ReadError, SpaceId, Stored,
+    batch::{Action, Operation},
     fields::Fields,
 };
 use crate::{
@@ -50,7 +53,8 @@ impl Barrier {
         hear: impl FnMut(Progress) + Send + 'static,
     ) -> Result<Compacted, EraseError> {
         let begun = self.clock.now();
-        let mark = self.mark().await?;
+        let _running = Running::begin(&self.erasing);
+        let mark = self.renewed_mark().await?;
         let store = self.store.clone();
         let compacted = tokio::task::spawn_blocking(move || store.compact(Erase::Yes, hear));
         let compacted = compacted.await??;
@@ -66,11 +70,43 @@ impl Barrier {
         Ok(compacted)
     }
 
-    /// Puts the mark into the same batch as a removal. The first removal counts.
-    pub(super) async fn mark_erasure(&self, batch: &mut Batch) -> Result<(), CommitError> {
-        let since = self.erasure_due().await?.unwrap_or_else(|| self.clock.now());
-        self.add_mark(batch, None, Action::Put(encode(since)));
-        Ok(())
+    /// The mark that goes into the same batch as a removal. The first removal counts, so one that
+    /// lies there need only stay. While an erasure runs it is written again, which tells the
+    /// erasure that something was removed after it began. Names must not change until the commit.
+    pub(super) async fn erasure_mark(&self) -> Result<Vec<Operation>, CommitError> {
+        let mark = self.mark().await?;
+        // In this order: an erasure that begins after the look writes another mark.
+        let is_running = self.erasing.load(Ordering::SeqCst) > 0;
+        let (expected, action) = match mark {
+            Some((_, Stored { header, .. })) if !is_running => {
+                (Some(Expected::Header(header)), Action::Keep)
+            }
+            Some((since, _)) => (None, Action::Put(encode(since))),
+            None => (None, Action::Put(encode(self.clock.now()))),
+        };
+        let mut batch = Batch::default();
+        self.add_mark(&mut batch, expected, action);
+        self.locate(batch).await
+    }
+
+    /// Whether a mark that was to stay has been written or taken away since.
+    pub(super) async fn has_mark_changed(&self, mark: &[Operation]) -> Result<bool, CommitError> {
+        for operation in mark {
+            match self.check_expected(operation).await {
+                Ok(()) => {}
+                Err(CommitError::Conflict) => return Ok(true),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    /// The mark, written again once removals are to write it: one that only relies on the mark as
+    /// it was is committed before this, or not at all.
+    async fn renewed_mark(&self) -> Result<Option<(Timestamp, Stored)>, EraseError> {
+        let Some((since, _)) = self.mark().await? else { return Ok(None) };
+        self.commit_mark(None, Action::Put(encode(since))).await?;
+        Ok(self.mark().await?)
     }
 
     async fn mark(&self) -> Result<Option<(Timestamp, Stored)>, ReadError> {
@@ -93,6 +129,22 @@ impl Barrier {
     fn add_mark(&self, batch: &mut Batch, expected: Option<Expected>, action: Action) {
         let (system, path) = (self.space(SpaceId::SYSTEM), MARK.to_owned().into());
         batch.add_at(&system, path, expected, action);
+    }
+}
+
+/// An erasure that is under way.
+struct Running<'a>(&'a AtomicUsize);
+
+impl<'a> Running<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -142,16 +194,43 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_removal_counts_and_one_in_between_stays_due() {
+    async fn a_mark_that_lies_there_stays_as_it_is() {
         let (barrier, ..) = fixture::open();
         erase(&barrier, "a").await;
         let (_, stored) = barrier.mark().await.unwrap().unwrap();
         erase(&barrier, "b").await;
         let (since, later) = barrier.mark().await.unwrap().unwrap();
         assert_eq!(since, Timestamp::from_millis(1_767_225_600_000));
+        assert_eq!(stored.header, later.header);
+    }
+
+    #[tokio::test]
+    async fn the_first_removal_counts_and_one_in_between_stays_due() {
+        let (barrier, ..) = fixture::open();
+        erase(&barrier, "a").await;
+        let running = Running::begin(&barrier.erasing);
+        let (_, stored) = barrier.renewed_mark().await.unwrap().unwrap();
+        erase(&barrier, "b").await;
+        let (since, later) = barrier.mark().await.unwrap().unwrap();
+        assert_eq!(since, Timestamp::from_millis(1_767_225_600_000));
         assert_ne!(stored.header, later.header);
         let lost = barrier.commit_mark(Some(Expected::Header(stored.header)), Action::Delete).await;
         assert!(matches!(lost, Err(CommitError::Conflict)));
+        drop(running);
+        assert_eq!(barrier.erasing.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test]
+    async fn who_relies_on_a_mark_from_before_an_erasure_is_refused() {
+        let (barrier, ..) = fixture::open();
+        erase(&barrier, "a").await;
+        let mark = barrier.erasure_mark().await.unwrap();
+        assert!(!barrier.has_mark_changed(&mark).await.unwrap());
+        let _running = Running::begin(&barrier.erasing);
+        barrier.renewed_mark().await.unwrap();
+        assert!(barrier.has_mark_changed(&mark).await.unwrap());
+        let refused = barrier.commit_all(&mark).await;
+        assert!(matches!(refused, Err(CommitError::Conflict)));
     }
 
     #[tokio::test]

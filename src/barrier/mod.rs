@@ -54,7 +54,7 @@ mod tests;
 use std::{
     collections::{BTreeSet, HashMap},
     fmt, io,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::AtomicUsize},
 };
 
 use arc_swap::ArcSwap;
@@ -121,6 +121,8 @@ pub struct Barrier {
     renaming: tokio::sync::RwLock<()>,
     /// One scan at a time.
     scanning: tokio::sync::Mutex<()>,
+    /// How many erasures run.
+    erasing: AtomicUsize,
     clock: Arc<dyn Clock>,
 }
 
@@ -227,6 +229,7 @@ impl Barrier {
             spaces: Mutex::default(),
             renaming: tokio::sync::RwLock::default(),
             scanning: tokio::sync::Mutex::default(),
+            erasing: AtomicUsize::new(0),
             clock,
         });
         let opened = Opened {
@@ -263,16 +266,31 @@ impl Barrier {
     /// # Errors
     /// [`CommitError::Conflict`] when an expectation does not hold, else the rest of
     /// [`CommitError`]; nothing was written, except perhaps after [`CommitError::Storage`].
-    pub async fn commit(&self, mut batch: Batch) -> Result<(), CommitError> {
-        if batch.is_erasing() {
-            self.mark_erasure(&mut batch).await?;
-        }
+    pub async fn commit(&self, batch: Batch) -> Result<(), CommitError> {
+        let is_erasing = batch.is_erasing();
         let _names_stay = self.renaming.read().await;
         let operations = self.locate(batch).await?;
+        if is_erasing {
+            return self.commit_erasing(operations).await;
+        }
         if operations.is_empty() {
             return Ok(());
         }
         self.commit_all(&operations).await
+    }
+
+    /// Commits operations together with the mark that something is to be erased.
+    async fn commit_erasing(&self, mut operations: Vec<Operation>) -> Result<(), CommitError> {
+        let own = operations.len();
+        loop {
+            operations.extend(self.erasure_mark().await?);
+            let answer = self.commit_all(&operations).await;
+            let mark = operations.split_off(own);
+            match answer {
+                Err(CommitError::Conflict) if self.has_mark_changed(&mark).await? => {}
+                answer => return answer,
+            }
+        }
     }
 
     async fn commit_all(&self, operations: &[Operation]) -> Result<(), CommitError> {
@@ -547,10 +565,8 @@ impl Barrier {
 
     /// Deletes keys, whatever lies there, and has them erased.
     async fn erase(&self, keys: Vec<Vec<u8>>) -> Result<(), CommitError> {
-        let mut mark = Batch::default();
-        self.mark_erasure(&mut mark).await?;
         let _names_stay = self.renaming.read().await;
-        let mark = self.locate(mark).await?;
+        let mut mark = self.erasure_mark().await?;
         loop {
             let terms = self.terms.load_full();
             let writes = keys.iter().map(|key| Write { key: key.clone(), record: None });
@@ -560,6 +576,10 @@ impl Barrier {
             }
             match self.store.commit(batch).await {
                 Err(storage::CommitError::StaleTerm) if self.has_rotated(&terms) => {}
+                // Of all that is written here only the mark is expected to be something.
+                Err(storage::CommitError::Conflict) if self.has_mark_changed(&mark).await? => {
+                    mark = self.erasure_mark().await?;
+                }
                 answer => return answer.map(drop).map_err(CommitError::from),
             }
         }
