@@ -5,7 +5,6 @@ use axum::{
     body::Body,
     extract::{Request, State},
     response::Response,
-    routing::any,
 };
 use http::request::Parts;
 use tokio::time::timeout;
@@ -31,13 +30,10 @@ pub(super) struct Origin {
 
 /// Makes one connection's router. Its state is the connection's own, so that a request carries nothing
 /// but itself.
+///
+/// It has no routes: [`request::head`] reads the path, which would only be copied and decoded here.
 pub(super) fn router(origin: Origin) -> Router {
-    Router::new()
-        // The wildcard needs a segment, so the bare prefix is a route of its own.
-        .route("/v1/", any(answer))
-        .route("/v1/{*path}", any(answer))
-        .fallback(not_found)
-        .with_state(Arc::new(origin))
+    Router::new().fallback(answer).with_state(Arc::new(origin))
 }
 
 async fn answer(State(origin): State<Arc<Origin>>, request: Request) -> Response {
@@ -46,13 +42,6 @@ async fn answer(State(origin): State<Arc<Origin>>, request: Request) -> Response
         .await
         .unwrap_or_else(|_| reject(&Rejection::TooBusy));
     respond(released, insistence)
-}
-
-async fn not_found(State(origin): State<Arc<Origin>>, request: Request) -> Response {
-    let insistence = Insistence::of(origin.is_tls, request.uri(), request.headers());
-    let (parts, mut body) = request.into_parts();
-    discard(&parts, &mut body).await;
-    respond(reject(&Rejection::NotFound), insistence)
 }
 
 /// Carries a request to the pipeline: its head first, and its body only once the pipeline has looked at
