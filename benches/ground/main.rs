@@ -34,6 +34,7 @@ use std::{
 use kista::{
     barrier::{Pace, Progress, Reads},
     clock::{Clock, SystemClock},
+    config::Freshness,
     http::Certificates,
     rotation::{NamesStep, Step},
     storage::Erase,
@@ -74,7 +75,9 @@ fn background(folder: &Path, seconds: u64) -> Result<(), Box<dyn Error>> {
     let runtime = Runtime::new()?;
     let certificates = Certificates::ensure(&folder.join("tls"), &[], SystemClock.now())?;
     let audit = folder.join("audit.log");
-    let subject = Subject::start(&runtime, &folder.join("server"), &certificates, Some(audit))?;
+    let data = folder.join("server");
+    let freshness = Freshness::Background;
+    let subject = Subject::start(&runtime, &data, &certificates, Some(audit), freshness)?;
     let open = subject.kista.vault().unsealed().ok_or("sealed")?;
     runtime.block_on(store::fill(&open, 20_000))?;
     let disk = disk::rate(folder, Duration::from_secs(seconds))?;
@@ -83,9 +86,12 @@ fn background(folder: &Path, seconds: u64) -> Result<(), Box<dyn Error>> {
     let drive = || load::drive(Work::Write, subject.address, ca, &subject.token, seconds);
     // Once to warm up: the first writes make the secrets, the others add versions.
     drive()?;
+    let before = subject.commits();
     let alone = drive()?;
+    let group = alone.rate * seconds as f64 / (subject.commits() - before) as f64;
     print("64 writers, audited", &alone, &alone);
     println!("times the disk's rate        {:>9.2}", alone.rate / disk);
+    println!("writes for each sync         {group:>9.1}");
     for work in [Background::Verify, Background::Compact, Background::Rotate, Background::Move] {
         let running = Running::begin(&runtime, &open, work);
         let beside = drive()?;
@@ -99,9 +105,12 @@ fn background(folder: &Path, seconds: u64) -> Result<(), Box<dyn Error>> {
 }
 
 fn print(name: &str, outcome: &Outcome, alone: &Outcome) {
-    let Outcome { rate, p50, p99 } = outcome;
+    let Outcome { rate, p50, p99, load_micros: load } = outcome;
     let ratio = p99.as_secs_f64() / alone.p99.as_secs_f64();
-    println!("{name:<28} {rate:>9.0}/s  p50 {p50:.1?}  p99 {p99:.1?}  p99 ratio {ratio:.2}");
+    println!(
+        "{name:<28} {rate:>9.0}/s  p50 {p50:.1?}  p99 {p99:.1?}  p99 ratio {ratio:.2}, CPU of \
+         the load {load:.1} us each"
+    );
 }
 
 /// What the server does beside serving.

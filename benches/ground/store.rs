@@ -13,6 +13,7 @@ use std::{
 use kista::{
     barrier::{Batch, Pace, Progress, Reads, SpaceId},
     clock::SystemClock,
+    rotation::Turn,
     seal::{NewSlot, Secret, ShareCounts},
     secret::SecretBytes,
     storage::Erase,
@@ -40,6 +41,8 @@ pub(crate) fn growth(folder: &Path, records: u64) -> Result<(), Box<dyn Error>> 
     print!("{}", child(folder, "open", "after a compaction")?);
     let more = bytes_under(folder)?.saturating_sub(before);
     println!("disk for each secret         {:>9.0} B", more as f64 / records.max(1) as f64);
+    print!("{}", child(folder, "rotate", "")?);
+    print!("{}", child(folder, "erase", "")?);
     Ok(())
 }
 
@@ -74,6 +77,8 @@ pub(crate) fn as_child() -> Result<bool, Box<dyn Error>> {
                 tokio::task::spawn_blocking(move || barrier.compact(Erase::Yes, |_| {})).await??;
                 println!("compacted and index made anew {:>8.1?}", begun.elapsed());
             }
+            "rotate" => rotate(&open).await?,
+            "erase" => erase(&open).await?,
             _ => {
                 println!(
                     "{detail}: started {started:.1?}, unsealed {unsealed:.1?}, {} MiB",
@@ -110,6 +115,30 @@ pub(crate) async fn fill(open: &Arc<Unsealed>, records: u64) -> Result<(), Box<d
     Ok(())
 }
 
+/// Seals every record again under a new term, to the end: the old one is destroyed.
+async fn rotate(open: &Arc<Unsealed>) -> Result<(), Box<dyn Error>> {
+    let begun = Instant::now();
+    open.rotation.start().await?;
+    while let Turn::More(pause) = open.rotation.turn(&open.ground.audit).await? {
+        tokio::time::sleep(pause).await;
+    }
+    println!("rotated and the old term gone  {:>8.1?}, {} MiB at most", begun.elapsed(), peak()?);
+    Ok(())
+}
+
+/// Removes everything and erases it: the new index is made while the old one serves.
+async fn erase(open: &Arc<Unsealed>) -> Result<(), Box<dyn Error>> {
+    let before = memory()?;
+    let begun = Instant::now();
+    let removed = open.ground.barrier.view(SPACE).remove_all(&["app"]).await?;
+    let (gone, most) = (begun.elapsed(), peak()?);
+    open.ground.barrier.erase_removed(|_| {}).await?;
+    let (erased, after) = (begun.elapsed() - gone, peak()?);
+    println!("{removed} removed in {gone:.1?}, from {before} to {most} MiB at most");
+    println!("  erased in {erased:.1?}, {after} MiB at most");
+    Ok(())
+}
+
 /// Median time of a read from all over the store.
 async fn read_time(open: &Arc<Unsealed>, records: u64) -> Result<Duration, Box<dyn Error>> {
     let view = open.ground.barrier.view(SPACE);
@@ -140,8 +169,17 @@ fn child(folder: &Path, work: &str, detail: &str) -> io::Result<String> {
 
 /// Resident memory of this process, in MiB.
 fn memory() -> io::Result<u64> {
+    mebibytes("VmRSS:")
+}
+
+/// The most that it was.
+fn peak() -> io::Result<u64> {
+    mebibytes("VmHWM:")
+}
+
+fn mebibytes(name: &str) -> io::Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     Ok(kib.unwrap_or(0) / 1_024)
 }

@@ -1,7 +1,7 @@
 //! The load: a process of its own, so that its work is not counted as the server's.
 
 use std::{
-    env, io,
+    env, fs, io,
     net::SocketAddr,
     path::Path,
     process::Command,
@@ -40,6 +40,8 @@ pub(crate) struct Outcome {
     pub(crate) p50: Duration,
     /// See `p50`.
     pub(crate) p99: Duration,
+    /// Processor time that the load itself took for each answer.
+    pub(crate) load_micros: f64,
 }
 
 /// Runs this program again as the load on `address` and waits for what it counted.
@@ -71,6 +73,7 @@ pub(crate) fn drive(
         rate: next()?,
         p50: Duration::from_secs_f64(next()?),
         p99: Duration::from_secs_f64(next()?),
+        load_micros: next()?,
     })
 }
 
@@ -125,7 +128,18 @@ fn run(work: Work, address: &str, seconds: &str, ca: &Path) -> io::Result<String
     times.sort_unstable();
     let at = |part: usize| times.get(times.len() * part / 100).copied().unwrap_or_default();
     let rate = times.len() as f64 / length.as_secs_f64();
-    Ok(format!("{rate} {} {}", at(50).as_secs_f64(), at(99).as_secs_f64()))
+    let (p50, p99) = (at(50).as_secs_f64(), at(99).as_secs_f64());
+    let micros = cpu()?.as_secs_f64() * 1e6 / times.len() as f64;
+    Ok(format!("{rate} {p50} {p99} {micros}"))
+}
+
+/// Processor time of this process, without its children.
+pub(crate) fn cpu() -> io::Result<Duration> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    // utime and stime, in ticks of 10 ms, are the 12th and 13th words after the name's bracket.
+    let words = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    let ticks: u64 = words.filter_map(|word| word.parse::<u64>().ok()).sum();
+    Ok(Duration::from_millis(ticks * 10))
 }
 
 struct Client {

@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench http            # 5 s for each measurement
 //! SECONDS=20 cargo bench --bench http
+//! ONLY=writes cargo bench --bench http # or ONLY=reads
 //! ```
 //! Read the ratios, not the rates: load and server share the machine. On two cores a read is to reach
 //! 0.50 of the bare route by rate now and 0.80 later; 64 writers are to reach four times the disk's own
@@ -26,6 +27,7 @@ use std::{
 
 use kista::{
     clock::{Clock, SystemClock},
+    config::Freshness,
     http::Certificates,
 };
 use load::{Outcome, Work};
@@ -51,9 +53,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{} connections, {ROUNDS} rounds of {seconds} s", load::CONNECTIONS);
     let runtime = Runtime::new()?;
     let certificates = Certificates::ensure(&folder.join("tls"), &[], SystemClock.now())?;
-    let quiet = Subject::start(&runtime, &folder.join("quiet"), &certificates, None)?;
-    let audited = folder.join("audit.log");
-    let audited = Subject::start(&runtime, &folder.join("audited"), &certificates, Some(audited))?;
+    let start = |name: &str, audit: Option<PathBuf>, freshness| {
+        Subject::start(&runtime, &folder.join(name), &certificates, audit, freshness)
+    };
+    let quiet = start("quiet", None, Freshness::Background)?;
+    let unchecked = start("unchecked", None, Freshness::Off)?;
+    let audited = start("audited", Some(folder.join("audit.log")), Freshness::Background)?;
     let body =
         load::once(quiet.address, certificates.authority.as_path(), &quiet.token, "GET", "")?;
     println!("the answer has {} bytes", body.len());
@@ -61,27 +66,38 @@ fn main() -> Result<(), Box<dyn Error>> {
     let bare = runtime.block_on(bare::serve(server, server, body))?;
 
     let ca = certificates.authority.as_path();
+    let only = std::env::var("ONLY").ok();
+    let rounds =
+        |work: &str| if only.as_deref().is_none_or(|only| only == work) { ROUNDS } else { 0 };
     let mut reads = Reads::default();
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds("reads") {
         reads.bare.push(measure(Work::Read, bare, ca, "-", seconds)?);
         reads.quiet.push(measure(Work::Read, quiet.address, ca, &quiet.token, seconds)?);
+        reads.unchecked.push(measure(
+            Work::Read,
+            unchecked.address,
+            ca,
+            &unchecked.token,
+            seconds,
+        )?);
         reads.audited.push(measure(Work::Read, audited.address, ca, &audited.token, seconds)?);
     }
     reads.print();
 
-    let mut writes = Vec::new();
-    let mut appends = Vec::new();
-    for _ in 0..ROUNDS {
-        appends.push(disk::rate(&folder, Duration::from_secs(seconds))?);
-        writes.push(measure(Work::Write, quiet.address, ca, &quiet.token, seconds)?);
+    let mut writes = Writes::default();
+    for _ in 0..rounds("writes") {
+        writes.disk.push(disk::rate(&folder, Duration::from_secs(seconds))?);
+        for (subject, measured) in [(&quiet, &mut writes.quiet), (&audited, &mut writes.audited)] {
+            let before = subject.commits();
+            let write = measure(Work::Write, subject.address, ca, &subject.token, seconds)?;
+            let commits = (subject.commits() - before) as f64;
+            let group = write.outcome.rate * seconds as f64 / commits;
+            measured.push(Measured { group, ..write });
+        }
     }
-    appends.sort_by(f64::total_cmp);
-    let (disk, write) = (appends[ROUNDS / 2], median(&mut writes));
-    println!("\nappend 4 KiB and fdatasync   {disk:>9.0}/s");
-    print_line("durable KV write", &write);
-    println!("ratio                        {:>9.2}", write.outcome.rate / disk);
+    writes.print();
 
-    for subject in [quiet, audited] {
+    for subject in [quiet, unchecked, audited] {
         runtime.block_on(subject.kista.shutdown());
     }
     fs::remove_dir_all(&folder)?;
@@ -92,6 +108,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 struct Measured {
     outcome: Outcome,
     cpu_micros: f64,
+    /// How many writes one sync made durable, on average.
+    group: f64,
 }
 
 fn measure(
@@ -101,36 +119,32 @@ fn measure(
     token: &str,
     seconds: u64,
 ) -> io::Result<Measured> {
-    let before = cpu()?;
+    let before = load::cpu()?;
     let outcome = load::drive(work, address, ca, token, seconds)?;
     let answers = outcome.rate * Duration::from_secs(seconds).as_secs_f64();
-    let spent = (cpu()? - before).as_secs_f64();
-    Ok(Measured { outcome, cpu_micros: spent * 1e6 / answers })
-}
-
-/// Processor time of this process, without its children.
-fn cpu() -> io::Result<Duration> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
-    // utime and stime, in ticks of 10 ms, are the 12th and 13th words after the name's bracket.
-    let words = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
-    let ticks: u64 = words.filter_map(|word| word.parse::<u64>().ok()).sum();
-    Ok(Duration::from_millis(ticks * 10))
+    let spent = (load::cpu()? - before).as_secs_f64();
+    Ok(Measured { outcome, cpu_micros: spent * 1e6 / answers, group: 0.0 })
 }
 
 #[derive(Default)]
 struct Reads {
     bare: Vec<Measured>,
     quiet: Vec<Measured>,
+    unchecked: Vec<Measured>,
     audited: Vec<Measured>,
 }
 
 impl Reads {
     fn print(mut self) {
+        if self.bare.is_empty() {
+            return;
+        }
         let bare = median(&mut self.bare);
         let quiet = median(&mut self.quiet);
         let audited = median(&mut self.audited);
         print_line("bare route", &bare);
         print_line("KV read", &quiet);
+        print_line("KV read, freshness off", &median(&mut self.unchecked));
         print_line("KV read, audited", &audited);
         for (name, read) in [("ratio", &quiet), ("ratio, audited", &audited)] {
             let by_rate = read.outcome.rate / bare.outcome.rate;
@@ -140,10 +154,42 @@ impl Reads {
     }
 }
 
+#[derive(Default)]
+struct Writes {
+    disk: Vec<f64>,
+    quiet: Vec<Measured>,
+    audited: Vec<Measured>,
+}
+
+impl Writes {
+    fn print(mut self) {
+        if self.disk.is_empty() {
+            return;
+        }
+        self.disk.sort_by(f64::total_cmp);
+        let disk = self.disk[ROUNDS / 2];
+        println!("\nappend 4 KiB and fdatasync   {disk:>9.0}/s");
+        for (name, measured) in [
+            ("durable KV write", &mut self.quiet),
+            ("durable KV write, audited", &mut self.audited),
+        ] {
+            let write = median(measured);
+            print_line(name, &write);
+            let (ratio, group) = (write.outcome.rate / disk, write.group);
+            println!(
+                "  times the disk's rate      {ratio:>9.2}    {group:.1} writes for each sync"
+            );
+        }
+    }
+}
+
 fn print_line(name: &str, measured: &Measured) {
-    let Outcome { rate, p50, p99 } = measured.outcome;
+    let Outcome { rate, p50, p99, load_micros: load } = measured.outcome;
     let cpu = measured.cpu_micros;
-    println!("{name:<28} {rate:>9.0}/s  p50 {p50:.1?}  p99 {p99:.1?}  server CPU {cpu:.1} us each");
+    println!(
+        "{name:<28} {rate:>9.0}/s  p50 {p50:.1?}  p99 {p99:.1?}  CPU each: server {cpu:.1} us, \
+         load {load:.1} us"
+    );
 }
 
 /// The one whose rate is in the middle.

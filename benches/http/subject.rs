@@ -11,7 +11,7 @@ use std::{
 
 use kista::{
     clock::SystemClock,
-    config::{self, Limits, Listener, Transport},
+    config::{self, Freshness, Limits, Listener, Transport, Verify},
     http::{Certificates, Server},
     mount::NewMount,
     pipeline::Kista,
@@ -37,6 +37,7 @@ impl Subject {
         data: &Path,
         certificates: &Certificates,
         audit: Option<PathBuf>,
+        freshness: Freshness,
     ) -> Result<Self, Box<dyn Error>> {
         let month = Duration::from_secs(768 * 3600);
         let settings = Settings {
@@ -45,6 +46,7 @@ impl Subject {
                 hash_paths: false,
                 format: config::AuditFormat::Json,
             }),
+            verify: Verify { freshness, ..Verify::default() },
             ..Settings::new(data.to_owned(), TtlLimits { default: month, max: month })
         };
         let vault = Vault::start(settings, Arc::new(SystemClock))?;
@@ -77,6 +79,11 @@ impl Subject {
                 subject.fill()?;
                 Ok(subject)
             })
+    }
+
+    /// Sequence of the newest commit, each of which is one sync.
+    pub(crate) fn commits(&self) -> u64 {
+        self.kista.vault().unsealed().map_or(0, |open| open.ground.barrier.position().seq)
     }
 
     /// Writes what is read.
