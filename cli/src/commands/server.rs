@@ -104,18 +104,18 @@ The configuration file; all but `data` and the listener's files has a default:
   keyfile = \"/etc/kista/seal.key\"    # opens the store at start, if it has a slot for it
 A slot of a systemd credential opens it too, if the service has the credential.
 
-An anchor is a file of the server's in a folder that it may write and that nobody has who can write the
-data folder: another machine's share, or a disk of its own. It keeps where the store stood, and beside it
-FILE.checkpoint keeps how far the audit file went, so that an older copy of the data folder does not pass
-for the newer one. Name one or more, restart, unseal: the first time `kista status` warns that it is
-missing, then it is there. With anchor_policy = \"required\" the store stays sealed without one. What
-kista status says of them:
-  rollback_detected           the store is older than the anchor: kista operator accept-rollback
+An anchor is a file in a folder that the server may write, and that nobody may who can write the
+data folder: another machine's share, or a disk of its own. It keeps where the store stood, and
+FILE.checkpoint beside it how far the audit file went, so that an older copy of the data folder
+does not pass for the newer one. Name one or more, restart, unseal: the first time `kista status`
+warns that it is missing, then it is there. With anchor_policy = \"required\" the store stays
+sealed without one. What kista status says of them:
+  rollback_detected           the store is older: kista operator accept-rollback, if you want it
   anchor_failing              it cannot be written: what comes now could be rolled back unseen
-  anchor_unusable             it was missing or damaged when the store was opened; it is written again
+  anchor_unusable             it was missing or damaged when the store was opened
   anchor_checkpoint_unusable  the same of FILE.checkpoint
-  anchor_stale                it is older than what the store can tell; it is written again
-  audit_truncated             the audit file ends before what the store or an anchor knows of
+  anchor_stale                it is older than what the store can tell
+  audit_truncated             the audit file ends before what store or anchor know of
 
 Then, from another terminal: kista operator init, kista operator unseal.";
 
