@@ -9,6 +9,7 @@ use std::{
 use crate::{
     barrier::{AuditKeys, AuditMark, Position},
     clock::Clock,
+    disk::Disk,
 };
 
 use super::{
@@ -77,8 +78,8 @@ impl Broker {
     /// Opens the devices of a store that is being unsealed: checks the end of each file, begins with
     /// a synced checkpoint, and starts the thread that syncs. Blocks.
     ///
-    /// `keys` derives a device's keys from its id, `position` tells the store's newest durable
-    /// commit. The first device is the one whose checkpoints the store's head names through `mark`;
+    /// The files lie on `disk`. `keys` derives a device's keys from its id, `position` tells the
+    /// store's newest durable commit. The first device is the one whose checkpoints the store's head names through `mark`;
     /// when another device becomes the first, clear the mark and commit before it is opened here.
     ///
     /// `kept` are checkpoints that were kept elsewhere: the file of a device has to reach its newest
@@ -91,6 +92,7 @@ impl Broker {
     /// [`OpenError`]. A device that cannot be opened beside one that can is not an error: health
     /// names it, and it is tried again every second.
     pub fn open(
+        disk: Disk,
         configs: Vec<DeviceConfig>,
         keys: impl Fn(&[u8; 16]) -> AuditKeys,
         mark: AuditMark,
@@ -98,7 +100,7 @@ impl Broker {
         clock: Arc<dyn Clock>,
         position: impl Fn() -> Position + Send + Sync + 'static,
     ) -> Result<(Self, Vec<Finding>), OpenError> {
-        let surroundings = Arc::new(Surroundings { clock, position: Box::new(position) });
+        let surroundings = Arc::new(Surroundings { disk, clock, position: Box::new(position) });
         let mut mark = Some(mark);
         let devices: Arc<[Device]> = configs
             .into_iter()

@@ -1,8 +1,6 @@
 use std::{
     cell::RefCell,
-    fmt,
-    fs::File,
-    io::{self, Write},
+    fmt, io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -12,6 +10,7 @@ use crate::{
     barrier::{self, AuditKeys, AuditMark, Position},
     clock::{Clock, Timestamp},
     crypto::{Mac, SigningKey},
+    disk::{Disk, DiskFile},
 };
 
 use super::{
@@ -38,6 +37,7 @@ pub struct DeviceConfig {
 
 /// What all devices share.
 pub(super) struct Surroundings {
+    pub(super) disk: Disk,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) position: Box<dyn Fn() -> Position + Send + Sync>,
 }
@@ -79,7 +79,7 @@ enum State {
 /// An open file.
 #[derive(Debug)]
 struct Writer {
-    file: Arc<File>,
+    file: Arc<DiskFile>,
     /// Bytes of whole lines.
     length: u64,
     /// Whether bytes of an unfinished line may lie behind them.
@@ -147,7 +147,7 @@ impl Device {
             public_key: self.sign.public_key(),
             chain_key: Some(&self.chain_key),
         };
-        let tail = tail::open(&self.config.path, &verifier, &marks)?;
+        let tail = tail::open(&self.surroundings.disk, &self.config.path, &verifier, &marks)?;
         let missed = match &*self.state() {
             State::Failed { missed, .. } => *missed,
             State::Open(_) | State::Closed => 0,
@@ -177,7 +177,7 @@ impl Device {
         writer.file.sync_data()?;
         if tail.length == 0 {
             // A new file is there after a power cut only when its folder is synced too.
-            tail::sync_folder(&self.config.path)?;
+            tail::sync_folder(&self.surroundings.disk, &self.config.path)?;
         }
         writer.dirty = false;
         self.tell(&writer.checkpoint, writer.signed);
@@ -362,8 +362,7 @@ impl Writer {
             self.file.set_len(self.length)?;
             self.torn = false;
         }
-        let mut file = &*self.file;
-        if let Err(cause) = file.write_all(line) {
+        if let Err(cause) = self.file.write_all_at(line, self.length) {
             self.torn = self.file.set_len(self.length).is_err();
             return Err(cause);
         }
@@ -399,7 +398,8 @@ mod tests {
     fn device(path: PathBuf) -> Device {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_767_225_600_000)));
         let position = || Position { generation: 1, seq: 1, chain: [0; 32] };
-        let surroundings = Arc::new(Surroundings { clock, position: Box::new(position) });
+        let disk = Disk::real();
+        let surroundings = Arc::new(Surroundings { disk, clock, position: Box::new(position) });
         let mac = || Mac::new(&Key::<HmacSha256>::build(|key| key.fill(1)));
         let checkpoints = SigningKey::from_seed(&Key::build(|key| key.fill(2)));
         let config = DeviceConfig { name: "file".to_owned(), id: [1; 16], path, hash_paths: false };
@@ -412,7 +412,7 @@ mod tests {
         )
     }
 
-    fn swap_file(device: &Device, file: Arc<File>) -> Arc<File> {
+    fn swap_file(device: &Device, file: Arc<DiskFile>) -> Arc<DiskFile> {
         let State::Open(writer) = &mut *device.state() else { panic!("not open") };
         std::mem::replace(&mut writer.file, file)
     }
@@ -424,7 +424,7 @@ mod tests {
         let device = device(path.clone());
         device.open().unwrap();
         device.notice(&Notice::IndexRebuilt).unwrap();
-        let good = swap_file(&device, Arc::new(File::open(&path).unwrap()));
+        let good = swap_file(&device, Arc::new(Disk::real().open(&path).unwrap()));
         assert!(device.notice(&Notice::IndexRebuilt).is_err());
         assert!(device.notice(&Notice::IndexRebuilt).is_err());
         assert!(device.error().is_some());
@@ -450,7 +450,7 @@ mod tests {
         let device = device(path.clone());
         device.open().unwrap();
         if let State::Open(writer) = &mut *device.state() {
-            (&*writer.file).write_all(b"{\"time\":\"20").unwrap();
+            writer.file.write_all_at(b"{\"time\":\"20", writer.length).unwrap();
             writer.torn = true;
         }
         device.notice(&Notice::IndexRebuilt).unwrap();

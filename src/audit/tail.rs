@@ -1,11 +1,13 @@
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, BufRead, BufReader, Seek, SeekFrom, Write},
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    fs::TryLockError,
+    io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
 };
 
-use crate::barrier::{AuditKeys, Position};
+use crate::{
+    barrier::{AuditKeys, Position},
+    disk::{Disk, DiskFile, Reading},
+};
 
 use super::{
     chain::{Checkpoint, Line, Link},
@@ -84,18 +86,18 @@ impl Finding {
 /// # Errors
 /// What the system said when it was asked for the file.
 pub fn named_position(
+    disk: &Disk,
     path: &Path,
     keys: impl Fn(&[u8; 16]) -> AuditKeys,
 ) -> io::Result<Option<Position>> {
-    let file = match File::open(path) {
+    let file = match disk.open(path) {
         Ok(file) => file,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(cause) => return Err(cause),
     };
-    let Some(offset) = last_checkpoint(&file, file.metadata()?.len())? else { return Ok(None) };
+    let Some(offset) = last_checkpoint(&file, file.len()?)? else { return Ok(None) };
     let mut line = Vec::new();
-    let mut reader = BufReader::new(file);
-    reader.seek(SeekFrom::Start(offset))?;
+    let mut reader = BufReader::new(Reading::from(file, offset));
     reader.read_until(b'\n', &mut line)?;
     let signed = line
         .strip_suffix(b"\n")
@@ -111,7 +113,7 @@ pub fn named_position(
 /// Where the chain of a file goes on, and what was found on the way.
 #[derive(Debug)]
 pub(super) struct Tail {
-    pub(super) file: File,
+    pub(super) file: DiskFile,
     pub(super) length: u64,
     pub(super) link: Link,
     pub(super) partial_bytes: u64,
@@ -120,13 +122,18 @@ pub(super) struct Tail {
 
 /// Opens an audit file to go on with it. `marks` are checkpoints of its device that it has to reach:
 /// the one that the store's head names, and one that was kept elsewhere.
-pub(super) fn open(path: &Path, verifier: &Verifier<'_>, marks: &[Link]) -> io::Result<Tail> {
-    let file = open_locked(path)?;
+pub(super) fn open(
+    disk: &Disk,
+    path: &Path,
+    verifier: &Verifier<'_>,
+    marks: &[Link],
+) -> io::Result<Tail> {
+    let file = open_locked(disk, path)?;
     let mut tail =
         Tail { file, length: 0, link: Link::START, partial_bytes: 0, findings: Vec::new() };
-    tail.length = tail.file.metadata()?.len();
-    tail.cut_partial(path)?;
-    let proven = if tail.length > 0 { tail.check(path, verifier, marks)? } else { None };
+    tail.length = tail.file.len()?;
+    tail.cut_partial(disk, path)?;
+    let proven = if tail.length > 0 { tail.check(disk, path, verifier, marks)? } else { None };
     let newest = marks.iter().max_by_key(|mark| mark.n);
     if let Some(mark) = newest {
         tail.compare(path, proven, mark);
@@ -136,7 +143,7 @@ pub(super) fn open(path: &Path, verifier: &Verifier<'_>, marks: &[Link]) -> io::
 
 impl Tail {
     /// Moves an unfinished last line to `FILE.partial`.
-    fn cut_partial(&mut self, path: &Path) -> io::Result<()> {
+    fn cut_partial(&mut self, disk: &Disk, path: &Path) -> io::Result<()> {
         let end = end_of_lines(&self.file, self.length)?;
         let bytes = self.length - end;
         if bytes == 0 {
@@ -145,9 +152,10 @@ impl Tail {
         let mut content = read_range(&self.file, end, self.length)?;
         content.push(b'\n');
         let partial = beside(path, "partial");
-        let mut target = OpenOptions::new().append(true).create(true).mode(0o600).open(&partial)?;
-        target.write_all(&content)?;
+        let target = disk.open_append(&partial)?;
+        target.write_all_at(&content, target.len()?)?;
         target.sync_data()?;
+        sync_folder(disk, path)?;
         self.file.set_len(end)?;
         self.file.sync_data()?;
         self.length = end;
@@ -160,6 +168,7 @@ impl Tail {
     /// the whole file when that takes no time worth mentioning.
     fn check(
         &mut self,
+        disk: &Disk,
         path: &Path,
         verifier: &Verifier<'_>,
         marks: &[Link],
@@ -187,7 +196,7 @@ impl Tail {
         let proven = match end {
             Ok(verified) => Some(verified),
             Err(_) => {
-                self.set_aside(path)?;
+                self.set_aside(disk, path)?;
                 whole.and_then(|bad| bad.before).map(|before| *before)
             }
         };
@@ -203,9 +212,7 @@ impl Tail {
         offset: u64,
         marks: &[Link],
     ) -> io::Result<Result<Verified, BadLine>> {
-        let mut file = &self.file;
-        file.seek(SeekFrom::Start(offset))?;
-        verifier.lines(BufReader::new(file), offset, marks)
+        verifier.lines(BufReader::new(Reading::from(&self.file, offset)), offset, marks)
     }
 
     /// The file has to reach the newest checkpoint that is named, by the head or elsewhere: it was
@@ -223,10 +230,10 @@ impl Tail {
         }
     }
 
-    fn set_aside(&mut self, path: &Path) -> io::Result<()> {
-        let aside = free_name(path)?;
-        fs::rename(path, &aside)?;
-        self.file = open_locked(path)?;
+    fn set_aside(&mut self, disk: &Disk, path: &Path) -> io::Result<()> {
+        let aside = free_name(disk, path)?;
+        disk.rename(path, &aside)?;
+        self.file = open_locked(disk, path)?;
         self.length = 0;
         self.findings.push(Finding::SetAside { file: aside });
         Ok(())
@@ -234,27 +241,24 @@ impl Tail {
 }
 
 /// One process writes an audit file: two would tear each other's chain.
-fn open_locked(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file"));
-    }
+fn open_locked(disk: &Disk, path: &Path) -> io::Result<DiskFile> {
+    let file = disk.open_append(path)?;
     file.try_lock().map_err(|refused| match refused {
-        fs::TryLockError::WouldBlock => {
+        TryLockError::WouldBlock => {
             io::Error::new(io::ErrorKind::ResourceBusy, "another process writes it")
         }
-        fs::TryLockError::Error(cause) => cause,
+        TryLockError::Error(cause) => cause,
     })?;
     Ok(file)
 }
 
 /// Bytes up to the last end of line, which is included.
-fn end_of_lines(file: &File, length: u64) -> io::Result<u64> {
+fn end_of_lines(file: &DiskFile, length: u64) -> io::Result<u64> {
     Ok(search_back(file, length, |_start_of_line| true)?.unwrap_or(0))
 }
 
 /// Where the last checkpoint's line begins.
-fn last_checkpoint(file: &File, length: u64) -> io::Result<Option<u64>> {
+fn last_checkpoint(file: &DiskFile, length: u64) -> io::Result<Option<u64>> {
     if let Some(offset) = search_back(file, length, Line::is_checkpoint)? {
         return Ok(Some(offset));
     }
@@ -265,7 +269,7 @@ fn last_checkpoint(file: &File, length: u64) -> io::Result<Option<u64>> {
 /// Goes through the ends of line from the back, and gives the offset behind the first one whose
 /// following bytes (some dozens of them, none at the end of the file) `accepts`.
 fn search_back(
-    file: &File,
+    file: &DiskFile,
     length: u64,
     accepts: impl Fn(&[u8]) -> bool,
 ) -> io::Result<Option<u64>> {
@@ -285,16 +289,16 @@ fn search_back(
     Ok(None)
 }
 
-fn read_range(file: &File, start: u64, end: u64) -> io::Result<Vec<u8>> {
+fn read_range(file: &DiskFile, start: u64, end: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(end - start).map_err(io::Error::other)?];
     file.read_exact_at(&mut bytes, start)?;
     Ok(bytes)
 }
 
-pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(disk: &Disk, path: &Path) -> io::Result<()> {
     match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
-        Some(_) | None => File::open(".")?.sync_all(),
+        Some(folder) if !folder.as_os_str().is_empty() => disk.sync_dir(folder),
+        Some(_) | None => disk.sync_dir(Path::new(".")),
     }
 }
 
@@ -307,10 +311,10 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// A name that nothing has yet: an earlier find is never written over.
-fn free_name(path: &Path) -> io::Result<PathBuf> {
+fn free_name(disk: &Disk, path: &Path) -> io::Result<PathBuf> {
     for number in 1_u32.. {
         let candidate = beside(path, &format!("aside-{number}"));
-        if !candidate.try_exists()? {
+        if !disk.exists(&candidate)? {
             return Ok(candidate);
         }
     }

@@ -23,6 +23,7 @@ use crate::{
     barrier::{self, AuditKeys, AuditMark, Position},
     clock::{ManualClock, Timestamp},
     crypto::{HmacSha256, Mac, SigningKey},
+    disk::Disk,
     secret::{Key, SecretString},
 };
 
@@ -55,14 +56,14 @@ impl Bench {
 
     fn try_open(&self, configs: Vec<DeviceConfig>) -> Result<(Broker, Vec<Finding>), OpenError> {
         let clock = Arc::<ManualClock>::clone(&self.clock);
-        Broker::open(configs, keys, self.mark.clone(), &[], clock, || POSITION)
+        Broker::open(Disk::real(), configs, keys, self.mark.clone(), &[], clock, || POSITION)
     }
 
     /// Opens beside a checkpoint that was kept elsewhere, under a head that names none.
     fn open_beside(&self, kept: SignedCheckpoint) -> (Broker, Vec<Finding>) {
         let clock = Arc::<ManualClock>::clone(&self.clock);
         let (configs, mark) = (vec![self.config()], AuditMark::default());
-        Broker::open(configs, keys, mark, &[kept], clock, || POSITION).unwrap()
+        Broker::open(Disk::real(), configs, keys, mark, &[kept], clock, || POSITION).unwrap()
     }
 
     fn open(&self) -> (Broker, Vec<Finding>) {
@@ -739,11 +740,11 @@ fn a_file_is_readable_by_its_owner_only() {
 #[test]
 fn the_position_that_a_file_names_is_its_last_signed_one() {
     let bench = Bench::new();
-    assert_eq!(named_position(&bench.path(), keys).unwrap(), None);
+    assert_eq!(named_position(&Disk::real(), &bench.path(), keys).unwrap(), None);
     bench.written(3);
-    assert_eq!(named_position(&bench.path(), keys).unwrap(), Some(POSITION));
+    assert_eq!(named_position(&Disk::real(), &bench.path(), keys).unwrap(), Some(POSITION));
     let mut lines = bench.lines();
     lines[4] = lines[4].replace("\"seq\":42", "\"seq\":43");
     bench.rewrite(&lines);
-    assert_eq!(named_position(&bench.path(), keys).unwrap(), None);
+    assert_eq!(named_position(&Disk::real(), &bench.path(), keys).unwrap(), None);
 }

@@ -1,5 +1,6 @@
 use std::{
-    fs::File,
+    borrow::Borrow,
+    fs::{File, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::FileExt as _,
 };
@@ -103,6 +104,19 @@ impl DiskFile {
         }
     }
 
+    /// Keeps other processes that ask from the file, until it is closed.
+    ///
+    /// # Errors
+    /// `WouldBlock` when another one has it; else what the system says.
+    pub fn try_lock(&self) -> Result<(), TryLockError> {
+        match &self.0 {
+            Handle::Real(file) => file.try_lock(),
+            // A simulated disk has one process.
+            #[cfg(test)]
+            Handle::Simulated(_) => Ok(()),
+        }
+    }
+
     /// Makes the content durable, and of the rest what is needed to read it.
     ///
     /// # Errors
@@ -129,35 +143,37 @@ impl DiskFile {
     }
 }
 
-/// Reads a file from one end to the other.
+/// Reads a file, its own or a borrowed one, from one end to the other.
 #[derive(Debug)]
-pub struct Reading {
-    file: DiskFile,
+pub struct Reading<F = DiskFile> {
+    file: F,
     offset: u64,
 }
 
-impl Reading {
+impl<F: Borrow<DiskFile>> Reading<F> {
     /// Begins at an offset.
-    pub fn from(file: DiskFile, offset: u64) -> Self {
+    pub fn from(file: F, offset: u64) -> Self {
         Self { file, offset }
     }
 }
 
-impl Read for Reading {
+impl<F: Borrow<DiskFile>> Read for Reading<F> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read_at(into, self.offset)?;
+        let read = self.file.borrow().read_at(into, self.offset)?;
         self.offset += read as u64;
         Ok(read)
     }
 }
 
-impl Seek for Reading {
+impl<F: Borrow<DiskFile>> Seek for Reading<F> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let beyond = || io::Error::from(io::ErrorKind::InvalidInput);
         self.offset = match to {
             SeekFrom::Start(offset) => offset,
             SeekFrom::Current(by) => self.offset.checked_add_signed(by).ok_or_else(beyond)?,
-            SeekFrom::End(by) => self.file.len()?.checked_add_signed(by).ok_or_else(beyond)?,
+            SeekFrom::End(by) => {
+                self.file.borrow().len()?.checked_add_signed(by).ok_or_else(beyond)?
+            }
         };
         Ok(self.offset)
     }

@@ -1,9 +1,8 @@
-//! The file layer under journal, snapshots, seal file, anchors and markers.
+//! The file layer under journal, snapshots, seal file, anchors, markers and audit file.
 //!
 //! Everything that must outlast a crash is written through a [`Disk`], so that tests can put a
 //! simulated one in its place, make any call of it fail, and see every state that a crash may
-//! leave. It knows files and folders, and nothing of what they hold. sled and the audit file keep
-//! to the real disk.
+//! leave. It knows files and folders, and nothing of what they hold. sled keeps to the real disk.
 //!
 //! - `mod.rs`: [`Disk`]; `file.rs`: [`DiskFile`], and reading or writing one from end to end
 //! - `simulated.rs`: the disk of tests and its simulator, with faults on command
@@ -103,6 +102,36 @@ impl Disk {
             #[cfg(test)]
             Medium::Simulated(world) => {
                 world.create(path).map(|file| DiskFile(Handle::Simulated(file)))
+            }
+        }
+    }
+
+    /// Opens a file for reading and appending; one that is not there is made, for its owner only
+    /// (0600). What is written comes to its end, so that it may be a file that only grows (`chattr
+    /// +a`): writers name the end as the offset.
+    ///
+    /// # Errors
+    /// What the system says; `InvalidInput` for what is not a plain file.
+    pub fn open_append(&self, path: &Path) -> io::Result<DiskFile> {
+        match &self.0 {
+            Medium::Real => {
+                let mut options = OpenOptions::new();
+                let file = options.read(true).append(true).create(true).mode(0o600).open(path)?;
+                if !file.metadata()?.is_file() {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidInput,
+                        "it is not a plain file",
+                    ));
+                }
+                Ok(DiskFile(Handle::Real(file)))
+            }
+            #[cfg(test)]
+            Medium::Simulated(world) => {
+                let file = match world.open(path) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => world.create(path),
+                    opened => opened,
+                };
+                file.map(|file| DiskFile(Handle::Simulated(file)))
             }
         }
     }

@@ -63,6 +63,26 @@ fn files_are_written_read_and_cut() {
 }
 
 #[test]
+fn what_is_appended_comes_to_the_end_of_a_plain_file() {
+    for (disk, root, _folder) in both() {
+        let path = root.join("file");
+        for line in [b"one ", b"two "] {
+            let file = disk.open_append(&path).unwrap();
+            file.try_lock().unwrap();
+            file.write_all_at(line, file.len().unwrap()).unwrap();
+        }
+        assert_eq!(content(&disk, &path).unwrap(), b"one two ");
+        let folder = root.join("folder");
+        disk.create_dir_all(&folder).unwrap();
+        assert!(disk.open_append(&folder).is_err());
+    }
+    assert_eq!(
+        Disk::real().open_append(Path::new("/dev/null")).unwrap_err().kind(),
+        io::ErrorKind::InvalidInput
+    );
+}
+
+#[test]
 fn names_are_made_changed_and_removed() {
     for (disk, root, _folder) in both() {
         let (inner, a, b) = (root.join("x/y"), root.join("x/y/a"), root.join("x/y/b"));

@@ -88,7 +88,9 @@ impl Site {
         let rotation = Rotation::open(&barrier, &root, &anchors, &clock(), 0).await.unwrap();
         let (mark, keys) = (barrier.audit_mark().clone(), barrier.keyring());
         let keys = |id: &[u8; 16]| keys.audit_keys(id);
-        let (audit, _) = Broker::open(vec![], keys, mark, &[], clock(), Position::default).unwrap();
+        let (audit, _) =
+            Broker::open(Disk::real(), vec![], keys, mark, &[], clock(), Position::default)
+                .unwrap();
         Open { barrier, rotation, audit }
     }
 }

@@ -1,8 +1,4 @@
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, path::PathBuf, sync::Arc};
 
 use super::{
     Compaction, Settings, Unsealed, Vault,
@@ -320,8 +316,7 @@ impl Vault {
             let said = Said::ask(&settings, &clock, &keyring, generation, seal_epoch, rollback)?;
             let mut points = said.points();
             if rollback == Rollback::Refused {
-                let file = settings.audit_file.as_ref().map(|file| file.path.as_path());
-                points.extend(named_by_audit(file, &keyring, generation).points());
+                points.extend(named_by_audit(&settings, &keyring, generation).points());
             }
             let claims = Claims { seal_epoch, points: &points, generation: goes_on };
             let opened = Barrier::open_with(store, keyring, claims, clock);
@@ -353,9 +348,10 @@ fn behind_anchor(error: barrier::OpenError, said: &Said) -> UnsealError {
 }
 
 /// The commit that the audit file's last checkpoint names: a journal that ends before it was cut.
-fn named_by_audit(file: Option<&Path>, keyring: &Keyring, generation: u64) -> NamedSeq {
-    let Some(file) = file else { return NamedSeq::default() };
-    match audit::named_position(file, |id| keyring.audit_keys(id)) {
+fn named_by_audit(settings: &Settings, keyring: &Keyring, generation: u64) -> NamedSeq {
+    let Some(file) = &settings.audit_file else { return NamedSeq::default() };
+    let disk = &settings.storage.disk;
+    match audit::named_position(disk, &file.path, |id| keyring.audit_keys(id)) {
         Ok(Some(position)) if position.generation == generation => NamedSeq(position.seq),
         Ok(_) => NamedSeq::default(),
         Err(error) => {
@@ -417,13 +413,15 @@ async fn open_audit(
     let barrier = Arc::clone(barrier);
     let clock = Arc::clone(clock);
     let kept = kept.to_vec();
+    let disk = settings.storage.disk.clone();
     let (broker, findings) = tokio::task::spawn_blocking(move || {
         let keys = |id: &[u8; 16]| barrier.keyring().audit_keys(id);
         // A broker that kept the barrier would keep the keys.
         let stands = Arc::downgrade(&barrier);
         let position =
             move || stands.upgrade().map(|barrier| barrier.position()).unwrap_or_default();
-        Broker::open(configs, keys, barrier.audit_mark().clone(), &kept, clock, position)
+        let mark = barrier.audit_mark().clone();
+        Broker::open(disk, configs, keys, mark, &kept, clock, position)
     })
     .await??;
     let mut notices = Vec::new();

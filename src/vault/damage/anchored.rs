@@ -1,6 +1,5 @@
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -47,7 +46,6 @@ pub(super) struct Anchored {
 #[derive(Clone)]
 pub(super) struct Moment {
     pub(super) files: Files,
-    log: Vec<u8>,
 }
 
 /// Of which moment the store is whose anchor is damaged.
@@ -72,8 +70,8 @@ impl Anchored {
         let mut made = Self {
             share: SecretBytes::from_vec(Vec::new()),
             runtime: runtime(),
-            now: Moment { files: Files::default(), log: Vec::new() },
-            before: Moment { files: Files::default(), log: Vec::new() },
+            now: Moment { files: Files::default() },
+            before: Moment { files: Files::default() },
             older: Files::default(),
             folder,
         };
@@ -113,7 +111,7 @@ impl Anchored {
 
     fn moment(&self, simulator: &Simulator) -> Moment {
         let disk = simulator.crashes(simulator.operations(), 1).remove(0).disk;
-        Moment { files: Files::under(&disk, Path::new("/")), log: fs::read(self.log()).unwrap() }
+        Moment { files: Files::under(&disk, Path::new("/")) }
     }
 
     /// What comes of a changed anchor: the vault opens or stays sealed, and what is told of it.
@@ -154,13 +152,12 @@ impl Anchored {
         if is_sealed { Ok(verdict) } else { Err(format!("{verdict:?}: an older store opens")) }
     }
 
-    /// The store of a world, and the newest anchor and checkpoint. Leaves its audit file in place.
+    /// The store of a world with its audit file, and the newest anchor and checkpoint.
     fn laid_out(&self, world: World) -> (Files, Files) {
         let moment = match world {
             World::Honest => &self.now,
             World::RolledBack | World::AnchorToo => &self.before,
         };
-        fs::write(self.log(), &moment.log).unwrap();
         let (mut store, mut kept) = (moment.files.clone(), self.kept());
         if world == World::AnchorToo {
             kept.0.extend(
