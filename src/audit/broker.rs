@@ -177,7 +177,7 @@ impl Broker {
 
     /// What the thread does each second.
     #[cfg(test)]
-    pub(super) fn tick_now(&self) {
+    pub(crate) fn tick_now(&self) {
         self.devices.iter().for_each(Device::tick);
     }
 

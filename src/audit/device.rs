@@ -18,7 +18,7 @@ use super::{
     digest::{Digester, Scratch},
     notice::Notice,
     record::{Entry, Renderer},
-    tail::{self, Finding},
+    tail::{self, Finding, Tail},
     verify::Verifier,
 };
 
@@ -68,10 +68,12 @@ pub(super) struct Device {
 #[derive(Debug)]
 enum State {
     Open(Box<Writer>),
-    /// It could not be opened or synced; `missed` lines went by since.
+    /// It could not be opened or synced; `missed` lines went by since. From `doubtful` on nobody
+    /// knows which bytes the disk has.
     Failed {
         error: String,
         missed: u64,
+        doubtful: Option<u64>,
     },
     Closed,
 }
@@ -86,6 +88,8 @@ struct Writer {
     torn: bool,
     /// Whether something was written since the last sync.
     dirty: bool,
+    /// Bytes that were synced.
+    synced: u64,
     link: Link,
     checkpoint: Link,
     /// The same in full, if it was written since the file was opened.
@@ -114,7 +118,7 @@ impl Device {
             kept,
             synced: Mutex::default(),
             surroundings,
-            state: Mutex::new(State::Failed { error, missed: 0 }),
+            state: Mutex::new(State::Failed { error, missed: 0, doubtful: None }),
         }
     }
 
@@ -148,15 +152,16 @@ impl Device {
             chain_key: Some(&self.chain_key),
         };
         let tail = tail::open(&self.surroundings.disk, &self.config.path, &verifier, &marks)?;
-        let missed = match &*self.state() {
-            State::Failed { missed, .. } => *missed,
-            State::Open(_) | State::Closed => 0,
+        let (missed, doubtful) = match &*self.state() {
+            State::Failed { missed, doubtful, .. } => (*missed, *doubtful),
+            State::Open(_) | State::Closed => (0, None),
         };
         let mut writer = Writer {
-            file: Arc::new(tail.file),
+            file: Arc::clone(&tail.file),
             length: tail.length,
             torn: false,
             dirty: false,
+            synced: 0,
             link: tail.link,
             checkpoint: tail.link,
             signed: None,
@@ -164,25 +169,43 @@ impl Device {
             missed,
             error: None,
         };
-        let reason = Reason::Start { partial_bytes: tail.partial_bytes };
-        self.checkpoint(&mut writer, reason)?;
+        let begun = self.begin(&mut writer, &tail, doubtful);
+        if begun.is_err() {
+            // What never reaches the disk, though a later sync goes well, is to be written anew.
+            drop(writer.file.set_len(tail.length));
+        }
+        begun?;
+        self.tell(&writer.checkpoint, writer.signed);
+        *self.state() = State::Open(Box::new(writer));
+        Ok(tail.findings)
+    }
+
+    /// Writes the first lines, and syncs them and what is there.
+    fn begin(&self, writer: &mut Writer, tail: &Tail, doubtful: Option<u64>) -> io::Result<()> {
+        let (disk, path) = (&self.surroundings.disk, &self.config.path);
+        if let Some(from) = doubtful {
+            tail::write_again(disk, path, from, tail.length)?;
+        }
+        self.checkpoint(writer, Reason::Start { partial_bytes: tail.partial_bytes })?;
         for finding in &tail.findings {
             let mut body = Vec::new();
             let now = self.surroundings.clock.now();
             finding.with_notice(|notice| notice.body(now, &mut body));
             if !body.is_empty() {
-                self.append(&mut writer, &mut body)?;
+                self.append(writer, &mut body)?;
             }
         }
         writer.file.sync_data()?;
-        if tail.length == 0 {
-            // A new file is there after a power cut only when its folder is synced too.
-            tail::sync_folder(&self.surroundings.disk, &self.config.path)?;
+        // A file is there after a power cut only when its folder is synced too, and an opening before
+        // this one may have made it and come no further.
+        match tail::sync_folder(disk, path) {
+            // Somebody else made it, in a folder that is closed to us.
+            Err(cause) if tail.length > 0 && cause.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
         }
         writer.dirty = false;
-        self.tell(&writer.checkpoint, writer.signed);
-        *self.state() = State::Open(Box::new(writer));
-        Ok(tail.findings)
+        writer.synced = writer.length;
+        Ok(())
     }
 
     /// Writes one entry's line.
@@ -262,7 +285,7 @@ impl Device {
                 }
                 Ok(())
             }
-            State::Failed { error, missed } => {
+            State::Failed { error, missed, .. } => {
                 *missed = missed.saturating_add(1);
                 Err(error.clone())
             }
@@ -304,26 +327,32 @@ impl Device {
     /// Syncs outside the lock, so that requests go on writing meanwhile, and then tells the head of
     /// the last checkpoint that was written before.
     fn sync(&self) {
-        let (file, checkpoint, signed) = match &mut *self.state() {
+        let (file, checkpoint, signed, length) = match &mut *self.state() {
             State::Open(writer) if writer.dirty => {
                 writer.dirty = false;
-                (Arc::clone(&writer.file), writer.checkpoint, writer.signed)
+                (Arc::clone(&writer.file), writer.checkpoint, writer.signed, writer.length)
             }
             State::Open(_) | State::Failed { .. } | State::Closed => return,
         };
         match file.sync_data() {
-            Ok(()) => self.tell(&checkpoint, signed),
+            Ok(()) => {
+                if let State::Open(writer) = &mut *self.state() {
+                    writer.synced = length;
+                }
+                self.tell(&checkpoint, signed);
+            }
             Err(cause) => self.fail(&cause),
         }
     }
 
     /// After a failed sync nobody knows which bytes the disk has: the file is not gone on with as if
-    /// they were there, but opened and checked again.
+    /// they were there, but opened and checked again, and they are written again.
     fn fail(&self, cause: &io::Error) {
         tracing::error!(device = %self.config.name, error = %cause, "audit device cannot sync");
         let mut state = self.state();
         if let State::Open(writer) = &*state {
-            *state = State::Failed { error: cause.to_string(), missed: writer.missed };
+            let (error, missed) = (cause.to_string(), writer.missed);
+            *state = State::Failed { error, missed, doubtful: Some(writer.synced) };
         }
     }
 

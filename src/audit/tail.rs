@@ -2,6 +2,7 @@ use std::{
     fs::TryLockError,
     io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use crate::{
@@ -113,7 +114,7 @@ pub fn named_position(
 /// Where the chain of a file goes on, and what was found on the way.
 #[derive(Debug)]
 pub(super) struct Tail {
-    pub(super) file: DiskFile,
+    pub(super) file: Arc<DiskFile>,
     pub(super) length: u64,
     pub(super) link: Link,
     pub(super) partial_bytes: u64,
@@ -128,12 +129,15 @@ pub(super) fn open(
     verifier: &Verifier<'_>,
     marks: &[Link],
 ) -> io::Result<Tail> {
-    let file = open_locked(disk, path)?;
+    let file = Arc::new(open_locked(disk, path)?);
     let mut tail =
         Tail { file, length: 0, link: Link::START, partial_bytes: 0, findings: Vec::new() };
     tail.length = tail.file.len()?;
     tail.cut_partial(disk, path)?;
-    let proven = if tail.length > 0 { tail.check(disk, path, verifier, marks)? } else { None };
+    let mut proven = if tail.length > 0 { tail.check(disk, path, verifier, marks)? } else { None };
+    if proven.is_none() {
+        proven = tail.go_on_from_aside(disk, path, verifier, marks)?;
+    }
     let newest = marks.iter().max_by_key(|mark| mark.n);
     if let Some(mark) = newest {
         tail.compare(path, proven, mark);
@@ -174,10 +178,18 @@ impl Tail {
         marks: &[Link],
     ) -> io::Result<Option<Verified>> {
         let Some(offset) = last_checkpoint(&self.file, self.length)? else {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "it holds something else than audit lines; move it away or name another file",
-            ));
+            if read_range(&self.file, 0, 1)? != [0] {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "it holds something else than audit lines; move it away or name another file",
+                ));
+            }
+            // A power cut has kept later lines of a new file, and of the first ones a hole.
+            let fault = LineFault::Form;
+            let file = path.to_owned();
+            self.findings.push(Finding::Damaged { file, line: 1, offset: 0, fault });
+            self.set_aside(disk, path)?;
+            return Ok(None);
         };
         let end = self.lines(verifier, offset, marks)?;
         let whole = match &end {
@@ -206,13 +218,44 @@ impl Tail {
         Ok(proven)
     }
 
+    /// A file that proves nothing may be one that an opening has just begun, in place of one that it
+    /// moved away; a crash may have come then. The chain goes on from the newest of those.
+    fn go_on_from_aside(
+        &mut self,
+        disk: &Disk,
+        path: &Path,
+        verifier: &Verifier<'_>,
+        marks: &[Link],
+    ) -> io::Result<Option<Verified>> {
+        let mut asides = Vec::new();
+        for number in 1_u32.. {
+            let aside = aside(path, number);
+            if !disk.exists(&aside)? {
+                break;
+            }
+            asides.push(aside);
+        }
+        for aside in asides.into_iter().rev() {
+            let reader = BufReader::new(Reading::from(disk.open(&aside)?, 0));
+            let proven = match verifier.lines(reader, 0, marks)? {
+                Ok(verified) => Some(verified),
+                Err(bad) => bad.before.map(|before| *before),
+            };
+            if let Some(verified) = proven {
+                self.link = Link { n: verified.last, h: verified.last_hash };
+                return Ok(proven);
+            }
+        }
+        Ok(None)
+    }
+
     fn lines(
         &self,
         verifier: &Verifier<'_>,
         offset: u64,
         marks: &[Link],
     ) -> io::Result<Result<Verified, BadLine>> {
-        verifier.lines(BufReader::new(Reading::from(&self.file, offset)), offset, marks)
+        verifier.lines(BufReader::new(Reading::from(&*self.file, offset)), offset, marks)
     }
 
     /// The file has to reach the newest checkpoint that is named, by the head or elsewhere: it was
@@ -233,11 +276,27 @@ impl Tail {
     fn set_aside(&mut self, disk: &Disk, path: &Path) -> io::Result<()> {
         let aside = free_name(disk, path)?;
         disk.rename(path, &aside)?;
-        self.file = open_locked(disk, path)?;
+        self.file = Arc::new(open_locked(disk, path)?);
         self.length = 0;
         self.findings.push(Finding::SetAside { file: aside });
         Ok(())
     }
+}
+
+/// Writes a range of the file again as it is read: after a failed sync the system may call bytes clean
+/// that never came to the disk. A file that only grows (`chattr +a`) is left as it is.
+pub(super) fn write_again(disk: &Disk, path: &Path, from: u64, to: u64) -> io::Result<()> {
+    let file = match disk.open_rw(path) {
+        Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+        opened => opened?,
+    };
+    let mut start = from;
+    while start < to {
+        let end = to.min(start + BLOCK);
+        file.write_all_at(&read_range(&file, start, end)?, start)?;
+        start = end;
+    }
+    Ok(())
 }
 
 /// One process writes an audit file: two would tear each other's chain.
@@ -310,10 +369,14 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+fn aside(path: &Path, number: u32) -> PathBuf {
+    beside(path, &format!("aside-{number}"))
+}
+
 /// A name that nothing has yet: an earlier find is never written over.
 fn free_name(disk: &Disk, path: &Path) -> io::Result<PathBuf> {
     for number in 1_u32.. {
-        let candidate = beside(path, &format!("aside-{number}"));
+        let candidate = aside(path, number);
         if !disk.exists(&candidate)? {
             return Ok(candidate);
         }
