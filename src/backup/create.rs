@@ -1,12 +1,12 @@
 use std::{
-    io::{self, Write},
-    path::Path,
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
 };
 
 use super::bundle::{Part, Summary, Writer};
 use crate::{
     clock::Timestamp,
-    disk::{Disk, Reading},
+    disk::{Disk, Reading, Writing, if_there},
     seal,
     storage::{self, Frozen},
 };
@@ -36,6 +36,53 @@ pub enum CreateError {
     /// It cannot be written.
     #[error("the backup cannot be written")]
     Write(#[source] io::Error),
+    /// The file cannot be made.
+    #[error("cannot write {}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Makes a backup in a file, in the place of one of that name. It is written beside it and takes the
+/// name at the end, when it is on the disk: what breaks off leaves the old file, or none.
+///
+/// # Errors
+/// [`CreateError`]; nothing is left then but a file of the same name that was there.
+pub fn create_file(
+    disk: &Disk,
+    data: &Path,
+    seal_copy: SealCopy,
+    now: Timestamp,
+    path: &Path,
+    step: &mut dyn FnMut(u64, u64),
+) -> Result<Summary, CreateError> {
+    let unfinished = unfinished(path);
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |source| CreateError::File { path, source }
+    };
+    if_there(disk.remove_file(&unfinished)).map_err(at(&unfinished))?;
+    let mut made = || {
+        let file = disk.create_new(&unfinished).map_err(at(&unfinished))?;
+        let mut out = BufWriter::with_capacity(BUFFER, Writing::to(file));
+        let summary = create(disk, data, seal_copy, now, &mut out, step)?;
+        let written = out.into_inner().map_err(io::IntoInnerError::into_error);
+        written.and_then(|out| out.into_file().sync_all()).map_err(at(&unfinished))?;
+        Ok::<_, CreateError>(summary)
+    };
+    let made = made();
+    if made.is_err() {
+        if_there(disk.remove_file(&unfinished)).map_err(at(&unfinished))?;
+    }
+    let summary = made?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let named = disk.rename(&unfinished, path);
+    named.and_then(|()| disk.sync_dir(folder.unwrap_or(Path::new(".")))).map_err(at(path))?;
+    Ok(summary)
 }
 
 /// Copies the store in a folder as it stands at its newest commit, whether or not a server runs on it.
@@ -112,5 +159,14 @@ fn write(
     writer.end().map(drop)
 }
 
+/// Where a backup is written until it is whole.
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".unfinished");
+    PathBuf::from(name)
+}
+
+/// How much is written at once.
+const BUFFER: usize = 1 << 20;
 /// How often the files are read again because the keys have changed meanwhile.
 const TRIES: usize = 5;

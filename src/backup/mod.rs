@@ -5,7 +5,7 @@
 //! with a slot secret of its time. It is verified by being opened, and restored beside the old store,
 //! never over it.
 //!
-//! - `create.rs`: [`create`]
+//! - `create.rs`: [`create`], [`create_file`]
 //! - `restore.rs`: [`look`], [`check`], [`restore`]
 //! - `proof.rs`: [`prove`], which opens what was restored
 //! - `repair.rs`: [`repair`], which mends a store from what is kept twice
@@ -23,7 +23,7 @@ mod restore;
 mod tests;
 
 pub use bundle::{BundleError, Part, Summary};
-pub use create::{CreateError, SealCopy, create};
+pub use create::{CreateError, SealCopy, create, create_file};
 pub use proof::{Key, ProofError, Proven, prove};
 pub use repair::{Mended, Remedy, RepairError, Repaired, repair};
 pub use restore::{RestoreError, check, look, restore};

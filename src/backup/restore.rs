@@ -102,7 +102,7 @@ pub fn restore(
             disk.remove_dir_all(folder)?;
         }
         disk.rename(&unfinished, folder)?;
-        disk.sync_dir(folder.parent().unwrap_or(folder))
+        vault::keep_name(disk, folder)
     };
     named().map_err(at(folder))?;
     Ok(summary)

@@ -47,9 +47,9 @@ pub(super) fn begin_init(disk: &Disk, folder: &Path) -> io::Result<()> {
     disk.sync_dir(folder)
 }
 
-/// Makes the folder's name last, and those above it: this start made them, or one before it that came
-/// no further. Above what may not be opened nothing was made by us.
-fn keep_name(disk: &Disk, folder: &Path) -> io::Result<()> {
+/// Makes the folder's name last, and those above it: whoever asks made them, or one before it that
+/// came no further. Above what may not be opened nothing was made by us.
+pub(crate) fn keep_name(disk: &Disk, folder: &Path) -> io::Result<()> {
     for above in folder.ancestors().skip(1) {
         let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
         match disk.sync_dir(above) {

@@ -41,7 +41,7 @@ use arc_swap::ArcSwapOption;
 pub use compaction::{Compaction, CompactionEnd, CompactionReport};
 pub use examine::{Damaged, Examination, ExamineError, examine};
 pub use init::{InitError, Initialized};
-pub(crate) use layout::mark_restored;
+pub(crate) use layout::{keep_name, mark_restored};
 pub use slots::{RekeyAnswer, Shown, SlotChangeError};
 pub use unseal::UnsealError;
 pub use verify::{Outcome, Report, Verdict, Verification};

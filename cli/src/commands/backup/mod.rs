@@ -5,9 +5,8 @@
 mod list;
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, BufReader, BufWriter, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -26,7 +25,6 @@ use super::key::KeyArguments;
 use crate::{
     context::{Context, LOCAL},
     failure::{Exit, Failure},
-    files,
     folders::Folders,
     output::{self, Cell, Output},
     progress::Progress,
@@ -105,16 +103,13 @@ impl Create {
             return Err(Failure::new(format!("{} is there already", self.output.display()))
                 .hint("give another name, or --force"));
         }
-        let unfinished = unfinished(&self.output);
-        let made = write_new(&unfinished, |file| copy(&data, seal, file));
-        let summary = match made {
-            Ok(summary) => summary,
-            Err(failure) => {
-                files::remove(&unfinished)?;
-                return Err(failure);
-            }
-        };
-        files::rename(&unfinished, &self.output)?;
+        let (disk, now, file) = (Disk::real(), SystemClock.now(), &self.output);
+        let progress = Progress::bytes("copying");
+        let summary = backup::create_file(&disk, &data, seal, now, file, &mut |done, total| {
+            progress.show(done, total);
+        });
+        drop(progress);
+        let summary = summary.map_err(|error| Failure::of(&error))?;
         let bytes = fs::metadata(&self.output).map(|metadata| metadata.len()).unwrap_or_default();
         print(Output::new(self.json), &summary, Some(bytes), None)?;
         output::note(&format!("next:  kista backup verify {}", self.output.display()));
@@ -412,26 +407,6 @@ fn open(file: &Path) -> Result<(BufReader<File>, u64), Failure> {
 fn about(file: &Path, error: &dyn std::error::Error) -> Failure {
     let failure = Failure::of(error);
     Failure { message: format!("{}: {}", file.display(), failure.message), ..failure }
-}
-
-/// Writes a file for its owner alone, and has it on the disk when this returns.
-fn write_new<R>(
-    file: &Path,
-    write: impl FnOnce(&mut File) -> Result<R, Failure>,
-) -> Result<R, Failure> {
-    let failed = |error: io::Error| Failure::io(format!("write {}", file.display()), &error);
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let mut opened = options.open(file).map_err(failed)?;
-    let written = write(&mut opened)?;
-    opened.sync_all().map_err(failed)?;
-    Ok(written)
-}
-
-fn unfinished(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".unfinished");
-    PathBuf::from(name)
 }
 
 /// A folder that goes away with this.
