@@ -24,6 +24,8 @@ use std::{
     path::Path,
 };
 
+#[cfg(test)]
+pub(crate) use crash::Crash;
 use file::Handle;
 pub use file::{DiskFile, Reading, Writing};
 #[cfg(test)]

@@ -16,6 +16,16 @@ pub(crate) fn simulated() -> (Disk, Simulator) {
     World::holding(State::default()).into_pair()
 }
 
+impl Disk {
+    /// A disk of its own with what this one holds now, all of it durable.
+    pub(crate) fn copy(&self) -> (Self, Simulator) {
+        match &self.0 {
+            Medium::Simulated(world) => World::holding(world.lock().now.clone()).into_pair(),
+            Medium::Real => panic!("only a simulated disk can be copied"),
+        }
+    }
+}
+
 /// What can go wrong with one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {

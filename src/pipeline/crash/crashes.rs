@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{
-    is_long,
+    ends::end_everywhere,
     life::{ABSENT, Group, Life, OPEN, Thing},
 };
 use crate::gate::Operation::{Delete, Read, Write};
@@ -12,37 +12,8 @@ use crate::gate::Operation::{Delete, Read, Write};
 async fn after_a_crash_at_any_operation_all_that_was_acknowledged_is_there() {
     let mut life = Life::begin();
     live(&mut life).await;
-    life.vanish().await;
-    assert!(life.acts.iter().all(|act| act.is_acknowledged), "{:?}", life.acts);
-
-    let operations = life.simulator.operations();
-    let (stride, seeds) = if is_long() { (1, 4) } else { (operations.div_ceil(SAMPLE), 1) };
-    let (mut points, mut disks, mut old, mut new) = (0, 0, 0, 0);
-    for n in (0..=operations).step_by(stride) {
-        points += 1;
-        if is_long() && points % 20 == 0 {
-            println!("{n} of {operations} operations, {disks} disks opened");
-        }
-        for seed in 0..seeds {
-            for crash in life.simulator.crashes(n, seed) {
-                let place = format!(
-                    "after {n} of {operations} operations, in {:?}, seed {seed}: {}",
-                    life.act_at(n),
-                    crash.what
-                );
-                let found = life.check(&crash.disk, n, &place).await;
-                (old, new) = (old + found.0, new + found.1);
-                disks += 1;
-            }
-        }
-    }
-    println!(
-        "{} acts, {operations} operations, {points} points, {disks} disks opened; \
-         what was under way: {old} times as before, {new} times as after",
-        life.acts.len()
-    );
-    // Else no crash has met anything that was under way.
-    assert!(old > 0 && new > 0, "{old} {new}");
+    let ends = end_everywhere("everything", &mut life, SAMPLE).await;
+    assert!(ends.have_met_acts(), "{ends:?}");
 }
 
 /// Everything that a vault does, from nothing.
@@ -64,8 +35,10 @@ async fn live(life: &mut Life) {
     life.remove("secret/a/1").await;
     life.put("secret/a/1", 1, "again").await;
     delete_and_destroy(life).await;
+    life.let_a_second_pass().await;
     policies_and_tokens(life).await;
-    compact(life, "secret/while/compacting").await;
+    life.let_a_second_pass().await;
+    life.compact("secret/while/compacting").await;
     // A clean end, and a new process.
     life.seal().await;
     assert!(life.unseal().await);
@@ -77,8 +50,9 @@ async fn live(life: &mut Life) {
     life.put("other/b", 1, "another").await;
     rotate(life).await;
     life.put("secret/a/0", 3, "under the new term").await;
+    life.let_a_second_pass().await;
     let old = life.share.clone();
-    life.rekey().await;
+    life.rekey(&[]).await;
     assert_ne!(life.share, old);
     life.put("secret/a/0", 4, "after the rekey").await;
     assert!(life.start().await && life.unseal().await);
@@ -86,27 +60,8 @@ async fn live(life: &mut Life) {
     for n in 0..6 {
         life.put(&format!("secret/fill/{n}"), 1, &"-".repeat(6_000)).await;
     }
-    compact(life, "secret/while/compacting-again").await;
+    life.compact("secret/while/compacting-again").await;
     life.seal().await;
-}
-
-/// A new snapshot in place of the one before and the journal behind it, and a write meanwhile.
-async fn compact(life: &mut Life, written: &str) {
-    let before = life.simulator.operations();
-    let begun = life.running().call(&life.root, Write, "sys/compact", "").await;
-    assert_eq!(begun.status, 200, "{begun:?}");
-    life.put(written, 1, "meanwhile").await;
-    for _ in 0..5_000 {
-        let status = life.running().call(&life.root, Read, "sys/compact", "").await;
-        let data = &status.body["data"];
-        if data["state"] == "idle" {
-            assert_eq!(data["last"]["result"], "done", "{status:?}");
-            life.note("compact", before, true, Vec::new());
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    panic!("the compaction does not end");
 }
 
 /// A new term, until every record is under it and the old one is gone from every file.
@@ -131,7 +86,10 @@ async fn delete_and_destroy(life: &mut Life) {
     };
     life.ask(Delete, "secret/data/a/2", Value::Null, secret("1:gone")).await;
     life.ask(Write, "secret/undelete/a/2", json!({"versions": [1]}), secret("1:first")).await;
-    life.ask(Write, "secret/destroy/a/2", json!({"versions": [1]}), secret("1:gone")).await;
+    let mut groups = secret("1:gone");
+    groups.push(vec![(Thing::Erasure, OPEN.to_owned())]);
+    life.ask(Write, "secret/destroy/a/2", json!({"versions": [1]}), groups).await;
+    life.dooms();
 }
 
 async fn policies_and_tokens(life: &mut Life) {
@@ -173,4 +131,4 @@ async fn unmount(life: &mut Life, path: &str, secrets: &[&str]) {
 }
 
 /// Points that the short form looks at, about.
-const SAMPLE: usize = 40;
+const SAMPLE: usize = 20;

@@ -1,11 +1,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    path::PathBuf,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
 
-use super::site::{Answer, Running, Site, call};
+use super::{
+    check::Ways,
+    site::{Answer, Running, Site, call},
+};
 use crate::{
     disk::{Disk, Simulator, simulated},
     gate::Operation::{self, Delete, Read, Write},
@@ -24,6 +29,12 @@ pub(super) enum Thing {
     Mount(String),
     /// The share that opens the store.
     Share,
+    /// Whether the store opens with a keyfile, whose bytes in base64 these are.
+    Keyfile(String),
+    /// Whether something that was removed waits to be erased.
+    Erasure,
+    /// Whether the store stays sealed since an anchor is ahead of it.
+    Rollback,
 }
 
 /// Changes that are true together or not at all.
@@ -50,8 +61,8 @@ impl fmt::Debug for Act {
 /// What may be found: things that are certain, and groups of which each is as before or as after.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Expected {
-    certain: BTreeMap<Thing, String>,
-    open: Vec<Group>,
+    pub(super) certain: BTreeMap<Thing, String>,
+    pub(super) open: Vec<Group>,
 }
 
 /// A vault, its disk, and everything that was asked of it.
@@ -63,22 +74,59 @@ pub(super) struct Life {
     pub(super) root: String,
     pub(super) share: String,
     /// Shares that a rekey has replaced.
-    retired: Vec<String>,
+    pub(super) retired: Vec<String>,
+    /// Calls with two lines in the audit file, and the operations on the disk until they had them.
+    pub(super) heard: Vec<(usize, String)>,
+    /// After so many operations, so many of these were synced.
+    pub(super) synced: Vec<(usize, usize)>,
+    /// Files that hold what was removed after so many operations.
+    pub(super) doomed: Vec<(usize, Vec<PathBuf>)>,
     running: Option<Running>,
 }
 
 impl Life {
     pub(super) fn begin() -> Self {
-        let (disk, simulator) = simulated();
+        Self::over(Site::new(), simulated())
+    }
+
+    fn over(site: Site, (disk, simulator): (Disk, Simulator)) -> Self {
         Self {
-            site: Site::new(),
+            site,
             disk,
             simulator,
             acts: Vec::new(),
             root: String::new(),
             share: String::new(),
             retired: Vec::new(),
+            heard: Vec::new(),
+            synced: Vec::new(),
+            doomed: Vec::new(),
             running: None,
+        }
+    }
+
+    /// Goes on with what this life had come to after `n` operations, on a disk that has it.
+    pub(super) fn goes_on_from(
+        &self,
+        n: usize,
+        site: Site,
+        world: (Disk, Simulator),
+        more: Group,
+    ) -> Self {
+        let Expected { certain, open } = self.expected(n);
+        let inherited = |is_acknowledged, groups| {
+            let name = "what came before".to_owned();
+            Act { name, before: 0, after: 0, is_acknowledged, groups }
+        };
+        let certain = certain.into_iter().chain(more).collect();
+        let synced = self.synced_calls(n);
+        Self {
+            acts: vec![inherited(true, vec![certain]), inherited(false, open)],
+            root: self.root.clone(),
+            share: self.share.clone(),
+            heard: self.heard[..synced].iter().map(|(_, id)| (0, id.clone())).collect(),
+            synced: vec![(0, synced)],
+            ..Self::over(site, world)
         }
     }
 
@@ -118,7 +166,47 @@ impl Life {
         let before = self.simulator.operations();
         let is_open = self.running().unseal(&self.share).await;
         self.note("unseal", before, is_open, Vec::new());
+        if is_open {
+            self.audit_is_synced();
+        }
         is_open
+    }
+
+    /// Unseals a store that an anchor has shown to be an older one.
+    pub(super) async fn accept_rollback(&mut self) -> bool {
+        let before = self.simulator.operations();
+        let is_open = self.running().accept_rollback(&self.share).await;
+        let group = vec![(Thing::Rollback, ABSENT.to_owned())];
+        self.note("accept the rollback", before, is_open, vec![group]);
+        is_open
+    }
+
+    /// What the audit thread and the anchor job do each second.
+    pub(super) async fn let_a_second_pass(&mut self) {
+        let before = self.simulator.operations();
+        let is_synced = self.running().sync_audit();
+        self.note("sync the audit file", before, is_synced, Vec::new());
+        if is_synced {
+            self.audit_is_synced();
+        }
+        let before = self.simulator.operations();
+        let is_kept = self.running().kista.vault().anchor().await.is_ok();
+        self.note("write the anchor", before, is_kept, Vec::new());
+    }
+
+    /// Of how many calls the lines were synced after so many operations.
+    pub(super) fn synced_calls(&self, n: usize) -> usize {
+        let synced = self.synced.iter().filter(|(at, _)| *at <= n).map(|(_, calls)| *calls);
+        synced.max().unwrap_or(0)
+    }
+
+    /// Whether it began with nothing.
+    pub(super) fn is_first(&self) -> bool {
+        self.acts.first().is_none_or(|act| act.after > 0)
+    }
+
+    fn audit_is_synced(&mut self) {
+        self.synced.push((self.simulator.operations(), self.heard.len()));
     }
 
     /// Seals, which ends the journal with its Close record.
@@ -126,6 +214,9 @@ impl Life {
         let before = self.simulator.operations();
         let answer = self.running().call(&self.root, Write, "sys/seal", "").await;
         self.note("seal", before, answer.status == 204, Vec::new());
+        if answer.status == 204 {
+            self.audit_is_synced();
+        }
     }
 
     /// Asks one thing; `groups` are what is true once it is done.
@@ -167,7 +258,9 @@ impl Life {
         }
         let mut is_done = true;
         for task in tasks {
-            is_done &= task.await.unwrap().status == 200;
+            let answer = task.await.unwrap();
+            self.running().hear(&answer);
+            is_done &= answer.status == 200;
         }
         self.note("several writes", before, is_done, groups);
     }
@@ -198,8 +291,9 @@ impl Life {
         token
     }
 
-    /// Takes a new share in place of the old one, which opens nothing any more.
-    pub(super) async fn rekey(&mut self) {
+    /// Takes a new share in place of the old one, which opens nothing any more; nor do these
+    /// keyfiles, whose secrets are not shown.
+    pub(super) async fn rekey(&mut self, dropped: &[&Slot]) {
         let before = self.simulator.operations();
         let plan = r#"{"secret_shares":1,"secret_threshold":1}"#;
         let begun = self.running().call(&self.root, Write, "sys/rekey/init", plan).await;
@@ -209,7 +303,60 @@ impl Life {
         assert!(is_done, "{begun:?} {done:?}");
         let new = text(&done.body["keys"][0]).to_owned();
         self.retired.push(std::mem::replace(&mut self.share, new.clone()));
-        self.note("rekey", before, is_done, vec![vec![(Thing::Share, new)]]);
+        let mut group = vec![(Thing::Share, new)];
+        group.extend(dropped.iter().map(|slot| slot.is(ABSENT)));
+        self.note("rekey", before, is_done, vec![group]);
+    }
+
+    /// Adds a slot that opens with a keyfile.
+    pub(super) async fn add_keyfile(&mut self, byte: u8) -> Slot {
+        let before = self.simulator.operations();
+        let key = data_encoding::BASE64.encode(&[byte; 32]);
+        let body = json!({"type": "keyfile", "key": key}).to_string();
+        let answer = self.running().call(&self.root, Write, "sys/slots", &body).await;
+        let id = text(&answer.body["data"]["slot"]["id"]).to_owned();
+        let slot = Slot { id, key };
+        let is_done = answer.status == 200;
+        self.note("add a slot", before, is_done, vec![vec![slot.is(OPEN)]]);
+        slot
+    }
+
+    /// Takes a slot out, and keeps the root key.
+    pub(super) async fn drop_slot(&mut self, slot: &Slot) {
+        let path = format!("sys/slots/{}?keep_root=true", slot.id);
+        self.ask(Delete, &path, Value::Null, vec![vec![slot.is(ABSENT)]]).await;
+    }
+
+    /// A new snapshot in place of the one before and the journal behind it, until nothing that was
+    /// removed is in any file; and a write meanwhile.
+    pub(super) async fn compact(&mut self, written: &str) {
+        let before = self.simulator.operations();
+        let begun = self.running().call(&self.root, Write, "sys/compact", "").await;
+        assert_eq!(begun.status, 200, "{begun:?}");
+        self.put(written, 1, "meanwhile").await;
+        for _ in 0..5_000 {
+            let status = self.running().call(&self.root, Read, "sys/compact", "").await;
+            let data = &status.body["data"];
+            if data["state"] == "idle" {
+                assert_eq!(data["last"]["result"], "done", "{status:?}");
+                let group = vec![(Thing::Erasure, ABSENT.to_owned())];
+                self.note("compact and erase", before, true, vec![group]);
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        panic!("the compaction does not end");
+    }
+
+    /// Notes that something was just removed for good: its files are to go.
+    pub(super) fn dooms(&mut self) {
+        let mut files = Vec::new();
+        for folder in ["journal", "snapshots"] {
+            let folder = self.site.data().join(folder);
+            let names = self.disk.read_dir(&folder).unwrap_or_default();
+            files.extend(names.into_iter().map(|name| folder.join(name)));
+        }
+        self.doomed.push((self.simulator.operations(), files));
     }
 
     /// While it is open, whatever was refused, it reads what was acknowledged.
@@ -218,16 +365,17 @@ impl Life {
         if running.kista.vault().status().is_sealed {
             return;
         }
+        // A device that failed is tried again within a second.
+        running.sync_audit();
         let expected = self.expected(usize::MAX);
         let in_doubt: BTreeSet<&Thing> =
             expected.open.iter().flatten().map(|(thing, _)| thing).collect();
+        let ways = Ways::by(&self.share);
         for (thing, state) in &expected.certain {
-            if !in_doubt.contains(thing) {
-                assert_eq!(
-                    &self.look(running, thing, &self.share).await,
-                    state,
-                    "{thing:?}\n{place}"
-                );
+            // Whether a keyfile opens it is seen when it is sealed.
+            if !in_doubt.contains(thing) && !matches!(thing, Thing::Keyfile(_)) {
+                let found = self.look(running, thing, &ways).await;
+                assert_eq!(&found, state, "{thing:?}\n{place}");
             }
         }
     }
@@ -235,6 +383,8 @@ impl Life {
     /// Notes an act that has just ended.
     pub(super) fn note(&mut self, name: &str, before: usize, is_done: bool, groups: Vec<Group>) {
         let (name, after) = (name.to_owned(), self.simulator.operations());
+        let heard = self.running.as_ref().map(Running::take_heard).unwrap_or_default();
+        self.heard.extend(heard.into_iter().map(|id| (after, id)));
         self.acts.push(Act { name, before, after, is_acknowledged: is_done, groups });
     }
 
@@ -245,7 +395,7 @@ impl Life {
         for act in &self.acts {
             if act.is_acknowledged && act.after <= n {
                 expected.certain.extend(act.groups.iter().flatten().cloned());
-            } else if act.before < n {
+            } else if act.before < n || act.after == 0 {
                 expected.open.extend(act.groups.iter().cloned());
             }
         }
@@ -257,158 +407,22 @@ impl Life {
         let act = self.acts.iter().find(|act| n <= act.after);
         act.map_or("nothing", |act| &act.name)
     }
+}
 
-    /// Opens a disk and compares; `place` says in a failure which it was. Gives what was found of the
-    /// open groups: how many were as before, and how many as after.
-    pub(super) async fn check(&self, disk: &Disk, n: usize, place: &str) -> (usize, usize) {
-        let expected = self.expected(n);
-        let running = match self.site.start(disk) {
-            Ok(running) => running,
-            Err(error) => panic!("does not start: {error:?}\n{place}"),
-        };
-        if !running.kista.vault().status().is_initialized {
-            assert!(!expected.certain.contains_key(&Thing::Share), "uninitialised again\n{place}");
-            let counts = r#"{"secret_shares":1,"secret_threshold":1}"#;
-            let answer = running.call("", Write, "sys/init", counts).await;
-            assert_eq!(answer.status, 200, "cannot be initialised: {answer:?}\n{place}");
-            let share = text(&answer.body["keys"][0]).to_owned();
-            assert!(running.unseal(&share).await, "is made anew and does not open\n{place}");
-            running.vanish().await;
-            return (1, 0);
-        }
-        if self.share.is_empty() {
-            // The seal file became whole, and then something failed before the shares were given out:
-            // nothing can open it, and nothing is in it.
-            running.vanish().await;
-            return (0, 0);
-        }
-        let share = self.open(&running, &expected, place).await;
-        assert!(running.is_verified(), "opens and is not verified\n{place}");
-        let found = self.compare(&running, &expected, &share, place).await;
-        self.goes_on(&running, place).await;
-        running.vanish().await;
-        found
-    }
+/// A slot that opens with a keyfile.
+pub(super) struct Slot {
+    id: String,
+    key: String,
+}
 
-    /// Unseals with the one share that must open it, or with the one of several that does; gives it.
-    /// What is not among these opens nothing.
-    async fn open(&self, running: &Running, expected: &Expected, place: &str) -> String {
-        let mut shares: Vec<&String> = expected.certain.get(&Thing::Share).into_iter().collect();
-        let open = expected.open.iter().flatten();
-        shares.extend(open.filter(|(thing, _)| *thing == Thing::Share).map(|(_, share)| share));
-        for retired in self.retired.iter().filter(|retired| !shares.contains(retired)) {
-            let is_past = expected.certain.contains_key(&Thing::Share);
-            assert!(!is_past || !running.unseal(retired).await, "a dropped share opens\n{place}");
-        }
-        for share in shares {
-            if running.unseal(share).await {
-                return share.clone();
-            }
-        }
-        panic!("no share opens it\n{place}");
-    }
-
-    async fn compare(
-        &self,
-        running: &Running,
-        expected: &Expected,
-        share: &str,
-        place: &str,
-    ) -> (usize, usize) {
-        let in_doubt: BTreeSet<&Thing> =
-            expected.open.iter().flatten().map(|(thing, _)| thing).collect();
-        for (thing, state) in &expected.certain {
-            if !in_doubt.contains(thing) {
-                let found = self.look(running, thing, share).await;
-                assert_eq!(&found, state, "{thing:?}\n{place}");
-            }
-        }
-        let (mut old, mut new) = (0, 0);
-        for group in &expected.open {
-            let (mut as_before, mut as_after) = (true, true);
-            let mut seen = Vec::new();
-            for (thing, after) in group {
-                let before = expected.certain.get(thing).map_or(absent(thing), String::as_str);
-                let found = self.look(running, thing, share).await;
-                // Of the first share nothing was certain but that there may be one.
-                let before =
-                    if *thing == Thing::Share && before.is_empty() { share } else { before };
-                as_before &= found == before;
-                as_after &= &found == after;
-                seen.push(found);
-            }
-            assert!(as_before || as_after, "neither old nor new: {group:?} is {seen:?}\n{place}");
-            if as_after { new += 1 } else { old += 1 }
-        }
-        (old, new)
-    }
-
-    async fn look(&self, running: &Running, thing: &Thing, share: &str) -> String {
-        let read = |path: String| async move { running.call(&self.root, Read, &path, "").await };
-        match thing {
-            Thing::Secret(path) => {
-                let (mount, name) = path.split_once('/').unwrap();
-                let answer = read(format!("{mount}/data/{name}")).await;
-                let data = &answer.body["data"];
-                match (answer.status, data["metadata"]["version"].as_u64()) {
-                    (200, Some(version)) => format!("{version}:{}", text(&data["data"]["value"])),
-                    (404, Some(version)) => format!("{version}:gone"),
-                    (404 | 400 | 403, None) => ABSENT.to_owned(),
-                    _ => format!("{answer:?}"),
-                }
-            }
-            Thing::Policy(name) => {
-                let answer = read(format!("sys/policies/acl/{name}")).await;
-                match answer.status {
-                    200 => text(&answer.body["data"]["policy"]).to_owned(),
-                    404 => ABSENT.to_owned(),
-                    _ => format!("{answer:?}"),
-                }
-            }
-            Thing::Token(token) => {
-                let answer = running.call(token, Read, "auth/token/lookup-self", "").await;
-                match answer.status {
-                    200 => OPEN.to_owned(),
-                    403 => ABSENT.to_owned(),
-                    _ => format!("{answer:?}"),
-                }
-            }
-            Thing::Mount(path) => {
-                let answer = read("sys/mounts".to_owned()).await;
-                let is_there = !answer.body["data"][path].is_null();
-                if is_there { OPEN } else { ABSENT }.to_owned()
-            }
-            Thing::Share => share.to_owned(),
-        }
-    }
-
-    /// A store that opened takes writes and gives them back.
-    async fn goes_on(&self, running: &Running, place: &str) {
-        let body = r#"{"data":{"value":"after"}}"#;
-        let made = running.call(&self.root, Write, "cubby/data/after", body).await;
-        if made.status == 404 {
-            // Nothing is mounted there yet.
-            let policy = r#"{"policy":"path \"x\" { capabilities = [\"read\"] }"}"#;
-            let made = running.call(&self.root, Write, "sys/policies/acl/after", policy).await;
-            assert_eq!(made.status, 204, "takes no write: {made:?}\n{place}");
-            return;
-        }
-        assert_eq!(made.status, 200, "takes no write: {made:?}\n{place}");
-        let found = self.look(running, &Thing::Secret("cubby/after".to_owned()), "").await;
-        assert_eq!(found, "1:after", "{place}");
+impl Slot {
+    fn is(&self, state: &str) -> (Thing, String) {
+        (Thing::Keyfile(self.key.clone()), state.to_owned())
     }
 }
 
-fn text(value: &Value) -> &str {
+pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
-}
-
-/// What a thing is before anything was done to it. Of a share nothing is known but that it opens.
-fn absent(thing: &Thing) -> &str {
-    match thing {
-        Thing::Share => "",
-        Thing::Secret(_) | Thing::Policy(_) | Thing::Token(_) | Thing::Mount(_) => ABSENT,
-    }
 }
 
 /// What is not there, and what is.

@@ -6,16 +6,28 @@
 //! `freshness = "strict"`, which verifies first).
 //!
 //! - `site.rs`: a vault over a simulated disk, asked as HTTP would ask it
-//! - `life.rs`: what was done when, and what must be true after it
-//! - `crashes.rs`: a long life, cut at every operation
+//! - `life.rs`: what was done when, and what is certain after it
+//! - `check.rs`: what must be true of a disk that a crash has left
+//! - `ends.rs`: a life ended at every operation
+//! - `crashes.rs`: a long life with a little of everything
+//! - `slots.rs`: slots added and dropped
+//! - `recoveries.rs`: a crash while the store recovers from one
+//! - `rollbacks.rs`: a rollback accepted
+//! - `backups.rs`: a backup made and restored
 //! - `faults.rs`: a short life, with each call to the disk failing in each way
 //!
 //! `KISTA_CRASH_LONG=1` looks at every point instead of a sample (`just crash`).
 
+mod backups;
+mod check;
 mod crashes;
+mod ends;
 mod faults;
 mod life;
+mod recoveries;
+mod rollbacks;
 mod site;
+mod slots;
 
 /// Whether every point is looked at.
 fn is_long() -> bool {

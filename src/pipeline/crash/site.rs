@@ -1,11 +1,19 @@
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
     clock::{Clock, ManualClock, Timestamp},
-    config::{Freshness, Verify},
+    config::{AuditFile, AuditFormat, Freshness, Verify},
     disk::Disk,
     gate::{Connection, Head, Media, Operation, Query, RequestPath},
     pipeline::Kista,
@@ -16,14 +24,18 @@ use crate::{
 };
 
 /// Where vaults are started. The real folder carries nothing but the lock.
+#[derive(Clone)]
 pub(super) struct Site {
-    folder: TempDir,
+    folder: Arc<TempDir>,
     clock: Arc<ManualClock>,
+    name: &'static str,
 }
 
 /// A vault that runs over a disk.
 pub(super) struct Running {
     pub(super) kista: Kista,
+    /// Ids of calls that were answered, so that the audit file has two lines of each.
+    heard: Mutex<Vec<String>>,
 }
 
 /// Status and body of an answer.
@@ -31,15 +43,48 @@ pub(super) struct Running {
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) body: Value,
+    id: String,
+    is_audited: bool,
 }
 
 impl Site {
     pub(super) fn new() -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_767_225_600_000)));
-        Self { folder: tempfile::tempdir().unwrap(), clock }
+        Self { folder: Arc::new(tempfile::tempdir().unwrap()), clock, name: "data" }
+    }
+
+    /// The same with another data folder.
+    pub(super) fn with_folder(&self, name: &'static str) -> Self {
+        Self { name, ..self.clone() }
+    }
+
+    pub(super) fn data(&self) -> PathBuf {
+        self.folder.path().join(self.name)
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Turns the clock, so that what is made later differs.
+    pub(super) fn turn_on(&self) {
+        self.clock.advance(Duration::from_secs(1));
     }
 
     pub(super) fn start(&self, disk: &Disk) -> Result<Running, StartError> {
+        let mut vault = self.start_vault(disk);
+        // The last holder of the one before may not have let go of the lock yet.
+        for _ in 0..LOCK_TRIES {
+            if !matches!(vault, Err(StartError::Lock(_))) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+            vault = self.start_vault(disk);
+        }
+        Ok(Running { kista: Kista::new(vault?), heard: Mutex::default() })
+    }
+
+    fn start_vault(&self, disk: &Disk) -> Result<Vault, StartError> {
         let hour = Duration::from_secs(3600);
         let ttl = TtlLimits { default: hour, max: hour };
         let settings = Settings {
@@ -49,10 +94,15 @@ impl Site {
                 segment_bytes: SEGMENT_BYTES,
                 ..Options::default()
             },
-            ..Settings::new(self.folder.path().join("data"), ttl)
+            audit_file: Some(AuditFile {
+                path: PathBuf::from(AUDIT),
+                hash_paths: false,
+                format: AuditFormat::default(),
+            }),
+            anchors: vec![PathBuf::from(ANCHOR)],
+            ..Settings::new(self.data(), ttl)
         };
-        let vault = Vault::start(settings, Arc::clone(&self.clock) as Arc<dyn Clock>)?;
-        Ok(Running { kista: Kista::new(vault) })
+        Vault::start(settings, Arc::clone(&self.clock) as Arc<dyn Clock>)
     }
 }
 
@@ -65,8 +115,27 @@ impl Running {
         path: &str,
         body: &str,
     ) -> Answer {
-        call(self.kista.clone(), token.to_owned(), operation, path.to_owned(), body.to_owned())
-            .await
+        let path = path.to_owned();
+        let (kista, token, body) = (self.kista.clone(), token.to_owned(), body.to_owned());
+        let answer = call(kista, token, operation, path, body).await;
+        self.hear(&answer);
+        answer
+    }
+
+    /// Keeps in mind that a call was answered.
+    pub(super) fn hear(&self, answer: &Answer) {
+        if answer.is_audited {
+            self.lock_heard().push(answer.id.clone());
+        }
+    }
+
+    /// Ids of the calls that were answered since this was asked last.
+    pub(super) fn take_heard(&self) -> Vec<String> {
+        std::mem::take(&mut *self.lock_heard())
+    }
+
+    fn lock_heard(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Unseals with a share of one; whether it opens.
@@ -74,6 +143,25 @@ impl Running {
         let body = format!("{{\"key\":{share:?}}}");
         let answer = self.call("", Operation::Write, "sys/unseal", &body).await;
         answer.status == 200 && answer.body["sealed"] == false
+    }
+
+    /// The same for a store that an anchor has shown to be an older one.
+    pub(super) async fn accept_rollback(&self, share: &str) -> bool {
+        let body = format!("{{\"key\":{share:?},\"accept_rollback\":true}}");
+        let answer = self.call("", Operation::Write, "sys/unseal", &body).await;
+        answer.status == 200 && answer.body["sealed"] == false
+    }
+
+    /// Does what the audit thread does each second; whether all that was written is synced then.
+    pub(super) fn sync_audit(&self) -> bool {
+        let Some(open) = self.kista.vault().unsealed() else { return false };
+        open.ground.audit.tick_now();
+        open.ground.audit.health().iter().all(|device| device.error.is_none())
+    }
+
+    /// What was not as it was left when the vault was opened.
+    pub(super) fn notices(&self) -> Vec<String> {
+        self.kista.vault().unsealed().map(|open| open.notices.clone()).unwrap_or_default()
     }
 
     /// Whether the verification that it opened with found all well.
@@ -105,13 +193,16 @@ pub(super) async fn call(
     body: String,
 ) -> Answer {
     let media = if operation == Operation::Patch { Media::MergePatch } else { Media::Json };
+    let is_told = !token.is_empty() && path != "sys/seal";
     let token = (!token.is_empty()).then(|| SecretString::from_string(token));
     let remote = SocketAddr::from(([127, 0, 0, 1], 40_000));
+    let id = format!("00000000-0000-4000-8000-{:012x}", CALLS.fetch_add(1, Ordering::Relaxed));
+    let (path, query) = path.split_once('?').unwrap_or((&path, ""));
     let head = Head {
-        id: "00000000-0000-4000-8000-000000000000".to_owned(),
+        id: id.clone(),
         operation,
-        path: RequestPath::parse(&path).unwrap(),
-        query: Query::default(),
+        path: RequestPath::parse(path).unwrap(),
+        query: Query::parse(query).unwrap(),
         token,
         namespace: None,
         wrap_ttl: None,
@@ -123,8 +214,50 @@ pub(super) async fn call(
         Err(released) => released,
     };
     let (status, _, body) = released.into_parts();
-    Answer { status, body: serde_json::from_slice(&body).unwrap_or_default() }
+    let body = serde_json::from_slice(&body).unwrap_or_default();
+    // Sealed there is no audit key; what failed may have failed for want of a line.
+    Answer { status, body, id, is_audited: is_told && status < 500 && status != 503 }
 }
 
+/// Replaces a file on a simulated disk, durably; `None` takes it away.
+pub(super) fn put_file(disk: &Disk, path: &Path, content: Option<&[u8]>) {
+    drop(disk.remove_file(path));
+    if let Some(content) = content {
+        let file = disk.create_new(path).unwrap();
+        file.write_all_at(content, 0).unwrap();
+        file.sync_all().unwrap();
+    }
+    disk.sync_dir(path.parent().unwrap()).unwrap();
+}
+
+/// The content of a file on a simulated disk; `None` when there is none.
+pub(super) fn file_content(disk: &Disk, path: &Path) -> Option<Vec<u8>> {
+    disk.exists(path).unwrap().then(|| disk.read(path, u64::MAX).unwrap())
+}
+
+/// Calls so far, of all lives: none has another's id.
+static CALLS: AtomicU64 = AtomicU64::new(1);
+/// The anchor and the audit checkpoint beside it, each with what it holds.
+pub(super) struct Anchors(Vec<(&'static str, Option<Vec<u8>>)>);
+
+impl Anchors {
+    pub(super) fn on(disk: &Disk) -> Self {
+        let files = [ANCHOR, "/anchor.checkpoint"];
+        Self(files.map(|file| (file, file_content(disk, Path::new(file)))).into())
+    }
+
+    /// Puts them beside another store.
+    pub(super) fn put(&self, disk: &Disk) {
+        for (file, content) in &self.0 {
+            put_file(disk, Path::new(file), content.as_deref());
+        }
+    }
+}
+
+/// The audit file and the anchor, on the simulated disk.
+pub(super) const AUDIT: &str = "/audit.log";
+const ANCHOR: &str = "/anchor";
+/// How often a lock is asked for that is held, a millisecond apart.
+const LOCK_TRIES: usize = 5_000;
 /// Small, so that a life fills several.
 const SEGMENT_BYTES: u64 = 32 * 1024;
