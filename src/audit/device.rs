@@ -422,12 +422,20 @@ const ROOM_BYTES: usize = 64 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock::ManualClock, crypto::HmacSha256, secret::Key};
+    use crate::{
+        clock::ManualClock,
+        crypto::HmacSha256,
+        disk::{Fault, Simulator, simulated},
+        secret::Key,
+    };
 
     fn device(path: PathBuf) -> Device {
+        device_on(Disk::real(), path)
+    }
+
+    fn device_on(disk: Disk, path: PathBuf) -> Device {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_767_225_600_000)));
         let position = || Position { generation: 1, seq: 1, chain: [0; 32] };
-        let disk = Disk::real();
         let surroundings = Arc::new(Surroundings { disk, clock, position: Box::new(position) });
         let mac = || Mac::new(&Key::<HmacSha256>::build(|key| key.fill(1)));
         let checkpoints = SigningKey::from_seed(&Key::build(|key| key.fill(2)));
@@ -439,6 +447,53 @@ mod tests {
             None,
             surroundings,
         )
+    }
+
+    /// How often the file that any crash may leave names this event, at least.
+    fn fewest(simulator: &Simulator, event: &str) -> usize {
+        let crashes = simulator.crashes(simulator.operations(), 1);
+        let count = |disk: &Disk| {
+            let bytes = disk.read(FILE.as_ref(), 1 << 20).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).matches(event).count()
+        };
+        crashes.iter().map(|crash| count(&crash.disk)).min().unwrap()
+    }
+
+    const FILE: &str = "/audit.log";
+
+    #[test]
+    fn what_a_failed_sync_left_in_doubt_is_written_again() {
+        let (disk, simulator) = simulated();
+        let device = device_on(disk, FILE.into());
+        device.open().unwrap();
+        device.notice(&Notice::IndexRebuilt).unwrap();
+        simulator.fail(1, Fault::SyncFails);
+        device.tick();
+        assert!(device.error().is_some());
+        assert_eq!(fewest(&simulator, "index_rebuilt"), 0);
+        device.tick();
+        assert_eq!((device.error(), fewest(&simulator, "index_rebuilt")), (None, 1));
+    }
+
+    #[test]
+    fn an_opening_that_failed_anywhere_takes_nothing_from_the_next_one() {
+        for fault in [Fault::Eio, Fault::SyncFails] {
+            for nth in 1.. {
+                let (disk, simulator) = simulated();
+                let device = device_on(disk, FILE.into());
+                simulator.fail(nth, fault);
+                if device.open().is_ok() {
+                    assert!(nth > 1);
+                    break;
+                }
+                device.open().unwrap();
+                device.notice(&Notice::IndexRebuilt).unwrap();
+                device.tick();
+                let place = format!("{fault:?} at call {nth}");
+                assert_eq!(fewest(&simulator, "index_rebuilt"), 1, "{place}");
+                assert_eq!(fewest(&simulator, "\"type\":\"checkpoint\""), 1, "{place}");
+            }
+        }
     }
 
     fn swap_file(device: &Device, file: Arc<DiskFile>) -> Arc<DiskFile> {

@@ -574,6 +574,42 @@ fn a_damaged_end_is_set_aside_and_the_chain_goes_on() {
 }
 
 #[test]
+fn a_new_file_that_begins_with_a_hole_is_set_aside() {
+    let bench = Bench::new();
+    let (broker, _) = bench.open();
+    (0..3).for_each(|_| broker.line(&read("secret/data/a")).unwrap());
+    drop(broker);
+    bench.mark.set(mark(0, [0; 32]));
+    let mut bytes = fs::read(bench.path()).unwrap();
+    bytes[..512].fill(0);
+    fs::write(bench.path(), bytes).unwrap();
+    let (broker, findings) = bench.open();
+    assert!(
+        matches!(findings[..], [Finding::Damaged { line: 1, .. }, Finding::SetAside { .. }]),
+        "{findings:?}"
+    );
+    broker.close();
+    bench.verify().unwrap();
+}
+
+#[test]
+fn a_crash_behind_setting_aside_is_not_taken_for_a_cut_file() {
+    let bench = Bench::new();
+    bench.written(3);
+    let aside = bench.dir.path().join("audit.log.aside-1");
+    fs::rename(bench.path(), &aside).unwrap();
+    let (broker, findings) = bench.open();
+    assert_eq!(findings, []);
+    broker.close();
+    assert_eq!(bench.verify().unwrap().first, 6, "the chain goes on");
+    // What was moved away does not speak for a file that is gone.
+    fs::remove_file(bench.path()).unwrap();
+    let (_broker, findings) = bench.open();
+    let truncated = [Finding::Truncated { file: bench.path(), found: 5, expected: 7 }];
+    assert_eq!(findings, truncated);
+}
+
+#[test]
 fn damage_before_the_last_checkpoint_is_found_and_told() {
     let bench = Bench::new();
     bench.written(3);
