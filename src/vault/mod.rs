@@ -28,6 +28,8 @@ mod unseal;
 mod verify;
 #[cfg(test)]
 mod verify_tests;
+#[cfg(test)]
+mod witness_tests;
 
 use std::{
     fmt, io,
