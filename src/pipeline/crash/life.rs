@@ -365,8 +365,10 @@ impl Life {
         if running.kista.vault().status().is_sealed {
             return;
         }
-        // A device that failed is tried again within a second.
-        running.sync_audit();
+        // A device that failed is tried again within a second; a fault may meet the first attempt.
+        if !running.sync_audit() {
+            running.sync_audit();
+        }
         let expected = self.expected(usize::MAX);
         let in_doubt: BTreeSet<&Thing> =
             expected.open.iter().flatten().map(|(thing, _)| thing).collect();
