@@ -48,8 +48,10 @@ async fn live(life: &mut Life) {
     unmount(life, "other", &["other/b"]).await;
     mount(life, "other").await;
     life.put("other/b", 1, "another").await;
-    rotate(life).await;
+    rotate(life, "sys/rotate").await;
     life.put("secret/a/0", 3, "under the new term").await;
+    rotate(life, "sys/rotate/names").await;
+    life.put("secret/a/1", 2, "under the new names").await;
     life.let_a_second_pass().await;
     let old = life.share.clone();
     life.rekey(&[]).await;
@@ -64,15 +66,17 @@ async fn live(life: &mut Life) {
     life.seal().await;
 }
 
-/// A new term, until every record is under it and the old one is gone from every file.
-async fn rotate(life: &mut Life) {
+/// A new term, or a new key of names, until every record is under it and the old one is gone from every
+/// file.
+async fn rotate(life: &mut Life, path: &str) {
     let before = life.simulator.operations();
-    let answer = life.running().call(&life.root, Write, "sys/rotate", "").await;
+    let answer = life.running().call(&life.root, Write, path, "").await;
     assert_eq!(answer.status, 204, "{answer:?}");
     for _ in 0..5_000 {
         let status = life.running().call(&life.root, Read, "sys/rotate/status", "").await;
-        if status.body["data"]["step"] == "idle" {
-            life.note("rotate", before, true, Vec::new());
+        let status = &status.body["data"];
+        if status["step"] == "idle" && status["names"]["step"] == "idle" {
+            life.note(path, before, true, Vec::new());
             return;
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
