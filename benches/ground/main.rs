@@ -93,6 +93,8 @@ fn background(folder: &Path, seconds: u64) -> Result<(), Box<dyn Error>> {
     println!("times the disk's rate        {:>9.2}", alone.rate / disk);
     println!("writes for each sync         {group:>9.1}");
     for work in [Background::Verify, Background::Compact, Background::Rotate, Background::Move] {
+        // What was begun beside the measurement before has ended.
+        runtime.block_on(idle(&open))?;
         let running = Running::begin(&runtime, &open, work);
         let beside = drive()?;
         let rounds = runtime.block_on(running.end())?;
@@ -111,6 +113,17 @@ fn print(name: &str, outcome: &Outcome, alone: &Outcome) {
         "{name:<28} {rate:>9.0}/s  p50 {p50:.1?}  p99 {p99:.1?}  p99 ratio {ratio:.2}, CPU of \
          the load {load:.1} us each"
     );
+}
+
+/// Waits until no keys rotate.
+async fn idle(open: &Arc<Unsealed>) -> Result<(), Box<dyn Error>> {
+    loop {
+        let status = open.rotation.status().await?;
+        if status.step == Step::Idle && status.names.step == NamesStep::Idle {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// What the server does beside serving.

@@ -26,10 +26,10 @@ use crate::disk::if_there;
 /// The keys of the journal's part that is merged at once take this much memory; a longer journal
 /// is merged in several steps.
 pub(super) const TABLE_BYTES: usize = 48 * 1024 * 1024;
-/// After so many bytes compaction rests for as long as it has worked, so that clients hardly
+/// After so many bytes compaction rests for twice as long as it has worked, so that clients hardly
 /// notice it…
 const REST_AFTER_BYTES: usize = 128 * 1024;
-/// … but no longer than this.
+/// … as if it had worked no longer than this.
 const LONGEST_REST: Duration = Duration::from_millis(20);
 /// The index is built anew when it takes this many times what is in it…
 const BLOATED: u64 = 4;
@@ -540,7 +540,7 @@ impl<'g> Pace<'g> {
         self.ground.check_stop()?;
         hear(progress);
         if self.ground.folder.disk().is_real() {
-            thread::sleep(self.began.elapsed().min(LONGEST_REST));
+            thread::sleep(self.began.elapsed().min(LONGEST_REST) * 2);
         }
         (self.bytes, self.began) = (0, Instant::now());
         Ok(())
