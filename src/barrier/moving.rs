@@ -3,7 +3,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use super::{
     Barrier, Batch, CommitError, Expected, Keyring, MAX_CHUNKS, NamesGeneration, OpenError,
     ReadError,
-    batch::Operation,
+    batch::{Operation, Wanted},
     finding::Place,
     large, record,
     rotation::{LISTED_KEYS, Page, TRIES, size},
@@ -87,16 +87,10 @@ impl Barrier {
     /// Settles the keys of a batch. What still lies under old names there moves first, so that a
     /// record is never under both. Names must not change until the batch is committed.
     pub(super) async fn locate(&self, batch: Batch) -> Result<Vec<Operation>, CommitError> {
-        let wanted = batch.into_wanted()?;
-        let mut operations = Vec::with_capacity(wanted.len());
-        for wanted in wanted {
-            let (mut operation, old) = wanted.locate()?;
-            if let Some(old) = old {
-                self.bring(&old, &mut operation).await?;
-            }
-            operations.push(operation);
-        }
-        Ok(operations)
+        let wanted = batch.into_wanted()?.into_iter();
+        let mut located = wanted.map(Wanted::locate).collect::<Result<Vec<_>, _>>()?;
+        self.bring(&mut located).await?;
+        Ok(located.into_iter().map(|(operation, _)| operation).collect())
     }
 
     /// Takes what lies under a key of old names into a page; false when it does not fit.
@@ -127,25 +121,37 @@ impl Barrier {
         }
     }
 
-    /// Moves the value that an operation is about, if it still lies under its old key. An
-    /// expectation of it holds for the value as it lies then: it is the same one.
-    async fn bring(&self, old: &[u8], operation: &mut Operation) -> Result<(), CommitError> {
+    /// Moves the values that operations are about, as far as they still lie under the old keys beside
+    /// them. An expectation of one holds for the value as it lies then: it is the same one.
+    async fn bring(&self, located: &mut [(Operation, Option<Vec<u8>>)]) -> Result<(), CommitError> {
         for _ in 0..TRIES {
             let terms = self.terms.load_full();
-            let Some(moving) = self.moving(&terms, old, &operation.key).await? else {
+            let (mut page, mut moved) = (Page::default(), Vec::new());
+            for (at, (operation, old)) in located.iter().enumerate() {
+                let Some(old) = old else { continue };
+                let Some(moving) = self.moving(&terms, old, &operation.key).await? else {
+                    continue;
+                };
+                let (from, to) = (moving.header, moving.writes.first().and_then(header_of));
+                if !page.add(moving.expected, moving.writes) {
+                    break;
+                }
+                moved.push((at, from, to));
+            }
+            if moved.is_empty() {
                 return Ok(());
-            };
-            let (from, to) = (moving.header, moving.writes.first().and_then(header_of));
-            let batch = storage::Batch { preconditions: moving.expected, writes: moving.writes };
-            match self.store.commit(batch).await {
-                Err(storage::CommitError::Conflict) => {}
-                Err(storage::CommitError::StaleTerm) if self.has_rotated(&terms) => {}
+            }
+            match self.store.commit(page.batch).await {
+                Err(storage::CommitError::Conflict) => continue,
+                Err(storage::CommitError::StaleTerm) if self.has_rotated(&terms) => continue,
                 Err(error) => return Err(error.into()),
-                Ok(_) => {
-                    if operation.expected == Some(Expected::Header(from)) {
-                        operation.expected = to.map(Expected::Header);
-                    }
-                    return Ok(());
+                Ok(_) => {}
+            }
+            for (at, from, to) in moved {
+                let Some((operation, old)) = located.get_mut(at) else { continue };
+                *old = None;
+                if operation.expected == Some(Expected::Header(from)) {
+                    operation.expected = to.map(Expected::Header);
                 }
             }
         }
