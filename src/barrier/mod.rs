@@ -4,7 +4,7 @@
 //! lends storage the seal that covers each commit (2.5, 2.7), and hands out [`MountView`]s, the only
 //! sight of storage that the floors above get. It judges no caller and knows no engine.
 //!
-//! - `keyring.rs`: [`Keyring`], the random keys; `term.rs`: what one term seals with
+//! - `keyring/`: [`Keyring`], the random keys; `term.rs`: what one term seals with
 //! - `record.rs`: one sealed record; `large.rs`: a value in chunks
 //! - `names.rs`: encrypted segments; `space.rs`: paths to keys; `listing.rs`: keys to names
 //! - `moving.rs`: names that come under another key, and their records with them

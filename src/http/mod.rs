@@ -3,7 +3,7 @@
 //! It carries requests to the pipeline and releases back, and keeps clients from taking more than
 //! their share of time, memory and connections on the way. It judges nobody.
 //!
-//! - `certificates.rs`: [`Certificates`], what `kista up` makes
+//! - `certificates/`: [`Certificates`], what `kista up` makes
 //! - `tls.rs`: versions, suites, and proof that a client holds its certificate's key
 //! - `listener.rs`: [`Server`], connections and their limits
 //! - `pulse.rs`: when a connection has been silent for too long
