@@ -2,12 +2,11 @@ use std::sync::{Arc, PoisonError, Weak};
 
 use super::{
     Barrier, Batch, CommitError, Expected, Keyring, MAX_CHUNKS, NamesGeneration, OpenError,
-    ReadError,
+    ReadError, Stored,
     batch::{Operation, Wanted},
     finding::Place,
     large, record,
     rotation::{LISTED_KEYS, Page, TRIES, size},
-    term::Terms,
 };
 use crate::storage::{self, MAX_BATCH_BYTES, Precondition, RecordHeader, Store, Write};
 
@@ -63,7 +62,7 @@ impl Barrier {
             let keys = keys.map_err(ReadError::from)?;
             let mut page = Page::default();
             for key in &keys {
-                if !self.collect_move(&terms, key, &mut page).await? {
+                if !self.collect_move(key, &mut page).await? {
                     break;
                 }
             }
@@ -94,18 +93,13 @@ impl Barrier {
     }
 
     /// Takes what lies under a key of old names into a page; false when it does not fit.
-    async fn collect_move(
-        &self,
-        terms: &Terms,
-        key: &[u8],
-        page: &mut Page,
-    ) -> Result<bool, ReadError> {
+    async fn collect_move(&self, key: &[u8], page: &mut Page) -> Result<bool, ReadError> {
         let place = Place::parse(key).ok_or(ReadError::Damaged)?;
         match place.chunk {
             None => {
                 let path = place.path(&self.keyring()).ok_or(ReadError::Damaged)?;
                 let new = self.space(place.space).naming().key_of(&path)?;
-                let Some(moving) = self.moving(terms, key, &new).await? else { return Ok(true) };
+                let Some(moving) = self.moving(key, &new).await? else { return Ok(true) };
                 Ok(page.add(moving.expected, moving.writes))
             }
             Some((head, _)) if page.holds(head) => Ok(true),
@@ -129,7 +123,7 @@ impl Barrier {
             let (mut page, mut moved) = (Page::default(), Vec::new());
             for (at, (operation, old)) in located.iter().enumerate() {
                 let Some(old) = old else { continue };
-                let Some(moving) = self.moving(&terms, old, &operation.key).await? else {
+                let Some(moving) = self.moving(old, &operation.key).await? else {
                     continue;
                 };
                 let (from, to) = (moving.header, moving.writes.first().and_then(header_of));
@@ -159,23 +153,13 @@ impl Barrier {
     }
 
     /// What moves the value under a key of old names to its new key; `None` when there is none.
-    async fn moving(
-        &self,
-        terms: &Terms,
-        old: &[u8],
-        new: &[u8],
-    ) -> Result<Option<Moving>, ReadError> {
-        let Some(record) = self.record(old).await? else { return Ok(None) };
-        let header = RecordHeader::of(&record).ok_or(ReadError::Damaged)?;
-        let Some(value) = self.open_value(terms, old, &record).await? else {
-            // Damage, unless it was moved or replaced while the chunks were read.
-            let is_overtaken = self.header(old).await? != Some(header);
-            return is_overtaken.then_some(None).ok_or(ReadError::Damaged);
-        };
-        let chunks = match record::is_head(&record) {
+    async fn moving(&self, old: &[u8], new: &[u8]) -> Result<Option<Moving>, ReadError> {
+        let Some(Stored { value, header }) = self.read(old).await? else { return Ok(None) };
+        let chunks = match record::is_head(header.as_bytes()) {
             true => self.store.list(old, Some(old), MAX_CHUNKS as usize).await?,
             false => Vec::new(),
         };
+        let terms = self.terms.load();
         let mut writes = value.expose(|value| large::seal(terms.active(), new, value));
         writes.push(Write { key: old.to_vec(), record: None });
         let left: Vec<_> = chunks.into_iter().map(|key| Write { key, record: None }).collect();
@@ -226,7 +210,10 @@ mod tests {
         },
         *,
     };
-    use crate::storage::{NamedSeq, memory::Faults};
+    use crate::{
+        clock::Clock as _,
+        storage::{NamedSeq, memory::Faults},
+    };
 
     const MOUNT: SpaceId = SpaceId([7; 16]);
     const NEW: NamesGeneration = NamesGeneration(2);
@@ -457,6 +444,19 @@ mod tests {
         let writers: Vec<_> = (0..6).map(writer).collect();
         begin(&barrier).await;
         while !writers.iter().all(tokio::task::JoinHandle::is_finished) {
+            // A record that waits to be moved may be sealed again in its place meanwhile.
+            let (pending, id) = barrier.keyring().with_pending(fixture::clock().now()).unwrap();
+            barrier.adopt(pending).unwrap();
+            barrier.activate(id, Batch::default()).await.unwrap();
+            let mut cursor = None;
+            loop {
+                cursor =
+                    barrier.rewrap(cursor.as_deref(), |_| Batch::default()).await.unwrap().cursor;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+            barrier.adopt(barrier.keyring().without_retiring()).unwrap();
             if barrier.move_names(|_| Batch::default()).await.unwrap().is_done {
                 // And again, to the names after these.
                 let keyring = barrier.keyring().without_old_names();
