@@ -1,4 +1,4 @@
-use super::*;
+use super::{file::DEFAULT_ADDRESS, *};
 
 fn load(text: &str, overrides: Overrides) -> Result<Config, ConfigError> {
     File::parse(text)

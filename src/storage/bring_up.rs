@@ -67,7 +67,7 @@ impl Candidate {
         let claim = match index.claim() {
             Ok(claim) => claim,
             Err(error) => {
-                tracing::warn!(%error, "an index makes no sense and is made again");
+                tracing::warn!(%error, "an index was not finished or makes no sense, and is set aside");
                 index.discard();
                 return self.broken.push(path);
             }

@@ -12,7 +12,7 @@ use super::{
     fake::{FakeSeal, delete, put},
     *,
 };
-use crate::disk::{Fault, Simulator, simulated};
+use crate::disk::{Disk, Fault, Simulator, simulated};
 
 const DATA: &str = "/data";
 

@@ -17,7 +17,7 @@ use super::{
     replay::{From, walk},
     *,
 };
-use crate::disk::simulated;
+use crate::disk::{Disk, simulated};
 
 /// Small enough that a test fills several.
 const SEGMENT_BYTES: u64 = 4 * 1024;
