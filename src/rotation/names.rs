@@ -1,4 +1,7 @@
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{runtime::Handle, sync::MutexGuard};
 
@@ -22,6 +25,10 @@ impl Rotation {
     /// is not in use yet, is so after the next unsealing.
     pub async fn start_names(&self) -> Result<NamesGeneration, RotationError> {
         let _one = self.course.lock().await;
+        if self.names_course().await?.is_some() {
+            // One whose old key is gone is still to be told.
+            return Err(KeyringError::NamesMoving.into());
+        }
         self.change_names(Keyring::with_new_names).await?;
         self.names_course().await?;
         self.call();
@@ -100,7 +107,7 @@ impl Rotation {
             // Put there behind the store's back, since nobody writes there: told if it is damage.
             self.write_names(&NamesCourse { phase: NamesPhase::Move, ..*course }).await?;
         }
-        Ok(Turn::More(std::time::Duration::ZERO))
+        Ok(Turn::More(Duration::ZERO))
     }
 
     async fn conclude_names(

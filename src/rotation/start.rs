@@ -60,8 +60,7 @@ impl Rotation {
     }
 
     /// Writes the seal file with another keyring, takes that into use and names it in the anchors.
-    /// Whoever waits for it may
-    /// go away: what has begun is ended.
+    /// Whoever waits for it may go away: what has begun is ended.
     pub(super) async fn change_keyring<R: Send + 'static>(
         &self,
         change: impl FnOnce(&Keyring) -> Result<(Keyring, R), super::KeyringError> + Send + 'static,

@@ -247,6 +247,23 @@ async fn names_move_on_after_a_crash_anywhere() {
 }
 
 #[tokio::test]
+async fn a_key_of_names_that_is_gone_is_told_before_the_next_comes() {
+    let site = Site::make().await;
+    let open = site.open(&site.disk).await;
+    open.rotation.start_names().await.unwrap();
+    while open.status().await.names.step != NamesStep::Conclude {
+        open.turn().await;
+    }
+    let early = open.rotation.start_names().await;
+    assert!(matches!(early, Err(RotationError::Keyring(KeyringError::NamesMoving))));
+    open.finish().await;
+    open.rotation.start_names().await.unwrap();
+    open.finish().await;
+    let gone = open.status().await.names.destroyed;
+    assert_eq!(gone.iter().map(|gone| gone.generation).collect::<Vec<_>>(), [1, 2]);
+}
+
+#[tokio::test]
 async fn names_and_terms_change_at_once() {
     let site = Site::make().await;
     let open = site.open(&site.disk).await;
