@@ -79,8 +79,9 @@ impl Broker {
     /// a synced checkpoint, and starts the thread that syncs. Blocks.
     ///
     /// The files lie on `disk`. `keys` derives a device's keys from its id, `position` tells the
-    /// store's newest durable commit. The first device is the one whose checkpoints the store's head names through `mark`;
-    /// when another device becomes the first, clear the mark and commit before it is opened here.
+    /// store's newest durable commit. The first device is the one whose checkpoints the store's head
+    /// names through `mark`; when another device becomes the first, clear the mark and commit before
+    /// it is opened here.
     ///
     /// `kept` are checkpoints that were kept elsewhere: the file of a device has to reach its newest
     /// one, with the same line there.

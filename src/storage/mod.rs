@@ -15,7 +15,8 @@
 //! - `attach.rs`: verifies snapshot and journal through the hook; `bring_up.rs`: then brings the
 //!   index up to date, or makes another
 //! - `snapshot.rs`: the state at one sequence; `compact.rs`: makes it from the one before and the
-//!   journal, whose newest writes `table.rs` finds; `renew.rs`: makes another index meanwhile; `usage.rs`: what all that takes
+//!   journal, whose newest writes `table.rs` finds; `renew.rs`: makes another index meanwhile;
+//!   `usage.rs`: what all that takes
 //! - `freeze.rs`: [`freeze`], the files of one state, for a copy
 //! - `backend.rs`: what answers reads, sled or memory
 //! - `committer.rs`: one thread, many requests, one record, one sync
