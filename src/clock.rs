@@ -66,18 +66,10 @@ impl Timestamp {
     /// RFC 3339 in UTC, the fraction without trailing zeros, as Go's `RFC3339Nano` has it.
     pub fn rfc3339(self) -> String {
         let moment = OffsetDateTime::UNIX_EPOCH + Duration::from_nanos(self.0);
-        let mut text = format!(
-            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
-            moment.year(),
-            u8::from(moment.month()),
-            moment.day(),
-            moment.hour(),
-            moment.minute(),
-            moment.second()
-        );
-        push_fraction(&mut text, u64::from(moment.nanosecond()), 9);
-        text.push('Z');
-        text
+        let mut text = Vec::with_capacity(RFC3339_BYTES);
+        // The year has four digits, and memory takes all that is written: it cannot fail.
+        moment.format_into(&mut text, &Rfc3339).ok();
+        String::from_utf8(text).unwrap_or_default()
     }
 }
 
@@ -275,6 +267,8 @@ fn shown(text: &str) -> String {
     text.chars().take(MAX_SHOWN_CHARS).collect()
 }
 
+/// The longest moment in text, with nine digits of a second.
+const RFC3339_BYTES: usize = 30;
 const NANOS_PER_MILLI: u64 = 1_000_000;
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 const NANOS_PER_DAY: u64 = 24 * 3600 * NANOS_PER_SECOND;

@@ -1,7 +1,7 @@
-//! Randomness from the system, asked each time: a generator of our own would repeat itself when a
-//! virtual machine is restored twice (FORMAT.md 2).
+//! Randomness from the system, asked each time (but for the names of requests): a generator of our own
+//! would repeat itself when a virtual machine is restored twice (FORMAT.md 2).
 
-use std::io::Write;
+use std::{cell::RefCell, io::Write};
 
 use zeroize::Zeroizing;
 
@@ -56,20 +56,46 @@ fn base62_character(byte: u8) -> Option<char> {
     Some(char::from(code))
 }
 
-/// A random UUID (RFC 9562 §5.4, version 4), for requests and accessors.
+/// A random UUID (RFC 9562 §5.4, version 4), for accessors and identifiers that are kept.
 pub fn uuid() -> String {
-    let bits = u128::from_be_bytes(array());
-    let versioned = bits & !(0xf << 76) | 0x4 << 76;
-    let bits = versioned & !(0b11 << 62) | 0b10 << 62;
-    let digits = format!("{bits:032x}");
+    uuid_of(array())
+}
+
+/// A UUID for one request. The system is asked for many of them at once: a system call for each would be
+/// a fiftieth of a read's time, and a request's name need only differ from others.
+pub fn request_id() -> String {
+    thread_local! {
+        static AHEAD: RefCell<Vec<[u8; 16]>> = const { RefCell::new(Vec::new()) };
+    }
+    let bytes = AHEAD.with_borrow_mut(|ahead| {
+        if ahead.is_empty() {
+            let drawn = array::<{ 16 * REQUEST_IDS_AT_ONCE }>();
+            ahead.extend_from_slice(drawn.as_chunks().0);
+        }
+        ahead.pop()
+    });
+    uuid_of(bytes.unwrap_or_else(array))
+}
+
+/// How many request ids one system call makes.
+const REQUEST_IDS_AT_ONCE: usize = 32;
+
+fn uuid_of(mut bytes: [u8; 16]) -> String {
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
     let mut text = String::with_capacity(36);
-    for (place, digit) in digits.chars().enumerate() {
-        if matches!(place, 8 | 12 | 16 | 20) {
+    for (place, byte) in bytes.into_iter().enumerate() {
+        if matches!(place, 4 | 6 | 8 | 10) {
             text.push('-');
         }
-        text.push(digit);
+        text.push(hex_digit(byte >> 4));
+        text.push(hex_digit(byte & 0xf));
     }
     text
+}
+
+fn hex_digit(nibble: u8) -> char {
+    char::from(if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 })
 }
 
 #[cfg(test)]
@@ -109,8 +135,8 @@ mod tests {
 
     #[test]
     fn a_uuid_is_of_version_4() {
-        let drawn: HashSet<String> = (0..100).map(|_| uuid()).collect();
-        assert_eq!(drawn.len(), 100);
+        let drawn: HashSet<String> = (0..100).flat_map(|_| [uuid(), request_id()]).collect();
+        assert_eq!(drawn.len(), 200);
         for uuid in drawn {
             let fields: Vec<&str> = uuid.split('-').collect();
             assert_eq!(

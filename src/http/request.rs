@@ -21,7 +21,7 @@ pub(super) fn head(parts: &Parts, connection: &Connection) -> Result<Head, Rejec
         }
     };
     Ok(Head {
-        id: random::uuid(),
+        id: random::request_id(),
         operation: operation(&parts.method, &path, &query)?,
         path,
         query,
