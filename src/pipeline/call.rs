@@ -1,6 +1,9 @@
 use std::{fmt, sync::Arc};
 
-use super::Kista;
+use super::{
+    Kista,
+    to_the_end::{BrokenOff, ToTheEnd},
+};
 use crate::{
     gate::{
         self, ApiError, AuthReply, AuthWish, Body, Call, Head, Mounted, Public, RawReply, Released,
@@ -55,23 +58,23 @@ impl Begun {
         }
     }
 
-    /// Goes the rest of the way, in a task of its own.
+    /// Goes the rest of the way, to its end even if nobody waits for it.
     pub async fn call(self, body: SecretBytes) -> Released {
         let Self { kista, way } = self;
         match way {
             Way::Public(public, head) => {
-                let task = tokio::spawn(async move {
+                let work = ToTheEnd::new(async move {
                     let answer = public::answer(kista.vault(), public, &head, body).await;
                     gate::release_public(public, answer)
                 });
-                task.await.unwrap_or_else(|_| {
-                    gate::release_public(public, Err(ApiError::internal(BrokenOff)))
+                work.await.unwrap_or_else(|broken| {
+                    gate::release_public(public, Err(ApiError::internal(broken)))
                 })
             }
             Way::Identified(identified) => {
                 let at_work = Arc::clone(&identified);
-                let task = tokio::spawn(async move { at_work.run(&kista, body).await });
-                task.await.unwrap_or_else(|_| identified.aborted())
+                let work = ToTheEnd::new(async move { at_work.run(&kista, body).await });
+                work.await.unwrap_or_else(|broken| identified.aborted(broken))
             }
         }
     }
@@ -98,13 +101,13 @@ impl Identified {
         let seals = answer.as_ref().is_ok_and(|(reply, _)| reply.seals);
         let released = self.release(answer);
         if self.is_last_use
-            && let Err(error) = ground.tokens.revoke(session.digest).await
+            && let Err(error) = Box::pin(ground.tokens.revoke(session.digest)).await
         {
             // It opens nothing any more; only its record stays until it expires.
             tracing::warn!(%error, "a used-up token was not taken away");
         }
         if seals {
-            kista.vault().seal().await;
+            Box::pin(kista.vault().seal()).await;
         }
         released
     }
@@ -116,7 +119,7 @@ impl Identified {
             Some(AuthWish::Show(auth)) => Some(*auth),
             Some(AuthWish::Mint(spec)) => {
                 let ground = &self.open.ground;
-                let created = ground.tokens.create(spec, Some(&self.session)).await;
+                let created = Box::pin(ground.tokens.create(spec, Some(&self.session))).await;
                 let created = created.map_err(refusal)?;
                 reply.warnings.extend(created.warnings.iter().map(ToString::to_string));
                 Some(AuthReply::of_entry(created.token, &created.entry, created.entry.ttl))
@@ -131,15 +134,10 @@ impl Identified {
     }
 
     /// The handler panicked: its request line gets an answer line all the same.
-    fn aborted(&self) -> Released {
-        self.release(Err(ApiError::internal(BrokenOff)))
+    fn aborted(&self, broken: BrokenOff) -> Released {
+        self.release(Err(ApiError::internal(broken)))
     }
 }
-
-/// A handler panicked. Its message is not repeated, since nobody knows what is in it.
-#[derive(Debug, thiserror::Error)]
-#[error("the call broke off in a panic")]
-struct BrokenOff;
 
 fn refusal(error: CreateError) -> ApiError {
     match error {

@@ -188,6 +188,10 @@ impl Store {
         if session.entry.uses_left.is_none() {
             return Ok(Some(Used { session, last: false }));
         }
+        Box::pin(self.write_use(&session)).await
+    }
+
+    async fn write_use(&self, session: &Session) -> Result<Option<Used>, UseError> {
         let id = session.digest.segment();
         for _ in 0..ATTEMPTS {
             let held = self.entries.get(&[&id]).await.map_err(LoadError::from)?;
@@ -227,6 +231,15 @@ impl Store {
         if let Some(session) = self.sessions.get(&digest, stamp) {
             return Ok(session.is_valid_at(now).then_some(session));
         }
+        Box::pin(self.load(digest, stamp, now)).await
+    }
+
+    async fn load(
+        &self,
+        digest: TokenDigest,
+        stamp: Stamp,
+        now: Timestamp,
+    ) -> Result<Option<Arc<Session>>, LoadError> {
         let Some((entry, valid_until)) = self.live(digest, now).await? else { return Ok(None) };
         let acl = self.policies.acl_for(&entry.policies).await?;
         let session = Arc::new(Session { digest, entry: Arc::new(entry), acl, valid_until });
