@@ -86,7 +86,13 @@ impl Barrier {
     }
 
     /// The record under a key, if it is the newest one as far as is known.
+    ///
+    /// What is known to be absent is not looked for: there is nothing, or what somebody has put there
+    /// who does not know the keys, and which verification finds.
     pub(super) async fn record(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        if self.shared.watch.is_absent(key) {
+            return Ok(None);
+        }
         let is_newest = |shared: &Shared, key: &[u8], record: Option<&[u8]>| {
             let header = record.map(RecordHeader::of);
             // A stump is no record, and none was ever written.
@@ -100,6 +106,15 @@ impl Barrier {
             // A commit reaches the index a moment before the table.
             tokio::task::yield_now().await;
         }
+        Box::pin(self.record_held(key, is_newest)).await
+    }
+
+    /// The same while no commit is under way, and so without excuse for one that is not the newest.
+    async fn record_held(
+        &self,
+        key: &[u8],
+        is_newest: impl Fn(&Shared, &[u8], Option<&[u8]>) -> bool + Send + 'static,
+    ) -> Result<Option<Vec<u8>>, ReadError> {
         let (shared, key) = (Arc::clone(&self.shared), key.to_vec());
         let looked = self.store.hold(move |held| {
             let record = held.get(&key).map_err(storage::ReadError::Index)?;
@@ -121,7 +136,8 @@ impl Barrier {
     ) -> Result<Option<SecretBytes>, ReadError> {
         if record::is_head(record) {
             let head = LargeHead::open(terms, key, record)?;
-            return self.read_chunks(terms, key, &head).await;
+            // Boxed, as all that is rare on the way of a read: the future of every call has room for it.
+            return Box::pin(self.read_chunks(terms, key, &head)).await;
         }
         Ok(Some(record::open(terms, key, Kind::Value, record)?))
     }

@@ -122,13 +122,28 @@ async fn after_a_good_scan_a_read_meets_only_the_newest_record() {
     subject.faults.tamper(&key, Some(&new));
     assert_eq!(subject.read(&["a"]).await.unwrap().as_deref(), Some(&b"new"[..]));
     assert_eq!(subject.scan().await, []);
+}
 
+#[tokio::test]
+async fn after_a_good_scan_what_was_deleted_stays_so_whatever_is_put_back() {
+    let subject = Subject::new();
+    subject.put(&["a"], b"value").await;
+    let record = subject.record(&["a"]).await;
+    assert_eq!(subject.scan().await, []);
     subject.delete(&["a"]).await;
+    let key = subject.key(&["a"]);
+    subject.faults.tamper(&key, Some(&record));
     assert_eq!(subject.read(&["a"]).await.unwrap(), None);
-    subject.faults.tamper(&key, Some(&new));
-    assert!(is_stale(&subject.read(&["a"]).await));
+    assert!(!subject.view.contains(&["a"]).await.unwrap());
     let found = subject.scan().await;
     assert_eq!(found, [(Fault::Stale, Some("a".to_owned())), (Fault::Sums, None)]);
+
+    // Written over it is gone: the new record came where nothing was.
+    let mut batch = Batch::default();
+    batch.put_if(&subject.view, &["a"], b"new", Expected::Absent);
+    subject.view.commit(batch).await.unwrap();
+    assert_eq!(subject.read(&["a"]).await.unwrap().as_deref(), Some(&b"new"[..]));
+    assert_eq!(subject.scan().await, []);
 }
 
 #[tokio::test]

@@ -232,6 +232,10 @@ impl CommitSeal for StateSeal {
         Ok(())
     }
 
+    fn is_absent(&self, key: &[u8]) -> bool {
+        self.shared.watch.is_absent(key)
+    }
+
     fn head_len(&self) -> usize {
         Head::sealed_len(self.state.terms().len())
     }

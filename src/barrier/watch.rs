@@ -1,6 +1,6 @@
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use super::{
@@ -26,6 +26,8 @@ pub(super) struct Watch {
     /// The table covers every record, and was found to be right.
     is_fresh: AtomicBool,
     inner: Mutex<Inner>,
+    /// Odd while a commit comes into the table, and then another number.
+    settling: AtomicU64,
     /// Somebody has met a record that is not the newest one.
     is_suspected: AtomicBool,
 }
@@ -152,6 +154,19 @@ impl Watch {
         !self.is_fresh() || self.table.holds(key, header)
     }
 
+    /// Whether no record lies under a key for certain: in the index there is none either, or one that
+    /// was put there behind the store's back.
+    ///
+    /// A commit reaches the index whole and the table key by key: nothing is certain meanwhile, else
+    /// who has seen one key of it could be told that another is not there.
+    pub(super) fn is_absent(&self, key: &[u8]) -> bool {
+        let before = self.settling.load(Ordering::SeqCst);
+        before.is_multiple_of(2)
+            && self.is_fresh()
+            && self.table.holds(key, None)
+            && self.settling.load(Ordering::SeqCst) == before
+    }
+
     /// Whether changes begin with the newest records, as far as is known.
     pub(super) fn fits(&self, changes: &[Change<'_>]) -> bool {
         let fits = !self.is_fresh() || self.inner().pending.fits(&self.table, changes);
@@ -186,7 +201,9 @@ impl Watch {
     /// Told after a commit is durable and readable, with the state that it leads to.
     pub(super) fn settle(&self, state: &State) {
         let mut inner = self.inner();
+        self.settling.fetch_add(1, Ordering::SeqCst);
         inner.pending.settle(&self.table);
+        self.settling.fetch_add(1, Ordering::SeqCst);
         inner.is_unsettled = false;
         inner.stands = Some(state.clone());
     }

@@ -170,6 +170,10 @@ impl CommitSeal for FakeSeal {
         Ok(())
     }
 
+    fn is_absent(&self, _: &[u8]) -> bool {
+        false
+    }
+
     fn head_len(&self) -> usize {
         HEAD_LEN + usize::from(self.lies_about_length)
     }
