@@ -83,7 +83,7 @@ fn background(folder: &Path, seconds: u64) -> Result<(), Box<dyn Error>> {
     let disk = disk::rate(folder, Duration::from_secs(seconds))?;
     println!("\nappend 4 KiB and fdatasync   {disk:>9.0}/s");
     let ca = certificates.authority.as_path();
-    let drive = || load::drive(Work::Write, subject.address, ca, &subject.token, seconds);
+    let drive = || load::drive(Work::Update, subject.address, ca, &subject.token, seconds);
     // Once to warm up: the first writes make the secrets, the others add versions.
     drive()?;
     let before = subject.commits();

@@ -4,7 +4,7 @@ use std::{
     env, fs, io,
     net::SocketAddr,
     path::Path,
-    process::Command,
+    process::{self, Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -23,12 +23,23 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 pub(crate) const CONNECTIONS: usize = 64;
 
 /// What every connection sends, again and again.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
     /// Reads one secret.
     Read,
-    /// Writes secrets of 300 bytes, each connection its own.
-    Write,
+    /// Writes secrets of 300 bytes, each of them a new one.
+    Create,
+    /// Writes new versions of secrets of 300 bytes, each connection those of its own.
+    Update,
+}
+
+impl Work {
+    const ALL: [(Self, &'static str); 3] =
+        [(Self::Read, "read"), (Self::Create, "create"), (Self::Update, "update")];
+
+    fn word(self) -> &'static str {
+        Self::ALL.iter().find(|(work, _)| *work == self).map_or("", |(_, word)| word)
+    }
 }
 
 /// What a run came to.
@@ -54,14 +65,11 @@ pub(crate) fn drive(
 ) -> io::Result<Outcome> {
     let output = Command::new(env::current_exe()?)
         .arg(MARK)
-        .arg(match work {
-            Work::Read => "read",
-            Work::Write => "write",
-        })
+        .arg(work.word())
         .args([address.to_string(), seconds.to_string()])
         .arg(ca)
         .env(TOKEN, token)
-        .stderr(std::process::Stdio::inherit())
+        .stderr(Stdio::inherit())
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut numbers = text.split_whitespace().map(str::parse::<f64>);
@@ -102,7 +110,7 @@ pub(crate) fn as_load() -> Option<io::Result<String>> {
     if mark != MARK {
         return None;
     }
-    let work = if work == "read" { Work::Read } else { Work::Write };
+    let (work, _) = Work::ALL.into_iter().find(|(_, word)| word == work)?;
     Some(run(work, address, seconds, Path::new(ca)))
 }
 
@@ -169,11 +177,10 @@ impl Client {
         for count in 0_u64.. {
             let request = match work {
                 Work::Read => read.clone(),
-                Work::Write => {
-                    let path = format!("{}/{}/{}", crate::PATH, self.number, count % 100);
-                    let body = format!("{{\"data\":{{\"value\":\"{count:0>280}\"}}}}");
-                    self.request("POST", &path, &body)
+                Work::Create => {
+                    self.write(&format!("{}-{}/{count}", process::id(), self.number), count)
                 }
+                Work::Update => self.write(&format!("{}/{}", self.number, count % 100), count),
             };
             let began = Instant::now();
             if began >= end {
@@ -184,6 +191,11 @@ impl Client {
             times.push(began.elapsed());
         }
         Ok(times)
+    }
+
+    fn write(&self, name: &str, count: u64) -> Vec<u8> {
+        let body = format!("{{\"data\":{{\"value\":\"{count:0>280}\"}}}}");
+        self.request("POST", &format!("{}/{name}", crate::PATH), &body)
     }
 
     fn request(&self, method: &str, path: &str, body: &str) -> Vec<u8> {

@@ -18,6 +18,7 @@ mod load;
 mod subject;
 
 use std::{
+    alloc::System,
     error::Error,
     fs, io,
     net::SocketAddr,
@@ -33,6 +34,11 @@ use kista::{
 use load::{Outcome, Work};
 use subject::Subject;
 use tokio::runtime::Runtime;
+use zeroizing_alloc::ZeroAlloc;
+
+/// The one of the binary, which wipes what is freed.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 /// What is read; written are paths under it.
 const PATH: &str = "/v1/secret/data/bench";
@@ -87,9 +93,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut writes = Writes::default();
     for _ in 0..rounds("writes") {
         writes.disk.push(disk::rate(&folder, Duration::from_secs(seconds))?);
-        for (subject, measured) in [(&quiet, &mut writes.quiet), (&audited, &mut writes.audited)] {
+        for (subject, work, measured) in [
+            (&quiet, Work::Create, &mut writes.created),
+            (&audited, Work::Create, &mut writes.audited),
+            (&quiet, Work::Update, &mut writes.updated),
+        ] {
             let before = subject.commits();
-            let write = measure(Work::Write, subject.address, ca, &subject.token, seconds)?;
+            let write = measure(work, subject.address, ca, &subject.token, seconds)?;
             let commits = (subject.commits() - before) as f64;
             let group = write.outcome.rate * seconds as f64 / commits;
             measured.push(Measured { group, ..write });
@@ -157,8 +167,9 @@ impl Reads {
 #[derive(Default)]
 struct Writes {
     disk: Vec<f64>,
-    quiet: Vec<Measured>,
+    created: Vec<Measured>,
     audited: Vec<Measured>,
+    updated: Vec<Measured>,
 }
 
 impl Writes {
@@ -170,8 +181,9 @@ impl Writes {
         let disk = self.disk[ROUNDS / 2];
         println!("\nappend 4 KiB and fdatasync   {disk:>9.0}/s");
         for (name, measured) in [
-            ("durable KV write", &mut self.quiet),
+            ("durable KV write", &mut self.created),
             ("durable KV write, audited", &mut self.audited),
+            ("durable KV write, new version", &mut self.updated),
         ] {
             let write = median(measured);
             print_line(name, &write);
@@ -187,7 +199,7 @@ fn print_line(name: &str, measured: &Measured) {
     let Outcome { rate, p50, p99, load_micros: load } = measured.outcome;
     let cpu = measured.cpu_micros;
     println!(
-        "{name:<28} {rate:>9.0}/s  p50 {p50:.1?}  p99 {p99:.1?}  CPU each: server {cpu:.1} us, \
+        "{name:<30} {rate:>7.0}/s  p50 {p50:.1?}  p99 {p99:.1?}  CPU each: server {cpu:.1} us, \
          load {load:.1} us"
     );
 }
