@@ -14,7 +14,9 @@ test:
 # What must be clean before a commit.
 check:
     cargo fmt --all --check
+    cargo fmt --manifest-path fuzz/Cargo.toml --check
     cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo clippy --manifest-path fuzz/Cargo.toml --target-dir target --locked -- -D warnings
 
 # The whole of CI, as it runs on a submission.
 ci:

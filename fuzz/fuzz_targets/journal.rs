@@ -13,7 +13,7 @@ use std::{
 use kista::{
     crypto::mac::sha256,
     storage::{
-        Change, CommitSeal, FolderLock, HeadAt, HeadPlace, Generation, HeadRefused, Options,
+        Change, CommitSeal, FolderLock, Generation, HeadAt, HeadPlace, HeadRefused, Options,
         SnapshotAt, SnapshotSeal, StaleTerm, Store, StoreId, Tally,
     },
 };
@@ -72,6 +72,9 @@ impl CommitSeal for AnyHead {
         Ok(())
     }
     fn continues(&mut self, _: u64) {}
+    fn is_absent(&self, _: &[u8]) -> bool {
+        false
+    }
     fn stage(&mut self, _: &[Change<'_>]) -> Result<(), StaleTerm> {
         Ok(())
     }

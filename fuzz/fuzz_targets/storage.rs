@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use kista::storage::{
-    Batch, Change, CommitError, CommitSeal, HeadAt, HeadPlace, Generation, HeadRefused, Precondition,
-    RecordHeader, SnapshotAt, SnapshotSeal, StaleTerm, Store, StoreId, Tally, Write,
+    Batch, Change, CommitError, CommitSeal, Generation, HeadAt, HeadPlace, HeadRefused,
+    Precondition, RecordHeader, SnapshotAt, SnapshotSeal, StaleTerm, Store, StoreId, Tally, Write,
 };
 use libfuzzer_sys::{
     arbitrary::{self, Arbitrary},
@@ -69,6 +69,9 @@ impl CommitSeal for NoSeal {
         Ok(())
     }
     fn continues(&mut self, _: u64) {}
+    fn is_absent(&self, _: &[u8]) -> bool {
+        false
+    }
     fn stage(&mut self, _: &[Change<'_>]) -> Result<(), StaleTerm> {
         Ok(())
     }
