@@ -144,8 +144,7 @@ async fn no_route_answers_a_token_whose_policy_says_nothing() {
 #[tokio::test]
 async fn sudo_is_asked_for_where_the_table_says() {
     let vault = TestVault::open().await;
-    let all =
-        r#"path "*" { capabilities = ["create", "read", "update", "patch", "delete", "list"] }"#;
+    let all = r#"path "*" { capabilities = ["create", "read", "update", "patch", "delete", "list", "scan"] }"#;
     vault.policy("no-sudo", all).await;
     for route in routes() {
         // A token of its own for each: some of them end the one they are called with.

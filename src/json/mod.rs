@@ -4,8 +4,11 @@
 //! readers could understand one text differently, and where depth costs stack: what passes here
 //! means the same to everyone who reads it afterwards. Its errors show places, never content.
 
+mod reshape;
 #[cfg(test)]
 mod tests;
+
+pub use reshape::{merge_patch, skeleton};
 
 use std::{cmp::Ordering, fmt, ops::Deref, str};
 
@@ -131,10 +134,9 @@ pub struct Parts<'a> {
     close: Option<u8>,
 }
 
-impl<'a> Iterator for Parts<'a> {
-    type Item = (Option<Text<'a>>, &'a str);
-
-    fn next(&mut self) -> Option<Self::Item> {
+impl<'a> Parts<'a> {
+    /// The next key, as it is written and as what it says, and the raw value.
+    fn advance(&mut self) -> Option<(Option<(&'a str, Text<'a>)>, &'a str)> {
         let close = self.close?;
         let scanner = &mut self.scanner;
         scanner.skip_blanks();
@@ -144,8 +146,11 @@ impl<'a> Iterator for Parts<'a> {
         }
         let mut key = None;
         if close == b'}' && scanner.peek() == Some(b'"') {
+            let start = scanner.at;
             scanner.key().ok()?;
-            key = scanner.keys.pop().map(|key| Text::of(key.raw, key.escaped));
+            let Key { raw, escaped, .. } = scanner.keys.pop()?;
+            let quoted = start..start + raw.len() + 2;
+            key = Some((scanner.text.get(quoted)?, Text::of(raw, escaped)));
             scanner.skip_blanks();
         }
         let start = scanner.at;
@@ -153,6 +158,33 @@ impl<'a> Iterator for Parts<'a> {
         scanner.document().ok()?;
         Some((key, scanner.text.get(start..scanner.at)?))
     }
+}
+
+impl<'a> Iterator for Parts<'a> {
+    type Item = (Option<Text<'a>>, &'a str);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (key, value) = self.advance()?;
+        Some((key.map(|(_, text)| text), value))
+    }
+}
+
+/// A member of an object.
+struct Member<'a> {
+    /// The key with its quotes and escapes.
+    written: &'a str,
+    key: Text<'a>,
+    /// The raw value.
+    value: &'a str,
+}
+
+/// The members of an object that has passed [`check`], in their order; another document has none.
+fn members(document: &str) -> impl Iterator<Item = Member<'_>> {
+    let mut parts = parts(document);
+    std::iter::from_fn(move || {
+        let (key, value) = parts.advance()?;
+        key.map(|(written, key)| Member { written, key, value })
+    })
 }
 
 /// Reads a raw string that has passed [`check`]; `None` when the value is no string.

@@ -165,7 +165,7 @@ fn pieces() -> impl Strategy<Value = String> {
 }
 
 /// Documents, most of them valid.
-fn documents() -> impl Strategy<Value = String> {
+pub(super) fn documents() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,3})?",
         "true|false|null",

@@ -76,6 +76,17 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// The same with a sign.
+    ///
+    /// # Errors
+    /// 400 when it is not one.
+    pub fn query_signed(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        match self.query(name) {
+            None | Some("") => Ok(None),
+            Some(text) => text.parse().map(Some).map_err(|_| wrong(name, "a whole number")),
+        }
+    }
+
     /// A member as it was written; `null` counts as absent.
     pub fn raw(&self, name: &str) -> Option<&'a str> {
         self.present(name).filter(|text| *text != "null")
@@ -172,6 +183,25 @@ impl<'a> Fields<'a> {
             .map(|(key, value)| Ok((key.to_owned(), scalar_text(name, value.get())?)))
             .collect::<Result<_, _>>()
             .map(Some)
+    }
+
+    /// The same for a merge patch, in which a `null` takes a member away.
+    ///
+    /// # Errors
+    /// 400 for anything else.
+    pub fn map_with_nulls(
+        &self,
+        name: &str,
+    ) -> Result<Option<BTreeMap<String, Option<String>>>, ApiError> {
+        let Some(object) = self.object(name)? else { return Ok(None) };
+        let member = |(key, value): (&str, &RawValue)| {
+            let text = match value.get() {
+                "null" => None,
+                raw => Some(scalar_text(name, raw)?),
+            };
+            Ok((key.to_owned(), text))
+        };
+        object.members().map(member).collect::<Result<_, _>>().map(Some)
     }
 
     /// An object's members.

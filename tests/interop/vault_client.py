@@ -191,6 +191,39 @@ def metadata_is_kept_listed_and_wiped(run):
     refused(exceptions.InvalidPath, lambda: kv.read_secret_metadata("app/db/child"))
 
 
+def secrets_are_patched_shown_in_part_and_found_below(run):
+    client = run.admin()
+    kv = client.secrets.kv.v2
+    kv.create_or_update_secret("patched/a", {"a": 1, "b": {"c": 2, "d": 3}})
+
+    def patch(path, body):
+        kind = {"Content-Type": "application/merge-patch+json"}
+        return client.adapter.request("PATCH", f"/v1/secret/{path}", headers=kind, json=body)
+
+    assert patch("data/patched/a", {"data": {"a": None, "b": {"c": 9}}})["data"]["version"] == 2
+    read = kv.read_secret_version("patched/a", raise_on_deleted_version=True)["data"]["data"]
+    assert read == {"b": {"c": 9, "d": 3}}, read
+    # hvac's own patch reads, and writes what it has read under check-and-set.
+    assert kv.patch("patched/a", {"e": 5})["data"]["version"] == 3
+    refused(exceptions.InvalidPath, lambda: patch("data/patched/none", {"data": {"a": 1}}))
+    refused(exceptions.UnexpectedError,
+            lambda: client.adapter.request("PATCH", "/v1/secret/data/patched/a", json={"data": {"a": 1}}),
+            "PATCH requires Content-Type of application/merge-patch+json")
+    patch("metadata/patched/a", {"custom_metadata": {"owner": "team-a"}, "max_versions": 4})
+    patch("metadata/patched/a", {"custom_metadata": {"zone": "b"}, "max_versions": None})
+    metadata = kv.read_secret_metadata("patched/a")["data"]
+    assert metadata["custom_metadata"] == {"owner": "team-a", "zone": "b"} and metadata["max_versions"] == 0
+    subkeys = client.read("secret/subkeys/patched/a")["data"]["subkeys"]
+    assert subkeys == {"b": {"c": None, "d": None}, "e": None}, subkeys
+    kv.create_or_update_secret("patched/a/below", {})
+    found = client.adapter.request("SCAN", "/v1/secret/metadata/patched")["data"]["keys"]
+    assert found == ["a", "a/below"], found
+    detailed = client.list("secret/detailed-metadata/patched")["data"]
+    assert detailed["keys"] == ["a", "a/"] and detailed["key_info"]["a"]["current_version"] == 3, detailed
+    for path in found:
+        kv.delete_metadata_and_all_versions(f"patched/{path}")
+
+
 def json_comes_back_byte_for_byte(run):
     status, raw = run.raw("POST", "secret/data/exact", f'{{"data":{EXACT}}}'.encode())
     assert status == 200, (status, raw)
@@ -389,7 +422,7 @@ STEPS = [
     check_and_set_guards_a_write,
     deleted_versions_come_back_and_destroyed_ones_do_not,
     metadata_is_kept_listed_and_wiped,
-    json_comes_back_byte_for_byte,
+    secrets_are_patched_shown_in_part_and_found_below, json_comes_back_byte_for_byte,
     large_values_come_back_whole,
     bad_bodies_are_refused,
     odd_paths_are_one_path_or_none,

@@ -84,7 +84,7 @@ impl TestVault {
         self.call(Some(&self.root), operation, path, body).await
     }
 
-    /// One request, as the HTTP layer would hand it on.
+    /// One request, as the HTTP layer would hand it on; the path may have a query.
     pub(crate) async fn call(
         &self,
         token: Option<&str>,
@@ -92,12 +92,13 @@ impl TestVault {
         path: &str,
         body: &str,
     ) -> Answer {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let media = if operation == Operation::Patch { Media::MergePatch } else { Media::Json };
         let head = Head {
             id: "00000000-0000-4000-8000-000000000000".to_owned(),
             operation,
             path: RequestPath::parse(path).unwrap(),
-            query: Query::default(),
+            query: Query::parse(query).unwrap(),
             token: token.map(SecretString::copy_of),
             namespace: None,
             wrap_ttl: None,

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Serialize, ser::Error as _};
 use serde_json::value::RawValue;
 
-use super::store::Version;
+use super::store::{Metadata, Version};
 use crate::{
     clock::format_duration,
     gate::ApiError,
@@ -45,7 +45,25 @@ impl FromFields for ReadInput {
     }
 }
 
-/// `POST data/:path`.
+/// `GET subkeys/:path?version=N&depth=N`.
+pub(super) struct SubkeysInput {
+    pub(super) secret: ReadInput,
+    /// Levels of keys that are shown.
+    pub(super) depth: usize,
+}
+
+impl FromFields for SubkeysInput {
+    fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
+        // As with the peers, 0 means all of them, and less than that one.
+        let depth = match fields.query_signed("depth")?.unwrap_or(0) {
+            0 => usize::MAX,
+            depth => usize::try_from(depth).unwrap_or(1),
+        };
+        Ok(Self { secret: ReadInput::from_fields(fields)?, depth })
+    }
+}
+
+/// `POST data/:path`, and `PATCH` of it.
 pub(super) struct WriteInput {
     pub(super) path: String,
     pub(super) cas: Option<i64>,
@@ -61,9 +79,7 @@ impl FromFields for WriteInput {
         if data != "null" && !data.starts_with('{') {
             return Err(ApiError::bad_request("data must be a JSON object"));
         }
-        if data.len() > MAX_SECRET_BYTES {
-            return Err(ApiError::new(413, "the secret is larger than 1 MiB"));
-        }
+        check_size(data.len())?;
         let cas = match fields.object("options")? {
             Some(options) => cas(options.get("cas"))?,
             None => None,
@@ -74,6 +90,14 @@ impl FromFields for WriteInput {
 
 /// Largest secret in bytes of JSON text.
 const MAX_SECRET_BYTES: usize = 1024 * 1024;
+
+/// Refuses what is too large for one secret.
+pub(super) fn check_size(bytes: usize) -> Result<(), ApiError> {
+    if bytes > MAX_SECRET_BYTES {
+        return Err(ApiError::new(413, "the secret is larger than 1 MiB"));
+    }
+    Ok(())
+}
 
 /// `null` is 0, and a text of digits is taken.
 fn cas(value: Option<&RawValue>) -> Result<Option<i64>, ApiError> {
@@ -105,7 +129,7 @@ impl FromFields for VersionsInput {
     }
 }
 
-/// `LIST metadata/:path?after&limit`.
+/// `LIST` and `SCAN` of `metadata/:path` and `detailed-metadata/:path`, with `after` and `limit`.
 pub(super) struct ListInput {
     pub(super) folder: String,
     pub(super) after: Option<String>,
@@ -141,6 +165,60 @@ impl FromFields for MetadataInput {
     }
 }
 
+/// `PATCH metadata/:path`, a merge patch: `null` takes a setting back to its default.
+pub(super) struct MetadataPatch {
+    pub(super) path: String,
+    pub(super) settings: Settings,
+    /// New notes; `None` takes one away.
+    pub(super) custom: BTreeMap<String, Option<String>>,
+    /// Whether all older notes go.
+    pub(super) clears_custom: bool,
+    /// Whether none of its members was given; such a patch does nothing.
+    pub(super) is_empty: bool,
+}
+
+impl FromFields for MetadataPatch {
+    fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
+        let SecretPath(path) = SecretPath::of_write(fields)?;
+        let is_null = |name| fields.present(name) == Some("null");
+        let mut settings = Settings::from_fields(fields)?;
+        if is_null("max_versions") {
+            settings.max_versions = Some(0);
+        }
+        if is_null("cas_required") {
+            settings.cas_required = Some(false);
+        }
+        if is_null("delete_version_after") {
+            settings.delete_version_after = Some(Duration::ZERO);
+        }
+        let custom = fields.map_with_nulls("custom_metadata")?;
+        let clears_custom = is_null("custom_metadata");
+        let is_empty = settings.is_empty() && custom.is_none() && !clears_custom;
+        Ok(Self { path, settings, custom: custom.unwrap_or_default(), clears_custom, is_empty })
+    }
+}
+
+impl MetadataPatch {
+    /// The notes that come of those before.
+    ///
+    /// # Errors
+    /// 400 when they are too many or too long.
+    pub(super) fn notes(
+        &self,
+        before: &BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, String>, ApiError> {
+        let mut notes = if self.clears_custom { BTreeMap::new() } else { before.clone() };
+        for (name, note) in &self.custom {
+            match note {
+                Some(note) => notes.insert(name.clone(), note.clone()),
+                None => notes.remove(name),
+            };
+        }
+        check_custom(&notes)?;
+        Ok(notes)
+    }
+}
+
 impl MetadataInput {
     /// Whether none of its fields was given; such a write does nothing.
     pub(super) fn is_empty(&self) -> bool {
@@ -173,6 +251,19 @@ impl FromFields for Settings {
 }
 
 impl Settings {
+    /// Takes over what was given.
+    pub(super) fn apply_to(&self, metadata: &mut Metadata) {
+        if let Some(max_versions) = self.max_versions {
+            metadata.max_versions = max_versions;
+        }
+        if let Some(cas_required) = self.cas_required {
+            metadata.cas_required = cas_required;
+        }
+        if let Some(after) = self.delete_version_after {
+            metadata.delete_version_after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.max_versions.is_none()
             && self.cas_required.is_none()
@@ -201,6 +292,13 @@ fn check_custom(custom: &BTreeMap<String, String>) -> Result<(), ApiError> {
 pub(super) struct ReadOutput {
     pub(super) data: Option<RawJson>,
     pub(super) metadata: VersionOutput,
+}
+
+/// `data` of `GET subkeys/:path`.
+#[derive(Debug, Serialize)]
+pub(super) struct SubkeysOutput {
+    pub(super) metadata: VersionOutput,
+    pub(super) subkeys: Option<RawJson>,
 }
 
 /// What is told of one version.
@@ -235,6 +333,14 @@ pub(super) struct ListOutput {
     pub(super) keys: Vec<String>,
 }
 
+/// `data` of a detailed list.
+#[derive(Debug, Serialize)]
+pub(super) struct DetailedOutput {
+    /// Of each secret among the keys; folders have none.
+    pub(super) key_info: BTreeMap<String, MetadataOutput>,
+    pub(super) keys: Vec<String>,
+}
+
 /// `data` of `GET metadata/:path`.
 #[derive(Debug, Serialize)]
 pub(super) struct MetadataOutput {
@@ -249,6 +355,27 @@ pub(super) struct MetadataOutput {
     pub(super) versions: BTreeMap<u64, VersionState>,
 }
 
+impl MetadataOutput {
+    pub(super) fn of(metadata: Metadata) -> Self {
+        let versions = metadata
+            .versions
+            .iter()
+            .map(|version| (version.number, VersionState::of(version)))
+            .collect();
+        Self {
+            cas_required: metadata.cas_required,
+            created_time: metadata.created.rfc3339(),
+            current_version: metadata.current,
+            delete_version_after: duration_text(metadata.delete_version_after),
+            max_versions: metadata.max_versions,
+            oldest_version: metadata.oldest,
+            updated_time: metadata.updated.rfc3339(),
+            versions,
+            custom_metadata: (!metadata.custom.is_empty()).then_some(metadata.custom),
+        }
+    }
+}
+
 /// One entry of `versions` in [`MetadataOutput`].
 #[derive(Debug, Serialize)]
 pub(super) struct VersionState {
@@ -258,7 +385,7 @@ pub(super) struct VersionState {
 }
 
 impl VersionState {
-    pub(super) fn of(version: &Version) -> Self {
+    fn of(version: &Version) -> Self {
         Self {
             created_time: version.created.rfc3339(),
             deletion_time: deletion_time(version),

@@ -1,13 +1,18 @@
 use super::{
     Kv2,
-    api::{RawJson, ReadInput, ReadOutput, SecretPath, VersionOutput, WriteInput},
+    api::{
+        RawJson, ReadInput, ReadOutput, SecretPath, SubkeysInput, SubkeysOutput, VersionOutput,
+        WriteInput, check_size,
+    },
     config::DEFAULT_MAX_VERSIONS,
     store::{self, Change, Config, Metadata, Version},
 };
 use crate::{
     clock::Timestamp,
     gate::{ApiError, Permit},
+    json,
     route::{Nothing, Reply},
+    secret::SecretBytes,
 };
 
 impl Kv2 {
@@ -18,17 +23,23 @@ impl Kv2 {
         permit: &Permit<'_>,
         input: ReadInput,
     ) -> Result<Reply<ReadOutput>, ApiError> {
-        let held =
-            store::load(permit.storage(), &input.path).await?.ok_or_else(ApiError::not_found)?;
-        let number = input.version.unwrap_or(held.metadata.current);
-        let version = held.metadata.version(number).ok_or_else(ApiError::not_found)?.clone();
-        let metadata = VersionOutput::of(&version, held.metadata.custom.clone());
-        if version.is_gone(permit.now()) {
-            return Ok(Reply::of(ReadOutput { data: None, metadata }).with_status(404));
-        }
-        let value = store::value(permit.storage(), held, number).await?;
-        let value = value.ok_or_else(|| ApiError::internal(ValueMissing { version: number }))?;
-        Ok(Reply::of(ReadOutput { data: Some(RawJson(value)), metadata }))
+        let (metadata, value) = version_shown(permit, &input).await?;
+        let status = shown_status(value.as_ref());
+        Ok(Reply::of(ReadOutput { data: value.map(RawJson), metadata }).with_status(status))
+    }
+
+    /// `GET subkeys/:path`: the keys of a version's value, with `null` for all that is no object. What is
+    /// gone is told as by [`Self::read`].
+    pub(super) async fn read_subkeys(
+        &self,
+        permit: &Permit<'_>,
+        input: SubkeysInput,
+    ) -> Result<Reply<SubkeysOutput>, ApiError> {
+        let (metadata, value) = version_shown(permit, &input.secret).await?;
+        let status = shown_status(value.as_ref());
+        let subkeys =
+            value.map(|value| value.expose(|value| skeleton(value, input.depth))).transpose()?;
+        Ok(Reply::of(SubkeysOutput { metadata, subkeys }).with_status(status))
     }
 
     /// `POST data/:path`: a new version.
@@ -44,11 +55,39 @@ impl Kv2 {
             check_cas(input.cas, config.cas_required || metadata.cas_required, metadata.current)?;
             let version = add_version(&mut metadata, &config, now);
             let answer = VersionOutput::of(&version, metadata.custom.clone());
-            let value = input.data.expose(crate::secret::SecretBytes::copy_of);
+            let value = input.data.expose(SecretBytes::copy_of);
             Ok(Change::Write { metadata: Box::new(metadata), value: Some(value), answer })
         })
         .await?;
         Ok(Reply::of(output))
+    }
+
+    /// `PATCH data/:path`: a new version, the newest one with a merge patch (RFC 7396) applied. There must be
+    /// a newest one to patch; one that is gone is a 404 that tells its metadata.
+    pub(super) async fn patch(
+        &self,
+        permit: &Permit<'_>,
+        input: WriteInput,
+    ) -> Result<Reply<VersionOutput>, ApiError> {
+        if input.data.expose(|data| data == b"null") {
+            return Err(ApiError::bad_request("no data provided"));
+        }
+        let config = self.config(permit).await?;
+        let now = permit.now();
+        store::update_value(permit, &input.path, |held, newest| {
+            let mut metadata = held.ok_or_else(ApiError::not_found)?;
+            let current = metadata.newest().ok_or_else(ApiError::not_found)?;
+            let Some(newest) = newest else {
+                let gone = VersionOutput::of(current, metadata.custom.clone());
+                return Ok(Change::Nothing(Reply::of(gone).with_status(404)));
+            };
+            check_cas(input.cas, config.cas_required || metadata.cas_required, metadata.current)?;
+            let value = newest.expose(|newest| input.data.expose(|patch| merged(newest, patch)))?;
+            let version = add_version(&mut metadata, &config, now);
+            let answer = Reply::of(VersionOutput::of(&version, metadata.custom.clone()));
+            Ok(Change::Write { metadata: Box::new(metadata), value: Some(value), answer })
+        })
+        .await
     }
 
     /// `DELETE data/:path`: hides the newest version; absent or hidden already is fine.
@@ -74,6 +113,38 @@ impl Kv2 {
         .await?;
         Ok(Reply::nothing())
     }
+}
+
+/// A version's metadata, and its value unless it is deleted or destroyed.
+async fn version_shown(
+    permit: &Permit<'_>,
+    input: &ReadInput,
+) -> Result<(VersionOutput, Option<SecretBytes>), ApiError> {
+    let held = store::load(permit.storage(), &input.path).await?.ok_or_else(ApiError::not_found)?;
+    let number = input.version.unwrap_or(held.metadata.current);
+    let version = held.metadata.version(number).ok_or_else(ApiError::not_found)?;
+    let is_gone = version.is_gone(permit.now());
+    let output = VersionOutput::of(version, held.metadata.custom.clone());
+    if is_gone {
+        return Ok((output, None));
+    }
+    Ok((output, Some(store::value(permit.storage(), held, number).await?)))
+}
+
+fn shown_status(value: Option<&SecretBytes>) -> u16 {
+    if value.is_some() { 200 } else { 404 }
+}
+
+fn merged(newest: &[u8], patch: &[u8]) -> Result<SecretBytes, ApiError> {
+    let text = |bytes| str::from_utf8(bytes).map_err(ApiError::internal);
+    let merged = json::merge_patch(text(newest)?, text(patch)?);
+    check_size(merged.len())?;
+    Ok(SecretBytes::copy_of(merged.as_bytes()))
+}
+
+fn skeleton(value: &[u8], depth: usize) -> Result<RawJson, ApiError> {
+    let value = str::from_utf8(value).map_err(ApiError::internal)?;
+    Ok(RawJson(SecretBytes::copy_of(json::skeleton(value, depth).as_bytes())))
 }
 
 fn check_cas(given: Option<i64>, is_required: bool, current: u64) -> Result<(), ApiError> {
@@ -121,10 +192,4 @@ fn deletion_time(metadata: &Metadata, config: &Config, now: Timestamp) -> Option
         .filter(|nanos| *nanos != 0)
         .min()?;
     Some(now.plus(std::time::Duration::from_nanos(after)))
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("the value of version {version} is missing, though its metadata is there")]
-struct ValueMissing {
-    version: u64,
 }

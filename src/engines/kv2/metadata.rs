@@ -1,9 +1,6 @@
 use super::{
     Kv2,
-    api::{
-        ListInput, ListOutput, MetadataInput, MetadataOutput, SecretPath, VersionState,
-        duration_text,
-    },
+    api::{MetadataInput, MetadataOutput, MetadataPatch, SecretPath},
     store::{self, Change, Metadata},
 };
 use crate::{
@@ -19,23 +16,7 @@ impl Kv2 {
         SecretPath(path): SecretPath,
     ) -> Result<Reply<MetadataOutput>, ApiError> {
         let held = store::load(permit.storage(), &path).await?.ok_or_else(ApiError::not_found)?;
-        let metadata = held.metadata;
-        let versions = metadata
-            .versions
-            .iter()
-            .map(|version| (version.number, VersionState::of(version)))
-            .collect();
-        Ok(Reply::of(MetadataOutput {
-            cas_required: metadata.cas_required,
-            created_time: metadata.created.rfc3339(),
-            current_version: metadata.current,
-            delete_version_after: duration_text(metadata.delete_version_after),
-            max_versions: metadata.max_versions,
-            oldest_version: metadata.oldest,
-            updated_time: metadata.updated.rfc3339(),
-            versions,
-            custom_metadata: (!metadata.custom.is_empty()).then_some(metadata.custom),
-        }))
+        Ok(Reply::of(MetadataOutput::of(held.metadata)))
     }
 
     /// `POST metadata/:path`: settings and notes; makes the entry when there is no version yet.
@@ -51,19 +32,31 @@ impl Kv2 {
         store::update(permit, &input.path, |held| {
             let mut metadata = held.unwrap_or_else(|| Metadata::new(now));
             metadata.updated = now;
-            let settings = &input.settings;
-            if let Some(max_versions) = settings.max_versions {
-                metadata.max_versions = max_versions;
-            }
-            if let Some(cas_required) = settings.cas_required {
-                metadata.cas_required = cas_required;
-            }
-            if let Some(after) = settings.delete_version_after {
-                metadata.delete_version_after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
-            }
+            input.settings.apply_to(&mut metadata);
             if let Some(custom) = &input.custom {
                 metadata.custom.clone_from(custom);
             }
+            Ok(Change::Write { metadata: Box::new(metadata), value: None, answer: () })
+        })
+        .await?;
+        Ok(Reply::nothing())
+    }
+
+    /// `PATCH metadata/:path`: a merge patch of settings and notes of a secret that is there.
+    pub(super) async fn patch_metadata(
+        &self,
+        permit: &Permit<'_>,
+        input: MetadataPatch,
+    ) -> Result<Reply<Nothing>, ApiError> {
+        let now = permit.now();
+        store::update(permit, &input.path, |held| {
+            let mut metadata = held.ok_or_else(ApiError::not_found)?;
+            if input.is_empty {
+                return Ok(Change::Nothing(()));
+            }
+            metadata.updated = now;
+            metadata.custom = input.notes(&metadata.custom)?;
+            input.settings.apply_to(&mut metadata);
             Ok(Change::Write { metadata: Box::new(metadata), value: None, answer: () })
         })
         .await?;
@@ -79,37 +72,5 @@ impl Kv2 {
         store::update(permit, &path, |_| Ok(Change::Remove(()))).await?;
         store::sweep(permit).await?;
         Ok(Reply::nothing())
-    }
-
-    /// `LIST metadata/:path`: names in a folder, folders with a slash.
-    pub(super) async fn list(
-        &self,
-        permit: &Permit<'_>,
-        input: ListInput,
-    ) -> Result<Reply<ListOutput>, ApiError> {
-        let names = input.folder.split('/').filter(|name| !name.is_empty());
-        let folder: Vec<&str> = std::iter::once("metadata").chain(names).collect();
-        let after = input.after.as_deref().map(|after| after.trim_end_matches('/'));
-        let mut keys = Vec::new();
-        if let Some(leaf) = input.after.as_deref().filter(|after| !after.ends_with('/')) {
-            // A page may have ended between a leaf and the folder of the same name.
-            let inside: Vec<&str> = folder.iter().copied().chain([leaf]).collect();
-            if !permit.storage().list(&inside, None, 1).await?.is_empty() {
-                keys.push(format!("{leaf}/"));
-            }
-        }
-        for entry in permit.storage().list(&folder, after, input.limit).await? {
-            if entry.is_leaf {
-                keys.push(entry.name.clone());
-            }
-            if entry.is_folder {
-                keys.push(entry.name + "/");
-            }
-        }
-        keys.truncate(input.limit);
-        if keys.is_empty() {
-            return Err(ApiError::not_found());
-        }
-        Ok(Reply::of(ListOutput { keys }))
     }
 }

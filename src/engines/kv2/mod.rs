@@ -5,14 +5,16 @@
 //!
 //! - `api.rs`: wire types
 //! - `store.rs`: records, and how a secret lies in its mount's space
-//! - `data.rs`: write, read, soft delete of the newest version
+//! - `data.rs`: write, patch, read, soft delete of the newest version
 //! - `versions.rs`: delete, undelete and destroy by number
-//! - `metadata.rs`: what is known of a secret beside its values; listing
+//! - `metadata.rs`: what is known of a secret beside its values
+//! - `listing.rs`: names in a folder, and in all below it
 //! - `config.rs`: defaults of a mount
 
 mod api;
 mod config;
 mod data;
+mod listing;
 mod metadata;
 mod store;
 mod versions;
@@ -48,16 +50,28 @@ fn routes() -> Routes<Kv2> {
         .on(Operation::Write, "config", Kv2::write_config)
         .on(Operation::Read, "data/{*path}", Kv2::read)
         .on_create_or_update("data/{*path}", Kv2::write)
+        .on(Operation::Patch, "data/{*path}", Kv2::patch)
         .on(Operation::Delete, "data/{*path}", Kv2::delete_newest)
+        .on(Operation::Read, "subkeys/{*path}", Kv2::read_subkeys)
         .on(Operation::Write, "delete/{*path}", Kv2::delete_versions)
         .on(Operation::Write, "undelete/{*path}", Kv2::undelete_versions)
         .on(Operation::Write, "destroy/{*path}", Kv2::destroy_versions)
         .on(Operation::Read, "metadata/{*path}", Kv2::read_metadata)
         .on(Operation::Write, "metadata/{*path}", Kv2::write_metadata)
+        .on(Operation::Patch, "metadata/{*path}", Kv2::patch_metadata)
         .on(Operation::Delete, "metadata/{*path}", Kv2::delete_metadata)
         .on(Operation::List, "metadata/{*path}", Kv2::list)
         .on(Operation::List, "metadata/", Kv2::list)
         .on(Operation::List, "metadata", Kv2::list)
+        .on(Operation::Scan, "metadata/{*path}", Kv2::scan)
+        .on(Operation::Scan, "metadata/", Kv2::scan)
+        .on(Operation::Scan, "metadata", Kv2::scan)
+        .on(Operation::List, "detailed-metadata/{*path}", Kv2::list_detailed)
+        .on(Operation::List, "detailed-metadata/", Kv2::list_detailed)
+        .on(Operation::List, "detailed-metadata", Kv2::list_detailed)
+        .on(Operation::Scan, "detailed-metadata/{*path}", Kv2::scan_detailed)
+        .on(Operation::Scan, "detailed-metadata/", Kv2::scan_detailed)
+        .on(Operation::Scan, "detailed-metadata", Kv2::scan_detailed)
         .otherwise(wrong_path)
 }
 

@@ -70,6 +70,11 @@ impl Metadata {
         self.versions.iter().find(|version| version.number == number)
     }
 
+    /// The newest version, if there is one yet.
+    pub(super) fn newest(&self) -> Option<&Version> {
+        self.version(self.current)
+    }
+
     pub(super) fn version_mut(&mut self, number: u64) -> Option<&mut Version> {
         self.versions.iter_mut().find(|version| version.number == number)
     }
@@ -141,18 +146,30 @@ pub(super) async fn load(view: &MountView, path: &str) -> Result<Option<Held>, A
 }
 
 /// Reads the value of a version that is not gone.
+///
+/// # Errors
+/// 500 when it is missing; what storage does.
 pub(super) async fn value(
     view: &MountView,
     held: Held,
     number: u64,
-) -> Result<Option<SecretBytes>, ApiError> {
+) -> Result<SecretBytes, ApiError> {
     if number == held.metadata.current
         && let Some(inline) = held.inline
     {
-        return Ok(Some(inline));
+        return Ok(inline);
     }
-    let name = held.metadata.value_name();
-    Ok(view.get(&["values", &name, &number.to_string()]).await?.map(|stored| stored.value))
+    let stored = stored_value(view, &held.metadata, number).await?;
+    stored.ok_or_else(|| ApiError::internal(ValueMissing { version: number }))
+}
+
+async fn stored_value(
+    view: &MountView,
+    metadata: &Metadata,
+    number: u64,
+) -> Result<Option<SecretBytes>, ApiError> {
+    let path = ["values", &metadata.value_name(), &number.to_string()];
+    Ok(view.get(&path).await?.map(|stored| stored.value))
 }
 
 /// Reads the secret at `path`, lets `change` decide what becomes of it, and commits that; again from
@@ -168,24 +185,98 @@ pub(super) async fn update<R>(
     let view = permit.storage();
     for _ in 0..TRIES {
         let held = load(view, path).await?;
-        let before = held.as_ref().map(|held| held.metadata.clone());
-        let (answer, batch) = match change(before)? {
-            Change::Nothing(answer) => return Ok(answer),
-            Change::Write { metadata, value, answer } => {
-                (answer, write_batch(view, path, held, &metadata, value)?)
-            }
-            Change::Remove(answer) => match held {
-                Some(held) => (answer, remove_batch(view, path, &held)),
-                None => return Ok(answer),
-            },
-        };
-        match permit.commit(batch).await {
-            Ok(()) => return Ok(answer),
-            Err(CommitError::Conflict) => {}
-            Err(error) => return Err(error.into()),
+        let decided = change(held.as_ref().map(|held| held.metadata.clone()))?;
+        if let Some(answer) = commit(permit, path, held, decided).await? {
+            return Ok(answer);
         }
     }
-    Err(ApiError::new(503, "too many writes to one secret at once; try again"))
+    Err(too_many_writes())
+}
+
+/// The same for a change that asks for the newest value too; there is none when it is gone.
+///
+/// # Errors
+/// As [`update`].
+pub(super) async fn update_value<R>(
+    permit: &Permit<'_>,
+    path: &str,
+    mut change: impl FnMut(Option<Metadata>, Option<SecretBytes>) -> Result<Change<R>, ApiError>,
+) -> Result<R, ApiError> {
+    for _ in 0..TRIES {
+        let held = load(permit.storage(), path).await?;
+        let newest = match &held {
+            None => None,
+            Some(held) => match newest_value(permit, path, held).await? {
+                Newest::Value(value) => Some(value),
+                Newest::Gone => None,
+                Newest::Overtaken => continue,
+            },
+        };
+        let decided = change(held.as_ref().map(|held| held.metadata.clone()), newest)?;
+        if let Some(answer) = commit(permit, path, held, decided).await? {
+            return Ok(answer);
+        }
+    }
+    Err(too_many_writes())
+}
+
+/// The newest value of a secret.
+enum Newest {
+    Value(SecretBytes),
+    /// Deleted, destroyed, or there was never one.
+    Gone,
+    /// The secret has changed since its metadata was read.
+    Overtaken,
+}
+
+async fn newest_value(permit: &Permit<'_>, path: &str, held: &Held) -> Result<Newest, ApiError> {
+    let view = permit.storage();
+    let metadata = &held.metadata;
+    if metadata.newest().is_none_or(|version| version.is_gone(permit.now())) {
+        return Ok(Newest::Gone);
+    }
+    if let Some(inline) = &held.inline {
+        return Ok(Newest::Value(inline.expose(SecretBytes::copy_of)));
+    }
+    if let Some(value) = stored_value(view, metadata, metadata.current).await? {
+        return Ok(Newest::Value(value));
+    }
+    // Destroyed meanwhile, or lost.
+    match load(view, path).await? {
+        Some(again) if again.header == held.header => {
+            Err(ApiError::internal(ValueMissing { version: metadata.current }))
+        }
+        Some(_) | None => Ok(Newest::Overtaken),
+    }
+}
+
+/// Commits what was decided over what was held; `None` when another write has come between.
+async fn commit<R>(
+    permit: &Permit<'_>,
+    path: &str,
+    held: Option<Held>,
+    decided: Change<R>,
+) -> Result<Option<R>, ApiError> {
+    let view = permit.storage();
+    let (answer, batch) = match decided {
+        Change::Nothing(answer) => return Ok(Some(answer)),
+        Change::Write { metadata, value, answer } => {
+            (answer, write_batch(view, path, held, &metadata, value)?)
+        }
+        Change::Remove(answer) => match held {
+            Some(held) => (answer, remove_batch(view, path, &held)),
+            None => return Ok(Some(answer)),
+        },
+    };
+    match permit.commit(batch).await {
+        Ok(()) => Ok(Some(answer)),
+        Err(CommitError::Conflict) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn too_many_writes() -> ApiError {
+    ApiError::new(503, "too many writes to one secret at once; try again")
 }
 
 /// What becomes of a secret.
@@ -316,3 +407,9 @@ fn decode(record: &[u8]) -> Option<(Metadata, Option<SecretBytes>)> {
 #[derive(Debug, thiserror::Error)]
 #[error("the metadata record of a secret is malformed")]
 struct Malformed;
+
+#[derive(Debug, thiserror::Error)]
+#[error("the value of version {version} is missing, though its metadata is there")]
+struct ValueMissing {
+    version: u64,
+}
