@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     backup::BackupCommand, context::ContextCommand, delete::Delete, get::Get, ls::Ls,
-    operator::OperatorCommand, put::Put, server::Serve, status::Status, up::Up,
+    operator::OperatorCommand, patch::Patch, put::Put, server::Serve, status::Status, up::Up,
 };
 
 /// A vault for secrets and keys: server and command line in one.
@@ -31,6 +31,7 @@ pub(crate) enum Command {
     Up(Up),
     Server(Serve),
     Put(Put),
+    Patch(Patch),
     Get(Get),
     Ls(Ls),
     Delete(Delete),

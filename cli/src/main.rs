@@ -61,6 +61,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
     let mut builder = match command {
         Command::Up(_) | Command::Server(_) | Command::Backup(_) => Builder::new_multi_thread(),
         Command::Put(_)
+        | Command::Patch(_)
         | Command::Get(_)
         | Command::Ls(_)
         | Command::Delete(_)
@@ -74,6 +75,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
             Command::Up(up) => up.run().await,
             Command::Server(server) => server.run().await,
             Command::Put(put) => put.run().await,
+            Command::Patch(patch) => patch.run().await,
             Command::Get(get) => get.run().await,
             Command::Ls(ls) => ls.run().await,
             Command::Delete(delete) => delete.run().await,

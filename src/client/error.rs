@@ -66,6 +66,8 @@ pub enum Capability {
     Read,
     /// Creating what is not there and updating what is.
     Write,
+    /// Changing a part of what is there.
+    Patch,
     /// Deleting.
     Delete,
     /// Listing.
@@ -80,6 +82,7 @@ impl Capability {
         match self {
             Self::Read => &["read"],
             Self::Write => &["create", "update"],
+            Self::Patch => &["patch"],
             Self::Delete => &["delete"],
             Self::List => &["list"],
             Self::Sudo => &["update", "sudo"],

@@ -95,6 +95,27 @@ impl<'a> Kv2<'a> {
         self.client.send(&call).await?.data()
     }
 
+    /// Writes a new version: the current one with these fields set, and those that are `null` taken away.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none or it is deleted, [`Error::CasConflict`] when the current
+    /// version is not `expected`, and what any call may answer. After [`Error::Unreachable`] it may or may
+    /// not have been written.
+    pub async fn patch(
+        &self,
+        path: &str,
+        fields: &Fields,
+        expected: Option<u64>,
+    ) -> Result<VersionMetadata, Error> {
+        let body = write_body(fields, expected.map(CheckAndSet::Version));
+        let answer = self.client.send(&Call::patch(self.place("data", path), body)?).await?;
+        if answer.status == 404 {
+            // It tells of the version that is deleted.
+            return Err(Error::NotFound);
+        }
+        answer.data()
+    }
+
     /// Deletes the current version; it can be brought back until it is destroyed.
     ///
     /// # Errors

@@ -69,6 +69,28 @@ async fn a_write_sends_the_expected_version_and_the_values_as_they_are() {
 }
 
 #[tokio::test]
+async fn a_patch_sends_what_changes_and_is_told_of_what_is_deleted() {
+    const WRITTEN: &str = r#"{"data":{"version":4,"created_time":"","deletion_time":"","destroyed":false,"custom_metadata":null}}"#;
+    let answers = vec![Scripted::Answer(200, "", WRITTEN), Scripted::Answer(404, "", WRITTEN)];
+    let fake = Fake::start(answers).await;
+    let client = fake.client();
+    let mut changes = fields(r#"{"n":1.10}"#);
+    changes.set("old", JsonValue::null());
+    let written = client.kv2("secret").patch("a", &changes, Some(3)).await.unwrap();
+    assert_eq!(written.version, 4);
+    let request = fake.requests().remove(0);
+    assert!(request.starts_with("PATCH /v1/secret/data/a "), "{request}");
+    assert!(request.contains("content-type: application/merge-patch+json\r\n"), "{request}");
+    assert!(
+        request.ends_with(r#"{"options":{"cas":3},"data":{"n":1.10,"old":null}}"#),
+        "{request}"
+    );
+
+    let gone = client.kv2("secret").patch("a", &changes, None).await;
+    assert!(matches!(gone, Err(Error::NotFound)), "{gone:?}");
+}
+
+#[tokio::test]
 async fn a_read_waits_for_a_server_that_is_busy_or_hangs_up() {
     let fake = Fake::start(vec![BUSY, Scripted::HangUp, READ]).await;
     fake.client().kv2("secret").read("a").await.unwrap();

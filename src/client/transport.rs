@@ -106,7 +106,12 @@ impl Client {
             request = request.header("X-Vault-Namespace", namespace);
         }
         if let Some(body) = &call.body {
-            request = request.header(header::CONTENT_TYPE, "application/json").body(body.clone());
+            // RFC 7396, section 4, which Vault asks for by its full name.
+            let media = match call.method {
+                Method::PATCH => "application/merge-patch+json",
+                _ => "application/json",
+            };
+            request = request.header(header::CONTENT_TYPE, media).body(body.clone());
         }
         let response = match request.send().await {
             Ok(response) => response,
@@ -173,6 +178,13 @@ impl Call {
         Ok(Self { body, ..Self::new(Method::PUT, path, "", Effect::Write, needed)? })
     }
 
+    /// Applies a merge patch, a JSON object (RFC 7396).
+    pub(super) fn patch(path: String, body: SecretBytes) -> Result<Self, Error> {
+        let body = Some(Bytes::from_owner(body.into_zeroizing()));
+        let call = Self::new(Method::PATCH, path, "", Effect::Write, Capability::Patch)?;
+        Ok(Self { body, ..call })
+    }
+
     /// Deletes.
     pub(super) fn delete(path: String) -> Result<Self, Error> {
         Self::new(Method::DELETE, path, "", Effect::Write, Capability::Delete)
@@ -198,6 +210,8 @@ impl Call {
 
 /// An answer that is not an error. Its body is wiped when dropped.
 pub(super) struct Answer {
+    /// 2xx, or 404 with data.
+    pub(super) status: u16,
     body: Zeroizing<Vec<u8>>,
 }
 
@@ -231,7 +245,7 @@ fn judge(
     body: Zeroizing<Vec<u8>>,
 ) -> Attempt {
     if (200..300).contains(&status) || (status == 404 && carries_data(&body)) {
-        return Attempt { outcome: None, result: Ok(Answer { body }) };
+        return Attempt { outcome: None, result: Ok(Answer { status, body }) };
     }
     let error = Error::of_answer(status, &body, &call.path, call.needed);
     let sealed = matches!(error, Error::Sealed);

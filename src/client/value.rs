@@ -24,6 +24,11 @@ impl JsonValue {
         Self(text.expose(quoted))
     }
 
+    /// JSON's `null`; in a patch it takes its key away.
+    pub fn null() -> Self {
+        Self(SecretString::copy_of("null"))
+    }
+
     /// A value from its JSON text.
     ///
     /// # Errors

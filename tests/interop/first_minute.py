@@ -96,6 +96,20 @@ def secrets_go_in_and_come_out(home):
     assert "db" in home.ok("ls", "secret/app/")
 
 
+def a_patch_changes_what_it_names(home):
+    home.ok("put", "secret/app/patched", "a=-", "b=env:B", text="one", B="two")
+    home.ok("patch", "secret/app/patched", "a=-", "c=env:C", "--remove", "b", "--cas", "1", text="new", C="three")
+    shown = json.loads(home.ok("get", "secret/app/patched", "--json"))
+    assert shown["data"] == {"a": "new", "c": "three"} and shown["metadata"]["version"] == 2, shown
+    home.fails(6, "patch", "secret/app/patched", "--remove", "a", "--cas", "1", hint="--json")
+    home.fails(3, "patch", "secret/app/patche", "--remove", "a", hint="secret/app/patched")
+    home.fails(3, "patch", "secret/none/x", "--remove", "a", hint="kista put")
+    home.fails(2, "patch", "secret/app/patched")
+    home.fails(2, "patch", "secret/app/patched", "a=env:A", "--remove", "a", A="x", hint="both")
+    home.ok("delete", "secret/app/patched")
+    home.fails(3, "patch", "secret/app/patched", "--remove", "a", hint="deleted")
+
+
 def a_value_on_the_command_line_is_warned_of(home):
     code, _, errors = home.kista("put", "secret/app/argv", "a=b")
     assert code == 0 and errors, errors
@@ -158,7 +172,7 @@ def it_starts_again_with_what_is_there(home):
 STEPS = [
     before_there_is_a_server_it_says_what_to_do,
     up_makes_everything,
-    secrets_go_in_and_come_out,
+    secrets_go_in_and_come_out, a_patch_changes_what_it_names,
     a_value_on_the_command_line_is_warned_of,
     other_clients_work_with_the_printed_environment,
     mistakes_have_their_exit_codes_and_a_next_step,

@@ -1,12 +1,9 @@
 use std::str::FromStr;
 
 use clap::Args;
-use kista::{
-    client::{CheckAndSet, Error, Fields, JsonValue},
-    secret::SecretString,
-};
+use kista::client::{CheckAndSet, Fields};
 
-use super::target::Target;
+use super::{target::Target, written};
 use crate::{
     arguments::ServerArguments,
     failure::{Exit, Failure},
@@ -87,36 +84,11 @@ impl Put {
         fields: &Fields,
     ) -> Result<Exit, Failure> {
         let expected = self.cas.map(|Expected(expected)| expected);
-        let kv2 = target.kv2(&server.client);
-        let written = match kv2.write(&target.path, fields, expected).await {
+        let written = match target.kv2(&server.client).write(&target.path, fields, expected).await {
             Ok(written) => written,
-            Err(error) => {
-                let is_conflict = matches!(error, Error::CasConflict);
-                let failure = server.explain(&format!("write {}", self.path), error).await;
-                return Err(if is_conflict {
-                    failure.hint(format!("metadata.version of: kista get {} --json", self.path))
-                } else {
-                    failure
-                });
-            }
+            Err(error) => return Err(written::failure(server, "write", &self.path, error).await),
         };
-        let output = Output::new(self.server.json);
-        let keys: Vec<&str> = fields.iter().map(|(key, _)| key).collect();
-        if output.wants_json() {
-            let mut object = Fields::new();
-            object.set("path", JsonValue::string(&SecretString::copy_of(&target.whole())));
-            object.set("keys", output::json(&keys)?);
-            object.set("metadata", output::json(&written)?);
-            output.object(&object)?;
-        } else {
-            output.line(&format!(
-                "{}  version {}  keys: {}",
-                target.whole(),
-                written.version,
-                keys.join(", ")
-            ))?;
-        }
-        Ok(Exit::Done)
+        written::print(&Output::new(self.server.json), target, fields, &written)
     }
 }
 

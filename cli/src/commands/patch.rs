@@ -1,0 +1,82 @@
+use clap::Args;
+use kista::client::{Error, Fields, JsonValue};
+
+use super::{near, target::Target, written};
+use crate::{
+    arguments::ServerArguments,
+    failure::{Exit, Failure},
+    output::Output,
+    prompt::Person,
+    server::Server,
+    values::{self, Assignment, Sources},
+};
+
+/// Change some keys of a secret: a new version in which the other keys stay as they are.
+///
+/// Values are given as to `kista put`. The server does the change in one step, so that of two
+/// patches at once none is lost. The token needs the capability "patch".
+#[derive(Debug, Args)]
+#[command(before_help = "Example:\n  kista patch secret/app/db password=-\n  \
+                         kista patch secret/app/db host=env:DB_HOST --remove port --cas 3")]
+pub(crate) struct Patch {
+    /// Mount and path, such as secret/app/db
+    path: String,
+    /// KEY, KEY=-, KEY=@FILE, KEY=env:NAME or KEY=VALUE
+    #[arg(value_name = "KEY", required_unless_present = "remove")]
+    keys: Vec<String>,
+    /// Take this key away; may be given again
+    #[arg(long, value_name = "KEY")]
+    remove: Vec<String>,
+    /// Change only if this is the current version
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    cas: Option<u64>,
+    /// Do not warn of values on the command line
+    #[arg(long)]
+    argv_ok: bool,
+    /// Ask for nothing
+    #[arg(long)]
+    no_input: bool,
+    #[command(flatten)]
+    server: ServerArguments,
+}
+
+impl Patch {
+    pub(crate) async fn run(self) -> Result<Exit, Failure> {
+        let assignments =
+            self.keys.iter().map(|key| Assignment::parse(key)).collect::<Result<Vec<_>, _>>()?;
+        let server = Server::find(&self.server)?;
+        // The path is looked up first: who is asked for a secret should not type it in vain.
+        let target = Target::secret(&server, &self.path, "patch").await?;
+        let person = Person::look(self.no_input);
+        let sources = Sources { person, argv_ok: self.argv_ok };
+        let fields = self.with_removed(values::fetch(&assignments, sources)?)?;
+        match target.kv2(&server.client).patch(&target.path, &fields, self.cas).await {
+            Ok(written) => {
+                written::print(&Output::new(self.server.json), &target, &fields, &written)
+            }
+            Err(Error::NotFound) => Err(self.absent(&server, &target).await),
+            Err(error) => Err(written::failure(&server, "patch", &self.path, error).await),
+        }
+    }
+
+    fn with_removed(&self, mut fields: Fields) -> Result<Fields, Failure> {
+        for key in &self.remove {
+            if fields.get(key).is_some() {
+                return Err(Failure::usage(format!("{key} is both set and removed")));
+            }
+            fields.set(key, JsonValue::null());
+        }
+        Ok(fields)
+    }
+
+    async fn absent(&self, server: &Server, target: &Target) -> Failure {
+        let path = &self.path;
+        let failure = Failure::new(format!("there is no {path} to patch, or it is deleted"))
+            .exit(Exit::NotFound);
+        let near = near::hint(server, target).await;
+        let near = near.filter(|near| near.starts_with("near it") || near.starts_with("leave out"));
+        failure.hint(
+            near.unwrap_or_else(|| format!("a first version is made by: kista put {path} KEY=-")),
+        )
+    }
+}

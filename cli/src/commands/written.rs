@@ -1,0 +1,45 @@
+//! What `put` and `patch` say of the version that they have made, or could not make.
+
+use kista::{
+    client::{Error, Fields, JsonValue, VersionMetadata},
+    secret::SecretString,
+};
+
+use super::target::Target;
+use crate::{
+    failure::{Exit, Failure},
+    output::{self, Output},
+    server::Server,
+};
+
+/// Prints the new version, and the keys that were named.
+pub(crate) fn print(
+    output: &Output,
+    target: &Target,
+    fields: &Fields,
+    written: &VersionMetadata,
+) -> Result<Exit, Failure> {
+    let keys: Vec<&str> = fields.iter().map(|(key, _)| key).collect();
+    if output.wants_json() {
+        let mut object = Fields::new();
+        object.set("path", JsonValue::string(&SecretString::copy_of(&target.whole())));
+        object.set("keys", output::json(&keys)?);
+        object.set("metadata", output::json(written)?);
+        output.object(&object)?;
+    } else {
+        let (path, version) = (target.whole(), written.version);
+        output.line(&format!("{path}  version {version}  keys: {}", keys.join(", ")))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Why nothing was written, and for a conflict where the current version stands.
+pub(crate) async fn failure(server: &Server, verb: &str, path: &str, error: Error) -> Failure {
+    let is_conflict = matches!(error, Error::CasConflict);
+    let failure = server.explain(&format!("{verb} {path}"), error).await;
+    if is_conflict {
+        failure.hint(format!("metadata.version of: kista get {path} --json"))
+    } else {
+        failure
+    }
+}
