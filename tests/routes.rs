@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use kista::{
     auth::token::TokenMethod,
-    engines::kv2::Kv2,
+    engines::{kv1::Kv1, kv2::Kv2},
     gate::{Access, Operation, Public},
     route::Engine,
     system::System,
@@ -27,6 +27,7 @@ struct Route {
 fn routes() -> Vec<Route> {
     let mut all = of::<System>("System", "sys/");
     all.extend(of::<TokenMethod>("TokenMethod", "auth/token/"));
+    all.extend(of::<Kv1>("Kv1", "plain/"));
     all.extend(of::<Kv2>("Kv2", "secret/"));
     all
 }

@@ -70,9 +70,9 @@ fn write_envelope(
 ) {
     body.extend_from_slice(b"{\"request_id\":");
     write_json(body, request_id);
-    body.extend_from_slice(
-        b",\"lease_id\":\"\",\"renewable\":false,\"lease_duration\":0,\"data\":",
-    );
+    body.extend_from_slice(b",\"lease_id\":\"\",\"renewable\":false,\"lease_duration\":");
+    write_json(body, &reply.lease_duration);
+    body.extend_from_slice(b",\"data\":");
     body.extend_from_slice(data);
     body.extend_from_slice(b",\"wrap_info\":null,\"warnings\":");
     write_json(body, &(!reply.warnings.is_empty()).then_some(&reply.warnings));

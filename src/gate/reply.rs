@@ -55,6 +55,8 @@ pub struct RawReply {
     pub shape: Shape,
     /// The data, none for an empty answer.
     pub data: Option<JsonText>,
+    /// Seconds after which a reader should look again, 0 where nothing is said of it.
+    pub lease_duration: u64,
     /// Lines for `warnings`.
     pub warnings: Vec<String>,
     /// A token to make or to show.
@@ -70,6 +72,7 @@ impl RawReply {
             status: None,
             shape: Shape::Envelope,
             data: None,
+            lease_duration: 0,
             warnings: Vec::new(),
             auth: None,
             seals: false,

@@ -262,10 +262,11 @@ fn resolve(
     } else {
         kind
     };
-    match Kind::of(Class::Secret, &kind, options.get("version").map(String::as_str)) {
-        Some(_) => Ok((kind, options)),
-        None if kind == "kv" => Err(EnableError::UnknownType("kv version 1".to_owned())),
-        None => Err(EnableError::UnknownType(kind)),
+    let version = options.get("version").map(String::as_str);
+    match (Kind::of(Class::Secret, &kind, version), version) {
+        (Some(_), _) => Ok((kind, options)),
+        (None, Some(version)) => Err(EnableError::UnknownType(format!("{kind} version {version}"))),
+        (None, None) => Err(EnableError::UnknownType(kind)),
     }
 }
 

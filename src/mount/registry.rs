@@ -4,7 +4,7 @@ use super::{Class, Record};
 use crate::{
     auth::token::TokenMethod,
     barrier::SpaceId,
-    engines::kv2::Kv2,
+    engines::{kv1::Kv1, kv2::Kv2},
     gate::{Mounted, Place},
     route::Mount,
     token,
@@ -13,6 +13,7 @@ use crate::{
 /// Types that may be enabled by request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
+    Kv1,
     Kv2,
     Token,
 }
@@ -21,6 +22,7 @@ impl Kind {
     /// The wing for a type and its `version` option.
     pub(super) fn of(class: Class, kind: &str, version: Option<&str>) -> Option<Self> {
         match (class, kind, version) {
+            (Class::Secret, "kv", None | Some("1")) => Some(Self::Kv1),
             (Class::Secret, "kv", Some("2")) => Some(Self::Kv2),
             (Class::Auth, "token", _) => Some(Self::Token),
             _ => None,
@@ -43,6 +45,7 @@ pub(super) fn build(record: &Record, tokens: &Arc<token::Store>) -> Option<Arc<d
         space: SpaceId(record.space),
     };
     Some(match kind {
+        Kind::Kv1 => Arc::new(Mount::new(place("kv"), Kv1::new(record.default_lease_ttl))),
         Kind::Kv2 => Arc::new(Mount::new(place("kv"), Kv2)),
         Kind::Token => Arc::new(Mount::new(place("token"), TokenMethod::new(Arc::clone(tokens)))),
     })

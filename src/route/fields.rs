@@ -32,6 +32,7 @@ pub struct Fields<'a> {
     parameters: Vec<(&'a str, &'a str)>,
     query: &'a Query,
     body: Vec<Member<'a>>,
+    whole: Option<&'a [u8]>,
 }
 
 #[derive(Debug)]
@@ -52,7 +53,14 @@ impl<'a> Fields<'a> {
             .members()
             .map(|(name, value)| Member { name, value, is_known: Cell::new(false) })
             .collect();
-        Self { parameters, query, body }
+        Self { parameters, query, body, whole: None }
+    }
+
+    /// Keeps what the body's members were read from.
+    #[must_use]
+    pub fn of_whole(mut self, body: Option<&'a [u8]>) -> Self {
+        self.whole = body;
+        self
     }
 
     /// A parameter of the route's pattern; empty where the pattern has none of that name.
@@ -216,6 +224,12 @@ impl<'a> Fields<'a> {
     /// The same getters over an object inside the body.
     pub fn inside(object: &'a Object<'a>, query: &'a Query) -> Self {
         Self::new(Vec::new(), query, object)
+    }
+
+    /// The whole body as it was written, for a handler that keeps it; `None` when it has no member.
+    pub fn whole(&self) -> Option<&'a [u8]> {
+        self.body.iter().for_each(|member| member.is_known.set(true));
+        self.whole.filter(|_| !self.body.is_empty())
     }
 
     /// Names of the members that no getter has asked for, sorted.

@@ -10,6 +10,7 @@ use crate::{
 pub struct Reply<T> {
     data: Option<T>,
     status: Option<u16>,
+    lease_duration: u64,
     shape: Shape,
     warnings: Vec<String>,
     auth: Option<AuthWish>,
@@ -26,6 +27,7 @@ impl<T> Reply<T> {
         Self {
             data: Some(data),
             status: None,
+            lease_duration: 0,
             shape: Shape::Envelope,
             warnings: Vec::new(),
             auth: None,
@@ -38,6 +40,7 @@ impl<T> Reply<T> {
         Self {
             data: None,
             status: None,
+            lease_duration: 0,
             shape: Shape::Envelope,
             warnings: Vec::new(),
             auth: None,
@@ -81,6 +84,13 @@ impl<T> Reply<T> {
         self
     }
 
+    /// Says after how many seconds a reader should look again.
+    #[must_use]
+    pub fn with_lease_duration(mut self, seconds: u64) -> Self {
+        self.lease_duration = seconds;
+        self
+    }
+
     /// Adds a line to `warnings`.
     #[must_use]
     pub fn with_warning(mut self, warning: impl Into<String>) -> Self {
@@ -105,6 +115,7 @@ impl<T: Serialize + Send> IntoRaw for Reply<T> {
             status: self.status,
             shape: self.shape,
             data,
+            lease_duration: self.lease_duration,
             warnings: self.warnings,
             auth: self.auth,
             seals: self.seals,

@@ -1,7 +1,7 @@
 use std::{fmt, future::Future};
 
 use super::{Fields, FromFields, IntoRaw};
-use crate::gate::{Access, ApiError, Boxed, Call, Needs, Operation, Permit, RawReply};
+use crate::gate::{Access, ApiError, Boxed, Call, Needs, Object, Operation, Permit, RawReply};
 
 /// An `async fn (&Engine, &Permit, Input) -> Result<Output, ApiError>`.
 pub trait Handler<'a, E: 'a, Input, Output>: Send + Sync {
@@ -177,9 +177,10 @@ impl<E: Send + Sync + 'static> Routes<E> {
             return Box::pin(async { Err(ApiError::unsupported_operation()) });
         };
         // The input is made before the future, so that nothing borrowed from the body crosses an await.
-        call.body.expose(|object| {
+        call.body.expose_bytes(|bytes| {
+            let object = bytes.map(Object::of_checked).unwrap_or_default();
             let parameters = found.params.iter().collect();
-            let fields = Fields::new(parameters, &call.head.query, object);
+            let fields = Fields::new(parameters, &call.head.query, &object).of_whole(bytes);
             (route.run)(engine, permit, &fields)
         })
     }

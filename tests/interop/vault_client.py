@@ -224,6 +224,29 @@ def secrets_are_patched_shown_in_part_and_found_below(run):
         kv.delete_metadata_and_all_versions(f"patched/{path}")
 
 
+def version_1_of_kv_has_one_value_for_each_secret(run):
+    client = run.admin()
+    client.sys.enable_secrets_engine("kv", path="plain")
+    client.sys.enable_secrets_engine("kv", path="also", options={"version": "1"})
+    mounts = client.sys.list_mounted_secrets_engines()["data"]
+    assert mounts["plain/"]["options"] is None and mounts["also/"]["options"] == {"version": "1"}, mounts
+    kv = client.secrets.kv.v1
+    kv.create_or_update_secret("app/db", {"password": "old", "ttl": "1h"}, mount_point="plain")
+    kv.create_or_update_secret("app/db", {"password": "new"}, mount_point="plain")
+    read = kv.read_secret("app/db", mount_point="plain")
+    assert read["data"] == {"password": "new"} and read["lease_duration"] == 2764800, read
+    kv.create_or_update_secret("app/db/child", {"ttl": "1h"}, mount_point="plain")
+    assert kv.read_secret("app/db/child", mount_point="plain")["lease_duration"] == 3600
+    assert kv.list_secrets("app", mount_point="plain")["data"]["keys"] == ["db", "db/"]
+    refused(exceptions.InvalidRequest,
+            lambda: kv.create_or_update_secret("app/none", {}, mount_point="plain"), "missing data fields")
+    kv.delete_secret("app/db", mount_point="plain")
+    refused(exceptions.InvalidPath, lambda: kv.read_secret("app/db", mount_point="plain"))
+    refused(exceptions.InvalidPath, lambda: kv.read_secret("app/db/child", mount_point="also"))
+    for path in ("plain", "also"):
+        client.sys.disable_secrets_engine(path)
+
+
 def json_comes_back_byte_for_byte(run):
     status, raw = run.raw("POST", "secret/data/exact", f'{{"data":{EXACT}}}'.encode())
     assert status == 200, (status, raw)
@@ -422,7 +445,8 @@ STEPS = [
     check_and_set_guards_a_write,
     deleted_versions_come_back_and_destroyed_ones_do_not,
     metadata_is_kept_listed_and_wiped,
-    secrets_are_patched_shown_in_part_and_found_below, json_comes_back_byte_for_byte,
+    secrets_are_patched_shown_in_part_and_found_below, version_1_of_kv_has_one_value_for_each_secret,
+    json_comes_back_byte_for_byte,
     large_values_come_back_whole,
     bad_bodies_are_refused,
     odd_paths_are_one_path_or_none,

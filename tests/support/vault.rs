@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 use super::Answer;
 
-/// An open vault with `secret/` mounted, a root token, and a clock turned by hand.
+/// An open vault with `secret/` mounted (KV version 2) and `plain/` (version 1), a root token, and a clock turned by hand.
 pub(crate) struct TestVault {
     pub(crate) root: String,
     pub(crate) clock: Arc<ManualClock>,
@@ -42,9 +42,13 @@ impl TestVault {
         let root = made.root_token.expose(str::to_owned);
         let opened = Self { root, clock, kista: Kista::new(vault), share, folder };
         opened.unseal().await;
-        let mount = r#"{"type":"kv","options":{"version":"2"}}"#;
-        let answer = opened.as_root(Operation::Write, "sys/mounts/secret", mount).await;
-        assert_eq!(answer.status, 204, "{answer:?}");
+        for (path, mount) in [
+            ("sys/mounts/secret", r#"{"type":"kv","options":{"version":"2"}}"#),
+            ("sys/mounts/plain", r#"{"type":"kv"}"#),
+        ] {
+            let answer = opened.as_root(Operation::Write, path, mount).await;
+            assert_eq!(answer.status, 204, "{answer:?}");
+        }
         opened
     }
 

@@ -1,11 +1,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
-use serde::{Serialize, ser::Error as _};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::store::{Metadata, Version};
 use crate::{
     clock::format_duration,
+    engines::value::{RawJson, check_size},
     gate::ApiError,
     route::{Fields, FromFields},
     secret::SecretBytes,
@@ -88,17 +89,6 @@ impl FromFields for WriteInput {
     }
 }
 
-/// Largest secret in bytes of JSON text.
-const MAX_SECRET_BYTES: usize = 1024 * 1024;
-
-/// Refuses what is too large for one secret.
-pub(super) fn check_size(bytes: usize) -> Result<(), ApiError> {
-    if bytes > MAX_SECRET_BYTES {
-        return Err(ApiError::new(413, "the secret is larger than 1 MiB"));
-    }
-    Ok(())
-}
-
 /// `null` is 0, and a text of digits is taken.
 fn cas(value: Option<&RawValue>) -> Result<Option<i64>, ApiError> {
     let Some(value) = value else { return Ok(None) };
@@ -126,24 +116,6 @@ impl FromFields for VersionsInput {
             return Err(ApiError::bad_request("No version number provided"));
         }
         Ok(Self { path, versions })
-    }
-}
-
-/// `LIST` and `SCAN` of `metadata/:path` and `detailed-metadata/:path`, with `after` and `limit`.
-pub(super) struct ListInput {
-    pub(super) folder: String,
-    pub(super) after: Option<String>,
-    pub(super) limit: usize,
-}
-
-impl FromFields for ListInput {
-    fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
-        let limit = fields.query_integer("limit")?.filter(|limit| *limit != 0);
-        Ok(Self {
-            folder: fields.parameter("path").trim_end_matches('/').to_owned(),
-            after: fields.query("after").filter(|after| !after.is_empty()).map(str::to_owned),
-            limit: limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX),
-        })
     }
 }
 
@@ -327,12 +299,6 @@ fn deletion_time(version: &Version) -> String {
     version.deletion.map_or_else(String::new, |deletion| deletion.rfc3339())
 }
 
-/// `data` of a list.
-#[derive(Debug, Serialize)]
-pub(super) struct ListOutput {
-    pub(super) keys: Vec<String>,
-}
-
 /// `data` of a detailed list.
 #[derive(Debug, Serialize)]
 pub(super) struct DetailedOutput {
@@ -405,17 +371,4 @@ pub(super) struct ConfigOutput {
 /// Nanoseconds in Go's form.
 pub(super) fn duration_text(nanos: u64) -> String {
     format_duration(Duration::from_nanos(nanos))
-}
-
-/// JSON that goes out as it came in.
-#[derive(Debug)]
-pub(super) struct RawJson(pub(super) SecretBytes);
-
-impl Serialize for RawJson {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.expose(|text| {
-            let raw: &RawValue = serde_json::from_slice(text).map_err(S::Error::custom)?;
-            raw.serialize(serializer)
-        })
-    }
 }

@@ -1,14 +1,14 @@
 use super::{
     Kv2,
     api::{
-        RawJson, ReadInput, ReadOutput, SecretPath, SubkeysInput, SubkeysOutput, VersionOutput,
-        WriteInput, check_size,
+        ReadInput, ReadOutput, SecretPath, SubkeysInput, SubkeysOutput, VersionOutput, WriteInput,
     },
     config::DEFAULT_MAX_VERSIONS,
     store::{self, Change, Config, Metadata, Version},
 };
 use crate::{
     clock::Timestamp,
+    engines::value::{RawJson, check_size},
     gate::{ApiError, Permit},
     json,
     route::{Nothing, Reply},

@@ -7,6 +7,7 @@ use crate::{
     barrier::{Batch, Collection, CommitError, Expected, MountView, Record},
     clock::Timestamp,
     crypto::random,
+    engines::{TRIES, too_many_writes},
     gate::{ApiError, Permit},
     secret::SecretBytes,
     storage::RecordHeader,
@@ -123,8 +124,8 @@ const METADATA_VERSION: u8 = 1;
 /// Most values that are deleted together with their metadata: a commit carries 128 operations.
 const VALUES_IN_ONE_COMMIT: usize = 100;
 
-/// How often a write is tried against others to the same secret. Each round at least one of them wins.
-const TRIES: usize = 1_000;
+/// The folder in which the metadata of all secrets lies.
+pub(super) const SECRETS: &str = "metadata";
 
 /// Whether there is anything at `path`.
 pub(super) async fn exists(view: &MountView, path: &str) -> Result<bool, ApiError> {
@@ -275,10 +276,6 @@ async fn commit<R>(
     }
 }
 
-fn too_many_writes() -> ApiError {
-    ApiError::new(503, "too many writes to one secret at once; try again")
-}
-
 /// What becomes of a secret.
 pub(super) enum Change<R> {
     /// It stays as it is.
@@ -375,7 +372,7 @@ fn names_a_folder(path: &str) -> bool {
 }
 
 fn metadata_path(path: &str) -> Vec<&str> {
-    std::iter::once("metadata").chain(path.split('/')).collect()
+    std::iter::once(SECRETS).chain(path.split('/')).collect()
 }
 
 fn encode(

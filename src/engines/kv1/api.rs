@@ -1,0 +1,64 @@
+use crate::{
+    clock,
+    engines::value::check_size,
+    gate::{ApiError, Object},
+    route::{Fields, FromFields},
+    secret::SecretBytes,
+};
+
+/// The path of a secret.
+pub(super) struct SecretPath(pub(super) String);
+
+impl FromFields for SecretPath {
+    fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
+        Ok(Self(fields.parameter("path").to_owned()))
+    }
+}
+
+/// `POST :path`: the whole body is the secret.
+pub(super) struct WriteInput {
+    pub(super) path: String,
+    pub(super) data: SecretBytes,
+}
+
+impl FromFields for WriteInput {
+    fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
+        let SecretPath(path) = SecretPath::from_fields(fields)?;
+        if path.ends_with('/') {
+            return Err(ApiError::bad_request("cannot write to a path ending in '/'"));
+        }
+        let data = fields.whole().ok_or_else(|| ApiError::bad_request("missing data fields"))?;
+        check_size(data.len())?;
+        Ok(Self { path, data: SecretBytes::copy_of(data.trim_ascii()) })
+    }
+}
+
+/// Seconds that a secret itself says its reader may keep it, under `ttl` or, as in old times, `lease`. What
+/// does not read as a duration says nothing.
+pub(super) fn lease_of(secret: &[u8]) -> Option<u64> {
+    let object = Object::of_checked(secret);
+    let said = object.get("ttl").or_else(|| object.get("lease"))?.get();
+    let text = serde_json::from_str::<String>(said).unwrap_or_else(|_| said.to_owned());
+    clock::parse_duration(&text).ok().map(|duration| duration.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_may_say_how_long_it_holds() {
+        for (secret, seconds) in [
+            (r#"{"ttl":"1h","v":"x"}"#, Some(3_600)),
+            (r#"{"ttl":90}"#, Some(90)),
+            (r#"{"ttl":"45"}"#, Some(45)),
+            (r#"{"lease":"2m"}"#, Some(120)),
+            (r#"{"ttl":"soon"}"#, None),
+            (r#"{"ttl":null}"#, None),
+            (r#"{"ttl":{"a":1}}"#, None),
+            (r#"{"v":1}"#, None),
+        ] {
+            assert_eq!(lease_of(secret.as_bytes()), seconds, "{secret}");
+        }
+    }
+}
