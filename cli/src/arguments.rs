@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    backup::BackupCommand, context::ContextCommand, delete::Delete, get::Get, ls::Ls,
-    operator::OperatorCommand, patch::Patch, put::Put, server::Serve, status::Status, up::Up,
+    backup::BackupCommand, context::ContextCommand, delete::Delete, destroy::Destroy, get::Get,
+    log::Log, ls::Ls, operator::OperatorCommand, patch::Patch, put::Put, server::Serve,
+    status::Status, undelete::Undelete, up::Up,
 };
 
 /// A vault for secrets and keys: server and command line in one.
@@ -34,7 +35,10 @@ pub(crate) enum Command {
     Patch(Patch),
     Get(Get),
     Ls(Ls),
+    Log(Log),
     Delete(Delete),
+    Undelete(Undelete),
+    Destroy(Destroy),
     Status(Status),
     /// Initialise, unseal and seal a server.
     #[command(subcommand, disable_help_subcommand = true)]

@@ -64,7 +64,10 @@ fn run(command: Command) -> Result<Exit, Failure> {
         | Command::Patch(_)
         | Command::Get(_)
         | Command::Ls(_)
+        | Command::Log(_)
         | Command::Delete(_)
+        | Command::Undelete(_)
+        | Command::Destroy(_)
         | Command::Status(_)
         | Command::Operator(_)
         | Command::Context(_) => Builder::new_current_thread(),
@@ -78,7 +81,10 @@ fn run(command: Command) -> Result<Exit, Failure> {
             Command::Patch(patch) => patch.run().await,
             Command::Get(get) => get.run().await,
             Command::Ls(ls) => ls.run().await,
+            Command::Log(log) => log.run().await,
             Command::Delete(delete) => delete.run().await,
+            Command::Undelete(undelete) => undelete.run().await,
+            Command::Destroy(destroy) => destroy.run().await,
             Command::Status(status) => status.run().await,
             Command::Operator(operator) => operator.run().await,
             Command::Backup(backup) => backup.run().await,

@@ -66,6 +66,8 @@ pub enum Capability {
     Read,
     /// Creating what is not there and updating what is.
     Write,
+    /// Updating what is there.
+    Update,
     /// Changing a part of what is there.
     Patch,
     /// Deleting.
@@ -82,6 +84,7 @@ impl Capability {
         match self {
             Self::Read => &["read"],
             Self::Write => &["create", "update"],
+            Self::Update => &["update"],
             Self::Patch => &["patch"],
             Self::Delete => &["delete"],
             Self::List => &["list"],

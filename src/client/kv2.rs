@@ -36,6 +36,40 @@ pub struct VersionMetadata {
     pub custom_metadata: Option<BTreeMap<String, String>>,
 }
 
+/// What is known of a secret and all its versions; `data` of `GET metadata/:path`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct SecretMetadata {
+    /// Number of the newest version, 0 before the first.
+    pub current_version: u64,
+    /// Number of the oldest version that is kept; 0 until one has been dropped.
+    pub oldest_version: u64,
+    /// Versions that are kept; 0: as many as the mount says.
+    pub max_versions: u32,
+    /// Whether a write must name the version it expects.
+    pub cas_required: bool,
+    /// When a version is deleted by itself, such as `1h0m0s`; `0s`: never.
+    pub delete_version_after: String,
+    /// RFC 3339.
+    pub created_time: String,
+    /// RFC 3339.
+    pub updated_time: String,
+    /// What the owner says about the secret.
+    pub custom_metadata: Option<BTreeMap<String, String>>,
+    /// By number.
+    pub versions: BTreeMap<u64, VersionState>,
+}
+
+/// What has become of one version.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct VersionState {
+    /// RFC 3339.
+    pub created_time: String,
+    /// RFC 3339, and it may lie ahead; empty when it is not deleted.
+    pub deletion_time: String,
+    /// Whether its data are gone for good.
+    pub destroyed: bool,
+}
+
 /// What a write expects to find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckAndSet {
@@ -122,6 +156,57 @@ impl<'a> Kv2<'a> {
     /// What any call may answer. Nothing to delete is not an error.
     pub async fn delete(&self, path: &str) -> Result<(), Error> {
         self.client.send(&Call::delete(self.place("data", path))?).await?;
+        Ok(())
+    }
+
+    /// Deletes versions; they can be brought back until they are destroyed.
+    ///
+    /// # Errors
+    /// What any call may answer. Versions that are not there are not an error.
+    pub async fn delete_versions(&self, path: &str, versions: &[u64]) -> Result<(), Error> {
+        self.change_versions("delete", path, versions).await
+    }
+
+    /// Brings deleted versions back.
+    ///
+    /// # Errors
+    /// As [`Self::delete_versions`].
+    pub async fn undelete_versions(&self, path: &str, versions: &[u64]) -> Result<(), Error> {
+        self.change_versions("undelete", path, versions).await
+    }
+
+    /// Destroys versions: their data are gone for good.
+    ///
+    /// # Errors
+    /// As [`Self::delete_versions`].
+    pub async fn destroy_versions(&self, path: &str, versions: &[u64]) -> Result<(), Error> {
+        self.change_versions("destroy", path, versions).await
+    }
+
+    /// Destroys a secret with all its versions and all that is known of it.
+    ///
+    /// # Errors
+    /// What any call may answer. Nothing to destroy is not an error.
+    pub async fn destroy(&self, path: &str) -> Result<(), Error> {
+        self.client.send(&Call::delete(self.place("metadata", path))?).await?;
+        Ok(())
+    }
+
+    /// What is known of a secret and its versions.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none, and what any call may answer.
+    pub async fn metadata(&self, path: &str) -> Result<SecretMetadata, Error> {
+        self.client.send(&Call::read(self.place("metadata", path), "")?).await?.data()
+    }
+
+    async fn change_versions(&self, verb: &str, path: &str, versions: &[u64]) -> Result<(), Error> {
+        let numbers: Vec<String> = versions.iter().map(u64::to_string).collect();
+        let body = SecretBytes::from_vec(
+            format!(r#"{{"versions":[{}]}}"#, numbers.join(",")).into_bytes(),
+        );
+        let call = Call::write(self.place(verb, path), Capability::Update, body)?;
+        self.client.send(&call).await?;
         Ok(())
     }
 

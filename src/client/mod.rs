@@ -52,7 +52,7 @@ pub use builder::{BuildError, Builder};
 pub use compaction::{Compacted, Compaction};
 pub use environment::{Environment, Setting};
 pub use error::{Capability, Error};
-pub use kv2::{CheckAndSet, Kv2, Secret, VersionMetadata};
+pub use kv2::{CheckAndSet, Kv2, Secret, SecretMetadata, VersionMetadata, VersionState};
 pub use rotation::{
     DestroyedNames, DestroyedTerm, KeyStatus, NamesRotation, NewSchedule, Rotation,
     RotationSchedule,

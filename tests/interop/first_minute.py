@@ -143,6 +143,27 @@ def delete_is_soft(home):
     home.fails(3, "get", "secret/app/db")
 
 
+def versions_are_shown_brought_back_and_destroyed(home):
+    home.ok("undelete", "secret/app/db")
+    assert home.ok("get", "secret/app/db", "-k", "password") == "correct horse"
+    for number in (1, 2, 3):
+        home.ok("put", "secret/app/many", "n=-", text=str(number))
+    lines = home.ok("log", "secret/app/many").splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["3", "2", "1"], lines
+    home.fails(2, "destroy", "secret/app/many", "--version", "1", hint="--yes")
+    home.fails(2, "destroy", "secret/app/many", "--yes")
+    home.fails(3, "destroy", "secret/app/many", "--version", "9", "--yes", hint="kista log")
+    home.ok("destroy", "secret/app/many", "--version", "1", "--yes")
+    logged = json.loads(home.ok("log", "secret/app/many", "--json"))
+    assert logged["metadata"]["versions"]["1"]["destroyed"] is True, logged
+    home.fails(3, "undelete", "secret/app/many", "--version", "1", hint="kista log")
+    home.fails(3, "undelete", "secret/app/many", "--version", "9", hint="kista log")
+    assert home.ok("get", "secret/app/many", "-k", "n", "--version", "2") == "2"
+    home.ok("destroy", "secret/app/many", "--all", "--yes")
+    home.fails(3, "log", "secret/app/many")
+    home.ok("delete", "secret/app/db")
+
+
 def sealed_it_says_so(home):
     home.ok("put", "secret/app/kept", "a=-", text="still here")
     home.ok("operator", "seal")
@@ -176,7 +197,7 @@ STEPS = [
     a_value_on_the_command_line_is_warned_of,
     other_clients_work_with_the_printed_environment,
     mistakes_have_their_exit_codes_and_a_next_step,
-    delete_is_soft,
+    delete_is_soft, versions_are_shown_brought_back_and_destroyed,
     sealed_it_says_so,
     shares_of_the_kit_unseal,
     it_starts_again_with_what_is_there,

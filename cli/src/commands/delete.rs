@@ -11,7 +11,7 @@ use crate::{
 
 /// Delete the current version of a secret. Its earlier versions stay.
 ///
-/// The version is hidden, not destroyed: the API's `undelete` brings it back. A secret that is not
+/// The version is hidden, not destroyed: `kista undelete` brings it back. A secret that is not
 /// there is no error.
 #[derive(Debug, Args)]
 #[command(before_help = "Example:\n  kista delete secret/app/db")]

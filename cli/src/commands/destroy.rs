@@ -1,0 +1,94 @@
+use clap::{ArgGroup, Args};
+use serde::Serialize;
+
+use super::{target::Target, versions};
+use crate::{
+    arguments::ServerArguments,
+    failure::{Exit, Failure},
+    output::{self, Output},
+    prompt::Person,
+    server::Server,
+};
+
+/// Destroy versions of a secret for good, or the whole secret with all its versions.
+///
+/// What is destroyed is erased from the store's files within a quarter of an hour (`kista operator
+/// compact` does it at once); backups keep what they hold. It asks before, unless --yes is given.
+#[derive(Debug, Args)]
+#[command(
+    before_help = "Example:\n  kista destroy secret/app/db --version 1 --version 2\n  \
+                   kista destroy secret/app/db --all",
+    group = ArgGroup::new("what").required(true)
+)]
+pub(crate) struct Destroy {
+    /// Mount and path, such as secret/app/db
+    path: String,
+    /// Version to destroy; may be given again
+    #[arg(long, value_name = "N", group = "what", value_parser = clap::value_parser!(u64).range(1..))]
+    version: Vec<u64>,
+    /// Destroy every version, and what is known of the secret
+    #[arg(long, group = "what")]
+    all: bool,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    /// Ask for nothing, and refuse without --yes
+    #[arg(long)]
+    no_input: bool,
+    #[command(flatten)]
+    server: ServerArguments,
+}
+
+#[derive(Serialize)]
+struct Destroyed<'a> {
+    path: &'a str,
+    versions: &'a [u64],
+    all: bool,
+}
+
+impl Destroy {
+    pub(crate) async fn run(self) -> Result<Exit, Failure> {
+        let server = Server::find(&self.server)?;
+        let target = Target::secret(&server, &self.path, "destroy").await?;
+        let metadata = versions::known(&server, &target, &self.path).await?;
+        versions::check_kept(&metadata, &self.version, &self.path)?;
+        let versions: Vec<u64> =
+            if self.all { metadata.versions.into_keys().collect() } else { self.version.clone() };
+        let numbers: Vec<String> = versions.iter().map(u64::to_string).collect();
+        let whole = target.whole();
+        let what = match self.all {
+            true => format!("{whole} with all its versions ({})", numbers.join(", ")),
+            false => format!("version {} of {whole}", numbers.join(", ")),
+        };
+        self.confirm(&what, &whole)?;
+        let kv2 = target.kv2(&server.client);
+        let destroyed = match self.all {
+            true => kv2.destroy(&target.path).await,
+            false => kv2.destroy_versions(&target.path, &versions).await,
+        };
+        if let Err(error) = destroyed {
+            return Err(server.explain(&format!("destroy {}", self.path), error).await);
+        }
+        let output = Output::new(self.server.json);
+        if output.wants_json() {
+            output.serialized(&Destroyed { path: &whole, versions: &versions, all: self.all })?;
+        } else {
+            output::note(&format!("destroyed: {what}"));
+        }
+        Ok(Exit::Done)
+    }
+
+    /// Has the path typed by a person who did not say --yes.
+    fn confirm(&self, what: &str, whole: &str) -> Result<(), Failure> {
+        if self.yes {
+            return Ok(());
+        }
+        output::note(&format!("this destroys {what}, for good"));
+        let typed = Person::look(self.no_input)
+            .line("path of what goes", "give --yes to destroy without being asked")?;
+        if typed != whole {
+            return Err(Failure::usage("that is another path: nothing was destroyed"));
+        }
+        Ok(())
+    }
+}
