@@ -20,6 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
     };
     let document = theirs.expect("only we take it").get();
+    reshape(document);
     match kind {
         Kind::Object => {
             let theirs: serde_json::Map<String, serde_json::Value> =
@@ -47,3 +48,18 @@ fuzz_target!(|bytes: &[u8]| {
         Kind::Number | Kind::Bool | Kind::Null => assert_eq!(json::parts(document).count(), 0),
     }
 });
+
+/// What is made of documents passes the check too, and a patch that was applied changes nothing more.
+fn reshape(document: &str) {
+    let is_checked = |text: &str| json::check(text.as_bytes()).is_ok();
+    assert!(
+        is_checked(&json::skeleton(document, 2))
+            && is_checked(&json::skeleton(document, usize::MAX))
+    );
+    // An array's first two parts are a target and a patch of every kind.
+    let mut parts = json::parts(document).map(|(_, raw)| raw);
+    let (target, patch) = (parts.next().unwrap_or("{}"), parts.next().unwrap_or(document));
+    let merged = json::merge_patch(target, patch);
+    assert!(is_checked(&merged) && merged.len() <= target.len() + patch.len());
+    assert_eq!(*json::merge_patch(&merged, patch), *merged);
+}

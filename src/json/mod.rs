@@ -134,9 +134,10 @@ pub struct Parts<'a> {
     close: Option<u8>,
 }
 
-impl<'a> Parts<'a> {
-    /// The next key, as it is written and as what it says, and the raw value.
-    fn advance(&mut self) -> Option<(Option<(&'a str, Text<'a>)>, &'a str)> {
+impl<'a> Iterator for Parts<'a> {
+    type Item = (Option<Text<'a>>, &'a str);
+
+    fn next(&mut self) -> Option<Self::Item> {
         let close = self.close?;
         let scanner = &mut self.scanner;
         scanner.skip_blanks();
@@ -146,11 +147,8 @@ impl<'a> Parts<'a> {
         }
         let mut key = None;
         if close == b'}' && scanner.peek() == Some(b'"') {
-            let start = scanner.at;
             scanner.key().ok()?;
-            let Key { raw, escaped, .. } = scanner.keys.pop()?;
-            let quoted = start..start + raw.len() + 2;
-            key = Some((scanner.text.get(quoted)?, Text::of(raw, escaped)));
+            key = scanner.keys.pop().map(|key| Text::of(key.raw, key.escaped));
             scanner.skip_blanks();
         }
         let start = scanner.at;
@@ -158,33 +156,6 @@ impl<'a> Parts<'a> {
         scanner.document().ok()?;
         Some((key, scanner.text.get(start..scanner.at)?))
     }
-}
-
-impl<'a> Iterator for Parts<'a> {
-    type Item = (Option<Text<'a>>, &'a str);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (key, value) = self.advance()?;
-        Some((key.map(|(_, text)| text), value))
-    }
-}
-
-/// A member of an object.
-struct Member<'a> {
-    /// The key with its quotes and escapes.
-    written: &'a str,
-    key: Text<'a>,
-    /// The raw value.
-    value: &'a str,
-}
-
-/// The members of an object that has passed [`check`], in their order; another document has none.
-fn members(document: &str) -> impl Iterator<Item = Member<'_>> {
-    let mut parts = parts(document);
-    std::iter::from_fn(move || {
-        let (key, value) = parts.advance()?;
-        key.map(|(written, key)| Member { written, key, value })
-    })
 }
 
 /// Reads a raw string that has passed [`check`]; `None` when the value is no string.
