@@ -1,7 +1,8 @@
-//! The keys and values of `put`: where each value comes from, and fetching it.
+//! The keys and values of `put` and `patch`: where each value comes from, and fetching it.
 
 use std::{env, fs, io, path::PathBuf};
 
+use clap::Args;
 use kista::{
     client::{Fields, JsonValue},
     secret::{SecretBytes, SecretString},
@@ -39,6 +40,23 @@ pub(crate) struct Sources {
     pub(crate) person: Person,
     /// Whether values on the command line are the user's wish.
     pub(crate) argv_ok: bool,
+}
+
+/// How values may come in, as it is typed.
+#[derive(Debug, Args)]
+pub(crate) struct SourceArguments {
+    /// Do not warn of values on the command line
+    #[arg(long)]
+    argv_ok: bool,
+    /// Ask for nothing
+    #[arg(long)]
+    no_input: bool,
+}
+
+impl SourceArguments {
+    pub(crate) fn look(&self) -> Sources {
+        Sources { person: Person::look(self.no_input), argv_ok: self.argv_ok }
+    }
 }
 
 impl Assignment {

@@ -17,11 +17,11 @@ pub(super) struct ListInput {
 
 impl FromFields for ListInput {
     fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
-        let limit = fields.query_integer("limit")?.filter(|limit| *limit != 0);
+        let limit = fields.query_integer::<usize>("limit")?.filter(|limit| *limit != 0);
         Ok(Self {
             folder: fields.parameter("path").trim_end_matches('/').to_owned(),
             after: fields.query("after").filter(|after| !after.is_empty()).map(str::to_owned),
-            limit: limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX),
+            limit: limit.unwrap_or(usize::MAX),
         })
     }
 }

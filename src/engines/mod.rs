@@ -5,11 +5,12 @@
 //!
 //! - `kv1/`: secrets without versions
 //! - `kv2/`: versioned secrets
-//! - `listing.rs`, `value.rs`: what both list and carry
+//! - `path.rs`, `listing.rs`, `value.rs`: what both name, list and carry
 
 pub mod kv1;
 pub mod kv2;
 mod listing;
+mod path;
 mod value;
 
 use crate::gate::ApiError;

@@ -1,4 +1,4 @@
-use std::{cell::Cell, collections::BTreeMap, time::Duration};
+use std::{cell::Cell, collections::BTreeMap, str::FromStr, time::Duration};
 
 use serde_json::value::RawValue;
 
@@ -73,22 +73,11 @@ impl<'a> Fields<'a> {
         self.query.first(name)
     }
 
-    /// A query value as a whole number; empty counts as absent.
+    /// A query value as a whole number, of the type that is asked for; empty counts as absent.
     ///
     /// # Errors
     /// 400 when it is not one.
-    pub fn query_integer(&self, name: &str) -> Result<Option<u64>, ApiError> {
-        match self.query(name) {
-            None | Some("") => Ok(None),
-            Some(text) => text.parse().map(Some).map_err(|_| wrong(name, "a whole number")),
-        }
-    }
-
-    /// The same with a sign.
-    ///
-    /// # Errors
-    /// 400 when it is not one.
-    pub fn query_signed(&self, name: &str) -> Result<Option<i64>, ApiError> {
+    pub fn query_integer<N: FromStr>(&self, name: &str) -> Result<Option<N>, ApiError> {
         match self.query(name) {
             None | Some("") => Ok(None),
             Some(text) => text.parse().map(Some).map_err(|_| wrong(name, "a whole number")),

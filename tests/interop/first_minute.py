@@ -107,7 +107,7 @@ def a_patch_changes_what_it_names(home):
     home.fails(2, "patch", "secret/app/patched")
     home.fails(2, "patch", "secret/app/patched", "a=env:A", "--remove", "a", A="x", hint="both")
     home.ok("delete", "secret/app/patched")
-    home.fails(3, "patch", "secret/app/patched", "--remove", "a", hint="deleted")
+    home.fails(3, "patch", "secret/app/patched", "--remove", "a", hint="kista undelete")
 
 
 def a_value_on_the_command_line_is_warned_of(home):

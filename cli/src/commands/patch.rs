@@ -6,9 +6,8 @@ use crate::{
     arguments::ServerArguments,
     failure::{Exit, Failure},
     output::Output,
-    prompt::Person,
     server::Server,
-    values::{self, Assignment, Sources},
+    values::{self, Assignment, SourceArguments},
 };
 
 /// Change some keys of a secret: a new version in which the other keys stay as they are.
@@ -30,12 +29,8 @@ pub(crate) struct Patch {
     /// Change only if this is the current version
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     cas: Option<u64>,
-    /// Do not warn of values on the command line
-    #[arg(long)]
-    argv_ok: bool,
-    /// Ask for nothing
-    #[arg(long)]
-    no_input: bool,
+    #[command(flatten)]
+    sources: SourceArguments,
     #[command(flatten)]
     server: ServerArguments,
 }
@@ -47,9 +42,7 @@ impl Patch {
         let server = Server::find(&self.server)?;
         // The path is looked up first: who is asked for a secret should not type it in vain.
         let target = Target::secret(&server, &self.path, "patch").await?;
-        let person = Person::look(self.no_input);
-        let sources = Sources { person, argv_ok: self.argv_ok };
-        let fields = self.with_removed(values::fetch(&assignments, sources)?)?;
+        let fields = self.with_removed(values::fetch(&assignments, self.sources.look())?)?;
         match target.kv2(&server.client).patch(&target.path, &fields, self.cas).await {
             Ok(written) => {
                 written::print(&Output::new(self.server.json), &target, &fields, &written)
@@ -71,12 +64,17 @@ impl Patch {
 
     async fn absent(&self, server: &Server, target: &Target) -> Failure {
         let path = &self.path;
-        let failure = Failure::new(format!("there is no {path} to patch, or it is deleted"))
-            .exit(Exit::NotFound);
+        let known = target.kv2(&server.client).metadata(&target.path).await;
+        if known.is_ok_and(|metadata| metadata.current_version > 0) {
+            return Failure::new(format!("the current version of {path} is deleted"))
+                .hint(format!(
+                    "kista undelete {path}, or write another one: kista put {path} KEY=-"
+                ))
+                .exit(Exit::NotFound);
+        }
         let near = near::hint(server, target).await;
-        let near = near.filter(|near| near.starts_with("near it") || near.starts_with("leave out"));
-        failure.hint(
-            near.unwrap_or_else(|| format!("a first version is made by: kista put {path} KEY=-")),
-        )
+        Failure::new(format!("there is no {path} to patch"))
+            .hint(near.unwrap_or_else(|| format!("make it: kista put {path} KEY=-")))
+            .exit(Exit::NotFound)
     }
 }

@@ -8,9 +8,8 @@ use crate::{
     arguments::ServerArguments,
     failure::{Exit, Failure},
     output::{self, Output},
-    prompt::Person,
     server::Server,
-    values::{self, Assignment, Sources},
+    values::{self, Assignment, SourceArguments},
 };
 
 /// Write a secret: a new version that holds these keys and no others.
@@ -30,12 +29,8 @@ pub(crate) struct Put {
     /// Write only if this is the current version, or `new`: only if there is none
     #[arg(long, value_name = "N|new")]
     cas: Option<Expected>,
-    /// Do not warn of values on the command line
-    #[arg(long)]
-    argv_ok: bool,
-    /// Ask for nothing
-    #[arg(long)]
-    no_input: bool,
+    #[command(flatten)]
+    sources: SourceArguments,
     #[command(flatten)]
     server: ServerArguments,
 }
@@ -68,11 +63,11 @@ impl Put {
                 target.path
             ));
         }
-        let person = Person::look(self.no_input);
+        let sources = self.sources.look();
         let fields = if assignments.is_empty() {
-            values::ask(person)?
+            values::ask(sources.person)?
         } else {
-            values::fetch(&assignments, Sources { person, argv_ok: self.argv_ok })?
+            values::fetch(&assignments, sources)?
         };
         self.write(&server, &target, &fields).await
     }

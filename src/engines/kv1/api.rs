@@ -1,35 +1,24 @@
+use super::record_of;
 use crate::{
     clock,
-    engines::value::check_size,
+    engines::{path::SecretPath, value::check_size},
     gate::{ApiError, Object},
     route::{Fields, FromFields},
     secret::SecretBytes,
 };
 
-/// The path of a secret.
-pub(super) struct SecretPath(pub(super) String);
-
-impl FromFields for SecretPath {
-    fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
-        Ok(Self(fields.parameter("path").to_owned()))
-    }
-}
-
 /// `POST :path`: the whole body is the secret.
 pub(super) struct WriteInput {
     pub(super) path: String,
-    pub(super) data: SecretBytes,
+    pub(super) record: SecretBytes,
 }
 
 impl FromFields for WriteInput {
     fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
-        let SecretPath(path) = SecretPath::from_fields(fields)?;
-        if path.ends_with('/') {
-            return Err(ApiError::bad_request("cannot write to a path ending in '/'"));
-        }
+        let SecretPath(path) = SecretPath::of_write(fields)?;
         let data = fields.whole().ok_or_else(|| ApiError::bad_request("missing data fields"))?;
         check_size(data.len())?;
-        Ok(Self { path, data: SecretBytes::copy_of(data.trim_ascii()) })
+        Ok(Self { path, record: record_of(data.trim_ascii()) })
     }
 }
 

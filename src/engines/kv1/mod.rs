@@ -8,17 +8,17 @@ mod api;
 
 use std::sync::LazyLock;
 
-use api::{SecretPath, WriteInput, lease_of};
-use zeroize::Zeroizing;
+use api::{WriteInput, lease_of};
 
 use super::{
     TRIES,
     listing::{self, ListInput, ListOutput},
+    path::SecretPath,
     too_many_writes,
     value::RawJson,
 };
 use crate::{
-    barrier::{Batch, CommitError, MountView},
+    barrier::{Batch, CommitError, Expected, MountView},
     gate::{ApiError, Boxed, Operation, Permit, Probe},
     route::{Engine, Nothing, Reply, Routes},
     secret::SecretBytes,
@@ -101,17 +101,14 @@ impl Kv1 {
     ) -> Result<Reply<Nothing>, ApiError> {
         let view = permit.storage();
         let place = place(&input.path).ok_or_else(|| ApiError::bad_request("missing path"))?;
-        let record = input.data.expose(|text| {
-            let mut record = Zeroizing::new(Vec::with_capacity(1 + text.len()));
-            record.push(RECORD_VERSION);
-            record.extend_from_slice(text);
-            record
-        });
         for _ in 0..TRIES {
             let mut batch = Batch::default();
-            batch.put(view, &place, &record);
+            // What comes in between is replaced too, and so is to be erased: none may be taken for absent.
             if view.contains(&place).await? {
+                input.record.expose(|record| batch.put(view, &place, record));
                 batch.erases();
+            } else {
+                input.record.expose(|record| batch.put_if(view, &place, record, Expected::Absent));
             }
             if is_committed(permit, batch).await? {
                 return Ok(Reply::nothing());
@@ -163,13 +160,21 @@ impl Kv1 {
     }
 }
 
-/// Commits a batch; false when another write, with another number of parts, has come between.
+/// Commits a batch; false when another write has come between.
 async fn is_committed(permit: &Permit<'_>, batch: Batch) -> Result<bool, ApiError> {
     match permit.commit(batch).await {
         Ok(()) => Ok(true),
         Err(CommitError::Conflict) => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The record of a secret of this JSON text.
+fn record_of(text: &[u8]) -> SecretBytes {
+    let mut record = Vec::with_capacity(1 + text.len());
+    record.push(RECORD_VERSION);
+    record.extend_from_slice(text);
+    SecretBytes::from_vec(record)
 }
 
 async fn exists(view: &MountView, path: &str) -> Result<bool, ApiError> {

@@ -6,31 +6,14 @@ use serde_json::value::RawValue;
 use super::store::{Metadata, Version};
 use crate::{
     clock::format_duration,
-    engines::value::{RawJson, check_size},
+    engines::{
+        path::SecretPath,
+        value::{RawJson, check_size},
+    },
     gate::ApiError,
     route::{Fields, FromFields},
     secret::SecretBytes,
 };
-
-/// A secret's path after the route's own word.
-pub(super) struct SecretPath(pub(super) String);
-
-impl FromFields for SecretPath {
-    fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
-        Ok(Self(fields.parameter("path").to_owned()))
-    }
-}
-
-impl SecretPath {
-    /// The path of a write, which names a leaf.
-    fn of_write(fields: &Fields<'_>) -> Result<Self, ApiError> {
-        let path = fields.parameter("path");
-        if path.ends_with('/') {
-            return Err(ApiError::bad_request("cannot write to a path ending in '/'"));
-        }
-        Ok(Self(path.to_owned()))
-    }
-}
 
 /// `GET data/:path?version=N`.
 pub(super) struct ReadInput {
@@ -56,7 +39,7 @@ pub(super) struct SubkeysInput {
 impl FromFields for SubkeysInput {
     fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
         // As with the peers, 0 means all of them, and less than that one.
-        let depth = match fields.query_signed("depth")?.unwrap_or(0) {
+        let depth = match fields.query_integer::<i64>("depth")?.unwrap_or(0) {
             0 => usize::MAX,
             depth => usize::try_from(depth).unwrap_or(1),
         };

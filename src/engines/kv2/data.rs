@@ -1,14 +1,17 @@
+use std::mem;
+
 use super::{
     Kv2,
-    api::{
-        ReadInput, ReadOutput, SecretPath, SubkeysInput, SubkeysOutput, VersionOutput, WriteInput,
-    },
+    api::{ReadInput, ReadOutput, SubkeysInput, SubkeysOutput, VersionOutput, WriteInput},
     config::DEFAULT_MAX_VERSIONS,
     store::{self, Change, Config, Metadata, Version},
 };
 use crate::{
     clock::Timestamp,
-    engines::value::{RawJson, check_size},
+    engines::{
+        path::SecretPath,
+        value::{RawJson, check_size},
+    },
     gate::{ApiError, Permit},
     json,
     route::{Nothing, Reply},
@@ -137,14 +140,15 @@ fn shown_status(value: Option<&SecretBytes>) -> u16 {
 
 fn merged(newest: &[u8], patch: &[u8]) -> Result<SecretBytes, ApiError> {
     let text = |bytes| str::from_utf8(bytes).map_err(ApiError::internal);
-    let merged = json::merge_patch(text(newest)?, text(patch)?);
+    let mut merged = json::merge_patch(text(newest)?, text(patch)?);
     check_size(merged.len())?;
-    Ok(SecretBytes::copy_of(merged.as_bytes()))
+    Ok(SecretBytes::from_vec(mem::take(&mut *merged).into_bytes()))
 }
 
 fn skeleton(value: &[u8], depth: usize) -> Result<RawJson, ApiError> {
     let value = str::from_utf8(value).map_err(ApiError::internal)?;
-    Ok(RawJson(SecretBytes::copy_of(json::skeleton(value, depth).as_bytes())))
+    let mut skeleton = json::skeleton(value, depth);
+    Ok(RawJson(SecretBytes::from_vec(mem::take(&mut *skeleton).into_bytes())))
 }
 
 fn check_cas(given: Option<i64>, is_required: bool, current: u64) -> Result<(), ApiError> {

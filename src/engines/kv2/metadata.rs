@@ -1,9 +1,10 @@
 use super::{
     Kv2,
-    api::{MetadataInput, MetadataOutput, MetadataPatch, SecretPath},
+    api::{MetadataInput, MetadataOutput, MetadataPatch},
     store::{self, Change, Metadata},
 };
 use crate::{
+    engines::path::SecretPath,
     gate::{ApiError, Permit},
     route::{Nothing, Reply},
 };
