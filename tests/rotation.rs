@@ -131,13 +131,26 @@ fn journal(vault: &TestVault) -> Vec<u8> {
 
 /// A piece of the ciphertext that a write has put into the journal.
 async fn sealed_by_put(vault: &TestVault, path: &str) -> Vec<u8> {
+    sealed_by(vault, put(vault, path, &long())).await
+}
+
+fn long() -> String {
+    "secret ".repeat(500)
+}
+
+async fn sealed_by(vault: &TestVault, write: impl Future<Output = ()>) -> Vec<u8> {
     let before = journal(vault);
-    put(vault, path, &"secret ".repeat(500)).await;
+    write.await;
     let after = journal(vault);
     let first = before.iter().zip(&after).position(|(before, after)| before != after).unwrap();
     let piece = after[first + 1_500..first + 1_564].to_vec();
     assert!(!holding(vault, &piece).is_empty());
     piece
+}
+
+async fn put_plain(vault: &TestVault, path: &str, value: &str) {
+    let body = format!(r#"{{"v":"{value}"}}"#);
+    assert_eq!(vault.as_root(Write, path, &body).await.status, 204);
 }
 
 #[tokio::test]
@@ -148,6 +161,11 @@ async fn what_is_destroyed_is_in_no_file_once_it_is_erased() {
     for path in ["destroyed", "removed", "pruned"] {
         pieces.push(sealed_by_put(&vault, path).await);
     }
+    for path in ["plain/replaced", "plain/deleted"] {
+        pieces.push(sealed_by(&vault, put_plain(&vault, path, &long())).await);
+    }
+    put_plain(&vault, "plain/replaced", "next").await;
+    assert_eq!(vault.as_root(Delete, "plain/deleted", "").await.status, 204);
     let body = r#"{"versions": [1]}"#;
     assert_eq!(vault.as_root(Write, "secret/destroy/destroyed", body).await.status, 204);
     let gone = vault.as_root(Delete, "secret/metadata/removed", "").await;
