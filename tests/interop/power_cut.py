@@ -26,8 +26,11 @@ import server as servers
 SHUTDOWN = 0x8004587D
 NO_LOG_FLUSH = struct.pack("=I", 2)
 MIB = 1024
-# What a cut may leave and the vault tells of. Anything else is an alarm.
-HARMLESS = {"unfinished_commit_cut", "audit_line_unfinished", "index_rebuilt"}
+# What a cut may leave and the vault tells of; a rotation writes the seal file, one copy after the other.
+# Anything else is an alarm.
+HARMLESS = {"unfinished_commit_cut", "audit_line_unfinished", "index_rebuilt", "seal_file_repaired"}
+# Four reserves: below it the vault says that space gets short.
+LOW_BYTES = 4 * 64 << 20
 
 
 class Volume:
@@ -107,12 +110,19 @@ def cycle(server, volume, writers, token, cut, seconds, number):
     assert not control.exists() or control.stat().st_size == 0, "the cut has cut nothing"
 
 
-def check_health(server):
-    """What the vault says of itself after the cut; gives the words."""
+def check_health(server, volume):
+    """What the vault says of itself after the cut; gives the words.
+
+    Each compaction that is cut off leaves a segment behind until one comes to its end: after a row of them the
+    volume is short of space, and then the vault must say so.
+    """
+    free = os.statvfs(volume.folder)
+    is_low = free.f_bavail * free.f_frsize < LOW_BYTES
     status, raw = server.call("GET", "sys/health")
     assert status == 200, (status, raw)
     words = {warning.split(":")[0] for warning in json.loads(raw).get("warnings") or []}
-    assert words <= HARMLESS, f"alarm without a cause: {words - HARMLESS}"
+    alarms = words - HARMLESS - ({"disk_space_low"} if is_low else set())
+    assert not alarms, f"alarm without a cause: {alarms}"
     return words
 
 
@@ -172,7 +182,7 @@ def cut_again_and_again(server, volume, cycles, seed):
             cycle(server, volume, writers, token, cut, timing.uniform(0.05, 1.5), number)
             server.start()
             server.unseal(keys)
-            for word in check_health(server):
+            for word in check_health(server, volume):
                 told[word] = told.get(word, 0) + 1
             kill_loop.verify(server, writers, token)
         except Exception:
