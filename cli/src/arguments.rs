@@ -52,7 +52,7 @@ pub(crate) enum Command {
 }
 
 /// Which server, and how to print.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Server")]
 pub(crate) struct ServerArguments {
     /// Address of the server, https://HOST:PORT [also: KISTA_ADDR, BAO_ADDR, VAULT_ADDR]

@@ -73,6 +73,13 @@ impl Context {
     }
 }
 
+/// Whether the user has a context of this name.
+pub(crate) fn exists(name: &str) -> bool {
+    Folders::of_user()
+        .and_then(|folders| file(&folders, name))
+        .is_ok_and(|file| file.try_exists().unwrap_or(false))
+}
+
 /// Refuses a name that is no file name, or would be a hidden one.
 pub(crate) fn check_name(name: &str) -> Result<(), Failure> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');

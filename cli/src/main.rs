@@ -4,6 +4,7 @@
 //! - `commands/`: what each command does
 //! - `server.rs`: which server a command talks to, and what its refusals mean
 //! - `context.rs`, `folders.rs`, `files.rs`: what is kept on this machine
+//! - `reference.rs`: how a secret is named
 //! - `values.rs`, `prompt.rs`: what is asked for
 //! - `progress.rs`: how far long work has come
 //! - `output.rs`: the only printer; `failure.rs`: how the program ends
@@ -20,6 +21,7 @@ mod logging;
 mod output;
 mod progress;
 mod prompt;
+mod reference;
 mod server;
 mod values;
 

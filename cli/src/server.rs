@@ -12,6 +12,7 @@ use crate::{
     context::{Context, LOCAL},
     failure::{Exit, Failure},
     folders::Folders,
+    reference::Place,
 };
 
 /// A server to talk to.
@@ -59,6 +60,17 @@ impl Server {
         }
         let client = builder.build().map_err(|error| unusable(&error))?;
         Ok(Self { client, address: address_origin, token: token_origin })
+    }
+
+    /// Finds the server that a reference leads to: that of the context that it names, else the usual
+    /// one.
+    pub(crate) fn find_for(arguments: &ServerArguments, place: &Place) -> Result<Self, Failure> {
+        match &place.context {
+            None => Self::find(arguments),
+            Some(name) => {
+                Self::find(&ServerArguments { context: Some(name.clone()), ..arguments.clone() })
+            }
+        }
     }
 
     /// Says what cannot be done, why, and what to do next.

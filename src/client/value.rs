@@ -61,6 +61,12 @@ impl JsonValue {
         self.0.expose(read)
     }
 
+    /// A second copy of the value, by name and not by `Clone`, so that copies are seen.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self(self.0.expose(SecretString::copy_of))
+    }
+
     /// What a person means by the value: the text of a string, the JSON text of anything else.
     pub fn plain(&self) -> SecretString {
         self.0.expose(|json| match serde_json::from_str::<String>(json) {

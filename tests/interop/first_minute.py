@@ -110,6 +110,25 @@ def a_patch_changes_what_it_names(home):
     home.fails(3, "patch", "secret/app/patched", "--remove", "a", hint="kista undelete")
 
 
+def references_name_single_values(home):
+    home.ok("put", "secret/app/port", "number=env:N", N="5432")
+    assert home.ok("get", "secret/app/port#number") == "5432"
+    assert home.ok("get", "kista://secret/app/port#number?version=1") == "5432"
+    assert home.ok("get", "kista://local/secret/app/port#number", KISTA_ADDR="") == "5432"
+    assert home.ok("get", "kista://secret/app/no#number?default=1%25") == "1%"
+    assert home.ok("get", "secret/app/port#number", "secret/app/db#password") == "5432\ncorrect horse\n"
+    rows = home.ok("get", "secret/app/port", "secret/app/db#password").splitlines()
+    assert rows == ["secret/app/port\tnumber\t5432", "secret/app/db\tpassword\tcorrect horse"], rows
+    both = json.loads(home.ok("get", "secret/app/port#number", "secret/app/db", "--json"))
+    assert both[0] == {"path": "secret/app/port", "key": "number", "value": "5432"}, both
+    assert both[1]["data"]["url"] == "postgres://db", both
+    home.fails(3, "get", "secret/app/port#nr", hint="its keys: number")
+    home.fails(2, "get", "secret/app/port#", hint="after '#' comes a key")
+    home.fails(2, "get", "op://vault/item/field", hint="another program")
+    home.fails(2, "get", "kista://secret/app/port?version=1#number", hint="before '?'")
+    home.fails(2, "put", "secret/app/port#number", "number=env:N", hint="whole secret", N="1")
+
+
 def a_value_on_the_command_line_is_warned_of(home):
     code, _, errors = home.kista("put", "secret/app/argv", "a=b")
     assert code == 0 and errors, errors
@@ -193,7 +212,7 @@ def it_starts_again_with_what_is_there(home):
 STEPS = [
     before_there_is_a_server_it_says_what_to_do,
     up_makes_everything,
-    secrets_go_in_and_come_out, a_patch_changes_what_it_names,
+    secrets_go_in_and_come_out, references_name_single_values, a_patch_changes_what_it_names,
     a_value_on_the_command_line_is_warned_of,
     other_clients_work_with_the_printed_environment,
     mistakes_have_their_exit_codes_and_a_next_step,

@@ -6,6 +6,7 @@ use crate::{
     arguments::ServerArguments,
     failure::{Exit, Failure},
     output::{self, Output},
+    reference::Place,
     server::Server,
 };
 
@@ -17,7 +18,7 @@ use crate::{
 #[command(before_help = "Example:\n  kista delete secret/app/db")]
 pub(crate) struct Delete {
     /// Mount and path, such as secret/app/db
-    path: String,
+    path: Place,
     #[command(flatten)]
     server: ServerArguments,
 }
@@ -29,7 +30,7 @@ struct Deleted<'a> {
 
 impl Delete {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
-        let server = Server::find(&self.server)?;
+        let server = Server::find_for(&self.server, &self.path)?;
         let target = Target::secret(&server, &self.path, "delete").await?;
         if let Some(meant) = target.without_api_part() {
             output::warn(&format!(

@@ -7,6 +7,7 @@ use crate::{
     failure::{Exit, Failure},
     output::{self, Output},
     prompt::Person,
+    reference::Place,
     server::Server,
 };
 
@@ -22,7 +23,7 @@ use crate::{
 )]
 pub(crate) struct Destroy {
     /// Mount and path, such as secret/app/db
-    path: String,
+    path: Place,
     /// Version to destroy; may be given again
     #[arg(long, value_name = "N", group = "what", value_parser = clap::value_parser!(u64).range(1..))]
     version: Vec<u64>,
@@ -48,7 +49,7 @@ struct Destroyed<'a> {
 
 impl Destroy {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
-        let server = Server::find(&self.server)?;
+        let server = Server::find_for(&self.server, &self.path)?;
         let target = Target::secret(&server, &self.path, "destroy").await?;
         let metadata = versions::known(&server, &target, &self.path).await?;
         versions::check_kept(&metadata, &self.version, &self.path)?;

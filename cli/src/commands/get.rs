@@ -1,28 +1,35 @@
 use clap::Args;
 use kista::{
-    client::{Error, Fields, JsonValue, Secret},
+    client::{Fields, JsonValue},
     secret::SecretString,
 };
 
-use super::{near, target::Target};
+use super::reading::{self, Content, Found};
 use crate::{
     arguments::ServerArguments,
     failure::{Exit, Failure},
     output::{self, Cell, Output, Sight},
+    reference::Reference,
     server::Server,
 };
 
-/// Read a secret, or one of its values.
+/// Read secrets, or single values of them.
 ///
 /// A person sees the keys, with dots for the values; a program gets lines of key, tab and value.
-/// With -k the value comes as it is, without a newline at its end unless a person reads it.
+/// With -k, or #KEY behind the path, the value comes as it is, without a newline at its end unless a
+/// person reads it; several values come on a line each.
+///
+/// A reference is MOUNT/PATH[#KEY], or in full
+/// kista://[CONTEXT/]MOUNT/PATH[#KEY][?version=N&default=TEXT] with names percent-encoded.
 #[derive(Debug, Args)]
 #[command(before_help = "Example:\n  kista get secret/app/db\n  \
-                         kista get secret/app/db -k password | cat")]
+                         kista get secret/app/db -k password | cat\n  \
+                         kista get 'kista://secret/app/db#port?default=5432'")]
 pub(crate) struct Get {
-    /// Mount and path, such as secret/app/db
-    path: String,
-    /// The one key whose value to print
+    /// Mount and path, such as secret/app/db, with a key behind '#' if one value is meant
+    #[arg(value_name = "REF", required = true)]
+    references: Vec<Reference>,
+    /// The key whose value to print, where the reference names none
     #[arg(short, long)]
     key: Option<String>,
     /// An earlier version
@@ -36,73 +43,103 @@ pub(crate) struct Get {
 }
 
 impl Get {
-    pub(crate) async fn run(self) -> Result<Exit, Failure> {
-        let server = Server::find(&self.server)?;
-        let target = Target::secret(&server, &self.path, "read").await?;
-        let kv2 = target.kv2(&server.client);
-        let read = match self.version {
-            Some(version) => kv2.read_version(&target.path, version).await,
-            None => kv2.read(&target.path).await,
-        };
-        let secret = match read {
-            Ok(secret) => secret,
-            Err(Error::NotFound) => return Err(self.absent(&server, &target).await),
-            Err(error) => return Err(server.explain(&format!("read {}", self.path), error).await),
-        };
-        self.print(&target, secret)?;
+    pub(crate) async fn run(mut self) -> Result<Exit, Failure> {
+        for reference in &mut self.references {
+            reference.key = reference.key.take().or_else(|| self.key.clone());
+            reference.version = reference.version.or(self.version);
+        }
+        // All of it or nothing: what reads half of a list of values takes the wrong one.
+        let found = self.read().await?;
+        self.print(&Output::new(self.server.json), &found)?;
         Ok(Exit::Done)
     }
 
-    async fn absent(&self, server: &Server, target: &Target) -> Failure {
-        let version = self.version.map(|version| format!("version {version} of "));
-        let failure =
-            Failure::new(format!("there is no {}{}", version.unwrap_or_default(), self.path))
-                .exit(Exit::NotFound);
-        match near::hint(server, target).await {
-            Some(hint) => failure.hint(hint),
-            None => failure,
+    async fn read(&self) -> Result<Vec<Found>, Failure> {
+        let mut found = Vec::with_capacity(self.references.len());
+        let mut last: Option<(Option<&str>, Server)> = None;
+        for reference in &self.references {
+            let context = reference.place.context.as_deref();
+            let server = match last.take() {
+                Some((of, server)) if of == context => server,
+                Some(_) | None => Server::find_for(&self.server, &reference.place)?,
+            };
+            found.push(reading::read(&server, reference).await?);
+            last = Some((context, server));
+        }
+        Ok(found)
+    }
+
+    fn print(&self, output: &Output, found: &[Found]) -> Result<(), Failure> {
+        match found {
+            [one] if output.wants_json() => match &one.content {
+                Content::Value { value, .. } => output.json(value),
+                Content::Secret { .. } => output.json(&as_json(one)?),
+            },
+            many if output.wants_json() => {
+                let each = many.iter().map(as_json).collect::<Result<Vec<_>, _>>()?;
+                output.json(&JsonValue::list(&each))
+            }
+            [Found { content: Content::Value { value, .. }, .. }] => output.value(&value.plain()),
+            [Found { content: Content::Secret { fields, .. }, .. }] => {
+                let rows: Vec<_> =
+                    fields.iter().map(|(key, value)| self.cells(output, key, value)).collect();
+                output.table(["KEY", "VALUE"], &rows)
+            }
+            many => match values(many) {
+                Some(values) => output.lines(&values),
+                None => self.print_many(output, many),
+            },
         }
     }
 
-    fn print(&self, target: &Target, secret: Secret) -> Result<(), Failure> {
-        let output = Output::new(self.server.json);
-        let Secret { fields, metadata } = secret;
-        let Some(fields) = fields else {
-            let what = format!("version {} of {}", metadata.version, self.path);
-            let why = if metadata.destroyed {
-                format!("{what} was destroyed")
-            } else {
-                format!("{what} was deleted at {}", metadata.deletion_time)
+    fn print_many(&self, output: &Output, found: &[Found]) -> Result<(), Failure> {
+        let mut rows = Vec::new();
+        for Found { path, content } in found {
+            let mut push = |key: &str, value: &JsonValue| {
+                let [key, value] = self.cells(output, key, value);
+                rows.push([Cell::Plain(path.clone()), key, value]);
             };
-            return Err(Failure::new(why).exit(Exit::NotFound));
-        };
-        if let Some(key) = &self.key {
-            return match fields.get(key) {
-                Some(value) if output.wants_json() => output.json(value),
-                Some(value) => output.value(&value.plain()),
-                None => Err(self.no_key(key, &fields)),
-            };
+            match content {
+                Content::Secret { fields, .. } => {
+                    fields.iter().for_each(|(key, value)| push(key, value));
+                }
+                Content::Value { key, value } => push(key, value),
+            }
         }
-        if output.wants_json() {
-            let mut object = Fields::new();
-            object.set("path", JsonValue::string(&SecretString::copy_of(&target.whole())));
-            object.set("data", JsonValue::from(&fields));
-            object.set("metadata", output::json(&metadata)?);
-            return output.object(&object);
-        }
+        output.table(["SECRET", "KEY", "VALUE"], &rows)
+    }
+
+    fn cells(&self, output: &Output, key: &str, value: &JsonValue) -> [Cell; 2] {
         let sight =
             if output.is_to_terminal() && !self.show { Sight::Masked } else { Sight::Shown };
-        let rows: Vec<_> = fields
-            .iter()
-            .map(|(key, value)| [Cell::Plain(key.to_owned()), Cell::Secret(value.plain(), sight)])
-            .collect();
-        output.table(["KEY", "VALUE"], &rows)
+        [Cell::Plain(key.to_owned()), Cell::Secret(value.plain(), sight)]
     }
+}
 
-    fn no_key(&self, key: &str, fields: &Fields) -> Failure {
-        let keys: Vec<&str> = fields.iter().map(|(key, _)| key).collect();
-        Failure::new(format!("{} has no key {key}", self.path))
-            .hint(format!("its keys: {}", keys.join(", ")))
-            .exit(Exit::NotFound)
+/// The values, where each reference has led to one.
+fn values(found: &[Found]) -> Option<Vec<SecretString>> {
+    found
+        .iter()
+        .map(|found| match &found.content {
+            Content::Value { value, .. } => Some(value.plain()),
+            Content::Secret { .. } => None,
+        })
+        .collect()
+}
+
+fn as_json(found: &Found) -> Result<JsonValue, Failure> {
+    let text = |text: &str| JsonValue::string(&SecretString::copy_of(text));
+    let mut object = Fields::new();
+    object.set("path", text(&found.path));
+    match &found.content {
+        Content::Secret { fields, metadata } => {
+            object.set("data", JsonValue::from(fields));
+            object.set("metadata", output::json(metadata)?);
+        }
+        Content::Value { key, value } => {
+            object.set("key", text(key));
+            object.set("value", value.copy());
+        }
     }
+    Ok(JsonValue::from(&object))
 }

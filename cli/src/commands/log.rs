@@ -7,6 +7,7 @@ use crate::{
     arguments::ServerArguments,
     failure::{Exit, Failure},
     output::{Cell, Output},
+    reference::Place,
     server::Server,
 };
 
@@ -15,7 +16,7 @@ use crate::{
 #[command(before_help = "Example:\n  kista log secret/app/db")]
 pub(crate) struct Log {
     /// Mount and path, such as secret/app/db
-    path: String,
+    path: Place,
     #[command(flatten)]
     server: ServerArguments,
 }
@@ -28,7 +29,7 @@ struct Logged<'a> {
 
 impl Log {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
-        let server = Server::find(&self.server)?;
+        let server = Server::find_for(&self.server, &self.path)?;
         let target = Target::secret(&server, &self.path, "read the versions of").await?;
         let metadata = versions::known(&server, &target, &self.path).await?;
         let output = Output::new(self.server.json);

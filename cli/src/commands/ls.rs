@@ -7,6 +7,7 @@ use crate::{
     arguments::ServerArguments,
     failure::{Exit, Failure},
     output::Output,
+    reference::Place,
     server::Server,
 };
 
@@ -15,7 +16,7 @@ use crate::{
 #[command(before_help = "Example:\n  kista ls secret/\n  kista ls secret/app/")]
 pub(crate) struct Ls {
     /// Mount, or mount and folder, such as secret/app/
-    path: String,
+    path: Place,
     #[command(flatten)]
     server: ServerArguments,
 }
@@ -28,7 +29,7 @@ struct Listing<'a> {
 
 impl Ls {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
-        let server = Server::find(&self.server)?;
+        let server = Server::find_for(&self.server, &self.path)?;
         let target = Target::folder(&server, &self.path).await?;
         let names = match target.kv2(&server.client).list(&target.path).await {
             Ok(names) => names,

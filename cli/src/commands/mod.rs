@@ -15,6 +15,7 @@ mod near;
 pub(crate) mod operator;
 pub(crate) mod patch;
 pub(crate) mod put;
+mod reading;
 mod rekey;
 mod repair;
 mod rotate;

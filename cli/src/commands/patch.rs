@@ -6,6 +6,7 @@ use crate::{
     arguments::ServerArguments,
     failure::{Exit, Failure},
     output::Output,
+    reference::Place,
     server::Server,
     values::{self, Assignment, SourceArguments},
 };
@@ -19,7 +20,7 @@ use crate::{
                          kista patch secret/app/db host=env:DB_HOST --remove port --cas 3")]
 pub(crate) struct Patch {
     /// Mount and path, such as secret/app/db
-    path: String,
+    path: Place,
     /// KEY, KEY=-, KEY=@FILE, KEY=env:NAME or KEY=VALUE
     #[arg(value_name = "KEY", required_unless_present = "remove")]
     keys: Vec<String>,
@@ -39,7 +40,7 @@ impl Patch {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
         let assignments =
             self.keys.iter().map(|key| Assignment::parse(key)).collect::<Result<Vec<_>, _>>()?;
-        let server = Server::find(&self.server)?;
+        let server = Server::find_for(&self.server, &self.path)?;
         // The path is looked up first: who is asked for a secret should not type it in vain.
         let target = Target::secret(&server, &self.path, "patch").await?;
         let fields = self.with_removed(values::fetch(&assignments, self.sources.look())?)?;

@@ -8,6 +8,7 @@ use crate::{
     arguments::ServerArguments,
     failure::{Exit, Failure},
     output::{self, Output},
+    reference::Place,
     server::Server,
     values::{self, Assignment, SourceArguments},
 };
@@ -22,7 +23,7 @@ use crate::{
                          kista put secret/app/tls key=@key.pem cert=@cert.pem --cas new")]
 pub(crate) struct Put {
     /// Mount and path, such as secret/app/db
-    path: String,
+    path: Place,
     /// KEY, KEY=-, KEY=@FILE, KEY=env:NAME or KEY=VALUE
     #[arg(value_name = "KEY")]
     keys: Vec<String>,
@@ -54,7 +55,7 @@ impl Put {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
         let assignments =
             self.keys.iter().map(|key| Assignment::parse(key)).collect::<Result<Vec<_>, _>>()?;
-        let server = Server::find(&self.server)?;
+        let server = Server::find_for(&self.server, &self.path)?;
         // The path is looked up first: who is asked for a secret should not type it in vain.
         let target = Target::secret(&server, &self.path, "write").await?;
         if let Some(meant) = target.without_api_part() {

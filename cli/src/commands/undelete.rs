@@ -6,6 +6,7 @@ use crate::{
     arguments::ServerArguments,
     failure::{Exit, Failure},
     output::{self, Output},
+    reference::Place,
     server::Server,
 };
 
@@ -17,7 +18,7 @@ use crate::{
                          kista undelete secret/app/db --version 3 --version 4")]
 pub(crate) struct Undelete {
     /// Mount and path, such as secret/app/db
-    path: String,
+    path: Place,
     /// A version other than the current one; may be given again
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     version: Vec<u64>,
@@ -33,7 +34,7 @@ struct Undeleted<'a> {
 
 impl Undelete {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
-        let server = Server::find(&self.server)?;
+        let server = Server::find_for(&self.server, &self.path)?;
         let target = Target::secret(&server, &self.path, "undelete").await?;
         let metadata = versions::known(&server, &target, &self.path).await?;
         let mut versions = self.version.clone();

@@ -1,0 +1,97 @@
+//! Reading what a reference leads to: a secret, or one value of it.
+
+use kista::client::{Error, Fields, JsonValue, Secret, VersionMetadata};
+
+use super::{near, target::Target};
+use crate::{
+    failure::{Exit, Failure},
+    reference::Reference,
+    server::Server,
+};
+
+/// What a reference leads to.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// Mount and path.
+    pub(crate) path: String,
+    pub(crate) content: Content,
+}
+
+/// A secret, or one value of it.
+#[derive(Debug)]
+pub(crate) enum Content {
+    Secret { fields: Fields, metadata: VersionMetadata },
+    Value { key: String, value: JsonValue },
+}
+
+/// Reads what a reference leads to; its default, where it has one and nothing is there.
+pub(crate) async fn read(server: &Server, reference: &Reference) -> Result<Found, Failure> {
+    let given = &*reference.place;
+    let target = Target::secret(server, given, "read").await?;
+    let found = version(server, &target, given, reference.version).await;
+    let path = target.whole();
+    let Some(key) = &reference.key else {
+        let (fields, metadata) = found?;
+        return Ok(Found { path, content: Content::Secret { fields, metadata } });
+    };
+    let value = found.and_then(|(fields, _)| match fields.get(key) {
+        Some(value) => Ok(value.copy()),
+        None => Err(no_key(given, key, &fields)),
+    });
+    let value = match (value, &reference.default) {
+        (Err(failure), Some(default)) if failure.exit == Exit::NotFound => {
+            JsonValue::string(default)
+        }
+        (value, _) => value?,
+    };
+    Ok(Found { path, content: Content::Value { key: key.clone(), value } })
+}
+
+/// Reads a version of a secret, else the current one; a deleted one is not found.
+pub(crate) async fn version(
+    server: &Server,
+    target: &Target,
+    given: &str,
+    version: Option<u64>,
+) -> Result<(Fields, VersionMetadata), Failure> {
+    let kv2 = target.kv2(&server.client);
+    let read = match version {
+        Some(version) => kv2.read_version(&target.path, version).await,
+        None => kv2.read(&target.path).await,
+    };
+    match read {
+        Ok(Secret { fields: Some(fields), metadata }) => Ok((fields, metadata)),
+        Ok(Secret { fields: None, metadata }) => Err(gone(given, &metadata)),
+        Err(Error::NotFound) => Err(absent(server, target, given, version).await),
+        Err(error) => Err(server.explain(&format!("read {given}"), error).await),
+    }
+}
+
+async fn absent(server: &Server, target: &Target, given: &str, version: Option<u64>) -> Failure {
+    let version = version.map(|version| format!("version {version} of "));
+    let failure = Failure::new(format!("there is no {}{given}", version.unwrap_or_default()))
+        .exit(Exit::NotFound);
+    match near::hint(server, target).await {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+fn gone(given: &str, metadata: &VersionMetadata) -> Failure {
+    let what = format!("version {} of {given}", metadata.version);
+    let (why, next) = match metadata.destroyed {
+        true => (format!("{what} was destroyed"), format!("kista log {given}")),
+        false => (
+            format!("{what} was deleted at {}", metadata.deletion_time),
+            format!("kista undelete {given} --version {}", metadata.version),
+        ),
+    };
+    Failure::new(why).hint(next).exit(Exit::NotFound)
+}
+
+fn no_key(given: &str, key: &str, fields: &Fields) -> Failure {
+    let keys: Vec<&str> = fields.iter().map(|(key, _)| key).collect();
+    Failure::new(format!("{given} has no key {key}"))
+        .hint(format!("its keys: {}", keys.join(", ")))
+        .exit(Exit::NotFound)
+}
