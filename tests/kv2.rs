@@ -176,6 +176,40 @@ async fn metadata_is_patched_member_by_member() {
 }
 
 #[tokio::test]
+async fn metadata_is_written_by_check_and_set() {
+    let vault = TestVault::open().await;
+    let write = |body| vault.as_root(Write, "secret/metadata/a", body);
+    let refused = "metadata check-and-set parameter did not match the current version";
+    assert_eq!(write(r#"{"max_versions":3,"metadata_cas":0}"#).await.status, 204);
+    let answer = write(r#"{"max_versions":4,"metadata_cas":0}"#).await;
+    assert_eq!((answer.status, answer.text.contains(refused)), (400, true), "{answer:?}");
+    assert_eq!(write(r#"{"metadata_cas":1,"metadata_cas_required":true}"#).await.status, 204);
+    let answer = write(r#"{"max_versions":4}"#).await;
+    assert!(answer.text.contains("metadata check-and-set parameter required"), "{answer:?}");
+    let patch = vault.as_root(Patch, "secret/metadata/a", r#"{"max_versions":4}"#).await;
+    assert_eq!(patch.status, 400);
+    let body = r#"{"max_versions":null,"metadata_cas":2}"#;
+    assert_eq!(vault.as_root(Patch, "secret/metadata/a", body).await.status, 204);
+    // Values have a count of their own.
+    put(&vault, "a", r#"{"n":1}"#).await;
+    let metadata = data(&vault, "secret/metadata/a").await;
+    assert_eq!(metadata["current_metadata_version"], 3);
+    assert_eq!(metadata["metadata_cas_required"], true);
+    assert_eq!((&metadata["max_versions"], &metadata["current_version"]), (&json!(0), &json!(1)));
+}
+
+#[tokio::test]
+async fn a_mount_may_ask_for_check_and_set_of_metadata() {
+    let vault = TestVault::open().await;
+    let config = r#"{"metadata_cas_required":true}"#;
+    assert_eq!(vault.as_root(Write, "secret/config", config).await.status, 204);
+    assert_eq!(data(&vault, "secret/config").await["metadata_cas_required"], true);
+    let write = |body| vault.as_root(Write, "secret/metadata/a", body);
+    assert_eq!(write(r#"{"max_versions":3}"#).await.status, 400);
+    assert_eq!(write(r#"{"max_versions":3,"metadata_cas":0}"#).await.status, 204);
+}
+
+#[tokio::test]
 async fn a_scan_finds_what_lies_below_and_goes_on_where_a_page_ended() {
     let vault = TestVault::open().await;
     let all = ["b", "b/c", "b/c/d", "b/e", "b!", "c/x/y", "d"];

@@ -1,6 +1,7 @@
 use std::marker::PhantomData;
 
 use serde::{Serialize, de::DeserializeOwned};
+use zeroize::Zeroizing;
 
 use super::{
     Batch, Entry, Expected, MountView, ReadError,
@@ -12,6 +13,12 @@ use crate::{secret::SecretBytes, storage::RecordHeader};
 pub trait Record: Serialize + DeserializeOwned {
     /// The version byte.
     const VERSION: u8;
+
+    /// How many bytes a record of an older version lacks at its end, where fields have been added since: each
+    /// of them was as if zero, which postcard writes as one byte. None for a version that is not read.
+    fn missing(version: u8) -> Option<usize> {
+        (version == Self::VERSION).then_some(0)
+    }
 }
 
 /// Records of one type under one view.
@@ -109,11 +116,26 @@ fn encode<T: Record>(value: &T) -> Result<SecretBytes, postcard::Error> {
 
 pub(super) fn decode<T: Record>(bytes: &[u8]) -> Result<T, ReadError> {
     let (&version, rest) = bytes.split_first().ok_or(ReadError::Layout { version: 0 })?;
-    if version != T::VERSION {
-        return Err(ReadError::Layout { version });
+    let missing = T::missing(version).ok_or(ReadError::Layout { version })?;
+    let value = match missing {
+        0 => whole(rest),
+        _ => whole(&with_zeros(rest, missing)),
+    };
+    value.ok_or(ReadError::Layout { version })
+}
+
+/// A value that takes all of the bytes.
+fn whole<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Some(value),
+        Ok(_) | Err(_) => None,
     }
-    match postcard::take_from_bytes(rest) {
-        Ok((value, [])) => Ok(value),
-        Ok(_) | Err(_) => Err(ReadError::Layout { version }),
-    }
+}
+
+/// A record with the fields that it lacks, wiped when it has been read.
+pub(crate) fn with_zeros(record: &[u8], missing: usize) -> Zeroizing<Vec<u8>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(record.len() + missing));
+    bytes.extend_from_slice(record);
+    bytes.resize(record.len() + missing, 0);
+    bytes
 }

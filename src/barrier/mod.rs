@@ -62,6 +62,7 @@ use std::{
 use arc_swap::ArcSwap;
 
 pub use batch::{Batch, Expected};
+pub(crate) use collection::with_zeros;
 pub use collection::{Collection, Held, Record};
 pub use erasure::EraseError;
 pub use error::{CommitError, OpenError, ReadError};

@@ -65,7 +65,7 @@ impl FromFields for WriteInput {
         }
         check_size(data.len())?;
         let cas = match fields.object("options")? {
-            Some(options) => cas(options.get("cas"))?,
+            Some(options) => cas(options.get("cas").map(RawValue::get))?,
             None => None,
         };
         Ok(Self { path, cas, data: SecretBytes::copy_of(data.as_bytes()) })
@@ -73,9 +73,8 @@ impl FromFields for WriteInput {
 }
 
 /// `null` is 0, and a text of digits is taken.
-fn cas(value: Option<&RawValue>) -> Result<Option<i64>, ApiError> {
-    let Some(value) = value else { return Ok(None) };
-    let text = value.get();
+fn cas(value: Option<&str>) -> Result<Option<i64>, ApiError> {
+    let Some(text) = value else { return Ok(None) };
     if text == "null" {
         return Ok(Some(0));
     }
@@ -105,6 +104,8 @@ impl FromFields for VersionsInput {
 /// `POST metadata/:path`; what is not given stays.
 pub(super) struct MetadataInput {
     pub(super) path: String,
+    /// The version of the metadata that the caller has seen, 0 for none.
+    pub(super) cas: Option<i64>,
     pub(super) settings: Settings,
     pub(super) custom: Option<BTreeMap<String, String>>,
 }
@@ -116,13 +117,16 @@ impl FromFields for MetadataInput {
         if let Some(custom) = &custom {
             check_custom(custom)?;
         }
-        Ok(Self { path, settings: Settings::from_fields(fields)?, custom })
+        let cas = cas(fields.present("metadata_cas"))?;
+        Ok(Self { path, cas, settings: Settings::from_fields(fields)?, custom })
     }
 }
 
 /// `PATCH metadata/:path`, a merge patch: `null` takes a setting back to its default.
 pub(super) struct MetadataPatch {
     pub(super) path: String,
+    /// As in [`MetadataInput`].
+    pub(super) cas: Option<i64>,
     pub(super) settings: Settings,
     /// New notes; `None` takes one away.
     pub(super) custom: BTreeMap<String, Option<String>>,
@@ -143,13 +147,23 @@ impl FromFields for MetadataPatch {
         if is_null("cas_required") {
             settings.cas_required = Some(false);
         }
+        if is_null("metadata_cas_required") {
+            settings.metadata_cas_required = Some(false);
+        }
         if is_null("delete_version_after") {
             settings.delete_version_after = Some(Duration::ZERO);
         }
         let custom = fields.map_with_nulls("custom_metadata")?;
         let clears_custom = is_null("custom_metadata");
         let is_empty = settings.is_empty() && custom.is_none() && !clears_custom;
-        Ok(Self { path, settings, custom: custom.unwrap_or_default(), clears_custom, is_empty })
+        Ok(Self {
+            path,
+            cas: cas(fields.present("metadata_cas"))?,
+            settings,
+            custom: custom.unwrap_or_default(),
+            clears_custom,
+            is_empty,
+        })
     }
 }
 
@@ -185,6 +199,7 @@ impl MetadataInput {
 pub(super) struct Settings {
     pub(super) max_versions: Option<u32>,
     pub(super) cas_required: Option<bool>,
+    pub(super) metadata_cas_required: Option<bool>,
     pub(super) delete_version_after: Option<Duration>,
 }
 
@@ -200,6 +215,7 @@ impl FromFields for Settings {
         Ok(Self {
             max_versions,
             cas_required: fields.boolean("cas_required")?,
+            metadata_cas_required: fields.boolean("metadata_cas_required")?,
             delete_version_after: fields.duration("delete_version_after")?,
         })
     }
@@ -214,6 +230,9 @@ impl Settings {
         if let Some(cas_required) = self.cas_required {
             metadata.cas_required = cas_required;
         }
+        if let Some(metadata_cas_required) = self.metadata_cas_required {
+            metadata.metadata_cas_required = metadata_cas_required;
+        }
         if let Some(after) = self.delete_version_after {
             metadata.delete_version_after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
         }
@@ -222,6 +241,7 @@ impl Settings {
     fn is_empty(&self) -> bool {
         self.max_versions.is_none()
             && self.cas_required.is_none()
+            && self.metadata_cas_required.is_none()
             && self.delete_version_after.is_none()
     }
 }
@@ -295,10 +315,12 @@ pub(super) struct DetailedOutput {
 pub(super) struct MetadataOutput {
     pub(super) cas_required: bool,
     pub(super) created_time: String,
+    pub(super) current_metadata_version: u64,
     pub(super) current_version: u64,
     pub(super) custom_metadata: Option<BTreeMap<String, String>>,
     pub(super) delete_version_after: String,
     pub(super) max_versions: u32,
+    pub(super) metadata_cas_required: bool,
     pub(super) oldest_version: u64,
     pub(super) updated_time: String,
     pub(super) versions: BTreeMap<u64, VersionState>,
@@ -314,9 +336,11 @@ impl MetadataOutput {
         Self {
             cas_required: metadata.cas_required,
             created_time: metadata.created.rfc3339(),
+            current_metadata_version: metadata.metadata_version,
             current_version: metadata.current,
             delete_version_after: duration_text(metadata.delete_version_after),
             max_versions: metadata.max_versions,
+            metadata_cas_required: metadata.metadata_cas_required,
             oldest_version: metadata.oldest,
             updated_time: metadata.updated.rfc3339(),
             versions,
@@ -349,6 +373,7 @@ pub(super) struct ConfigOutput {
     pub(super) cas_required: bool,
     pub(super) delete_version_after: String,
     pub(super) max_versions: u32,
+    pub(super) metadata_cas_required: bool,
 }
 
 /// Nanoseconds in Go's form.

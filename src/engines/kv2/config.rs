@@ -30,6 +30,7 @@ impl Kv2 {
             cas_required: config.cas_required,
             delete_version_after: duration_text(config.delete_version_after),
             max_versions: config.max_versions,
+            metadata_cas_required: config.metadata_cas_required,
         }))
     }
 
@@ -48,6 +49,9 @@ impl Kv2 {
         }
         if let Some(after) = input.delete_version_after {
             config.delete_version_after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
+        }
+        if let Some(metadata_cas_required) = input.metadata_cas_required {
+            config.metadata_cas_required = metadata_cas_required;
         }
         let mut batch = Batch::default();
         store::configs(permit.storage()).put(&mut batch, CONFIG, &config);

@@ -29,9 +29,12 @@ impl Kv2 {
         if input.is_empty() {
             return Ok(Reply::nothing());
         }
+        let is_cas_required = self.config(permit).await?.metadata_cas_required;
         let now = permit.now();
         store::update(permit, &input.path, |held| {
             let mut metadata = held.unwrap_or_else(|| Metadata::new(now));
+            check_cas(input.cas, is_cas_required, &metadata)?;
+            metadata.metadata_version += 1;
             metadata.updated = now;
             input.settings.apply_to(&mut metadata);
             if let Some(custom) = &input.custom {
@@ -49,12 +52,15 @@ impl Kv2 {
         permit: &Permit<'_>,
         input: MetadataPatch,
     ) -> Result<Reply<Nothing>, ApiError> {
+        let is_cas_required = self.config(permit).await?.metadata_cas_required;
         let now = permit.now();
         store::update(permit, &input.path, |held| {
             let mut metadata = held.ok_or_else(ApiError::not_found)?;
             if input.is_empty {
                 return Ok(Change::Nothing(()));
             }
+            check_cas(input.cas, is_cas_required, &metadata)?;
+            metadata.metadata_version += 1;
             metadata.updated = now;
             metadata.custom = input.notes(&metadata.custom)?;
             input.settings.apply_to(&mut metadata);
@@ -73,5 +79,20 @@ impl Kv2 {
         store::update(permit, &path, |_| Ok(Change::Remove(()))).await?;
         store::sweep(permit).await?;
         Ok(Reply::nothing())
+    }
+}
+
+/// Whether the caller has seen the settings and notes that it changes; 0 means that there are none yet.
+fn check_cas(given: Option<i64>, is_required: bool, metadata: &Metadata) -> Result<(), ApiError> {
+    match given {
+        None if is_required || metadata.metadata_cas_required => {
+            Err(ApiError::bad_request("metadata check-and-set parameter required for this call"))
+        }
+        Some(given) if u64::try_from(given) != Ok(metadata.metadata_version) => {
+            Err(ApiError::bad_request(
+                "metadata check-and-set parameter did not match the current version",
+            ))
+        }
+        Some(_) | None => Ok(()),
     }
 }

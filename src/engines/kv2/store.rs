@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::{
-    barrier::{Batch, Collection, CommitError, Expected, MountView, Record},
+    barrier::{Batch, Collection, CommitError, Expected, MountView, Record, with_zeros},
     clock::Timestamp,
     crypto::random,
     engines::{TRIES, too_many_writes},
@@ -32,6 +32,9 @@ pub(super) struct Metadata {
     pub(super) custom: BTreeMap<String, String>,
     /// Ascending by number.
     pub(super) versions: Vec<Version>,
+    /// How often settings and notes were written.
+    pub(super) metadata_version: u64,
+    pub(super) metadata_cas_required: bool,
 }
 
 /// One version of a secret.
@@ -64,6 +67,8 @@ impl Metadata {
             delete_version_after: 0,
             custom: BTreeMap::new(),
             versions: Vec::new(),
+            metadata_version: 0,
+            metadata_cas_required: false,
         }
     }
 
@@ -93,10 +98,20 @@ pub(super) struct Config {
     pub(super) cas_required: bool,
     /// In nanoseconds, 0 for never.
     pub(super) delete_version_after: u64,
+    pub(super) metadata_cas_required: bool,
 }
 
 impl Record for Config {
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
+
+    /// Version 1 ended before `metadata_cas_required`.
+    fn missing(version: u8) -> Option<usize> {
+        match version {
+            1 => Some(1),
+            2 => Some(0),
+            _ => None,
+        }
+    }
 }
 
 /// The configuration of a mount.
@@ -119,7 +134,10 @@ pub(super) struct Held {
 const INLINE_BYTES: usize = 4 * 1024;
 
 /// First byte of a metadata record: the layout `version || be32 length || metadata || inline value`.
-const METADATA_VERSION: u8 = 1;
+const METADATA_VERSION: u8 = 2;
+
+/// The one before, whose metadata ends with the versions.
+const METADATA_VERSION_1: u8 = 1;
 
 /// Most values that are deleted together with their metadata: a commit carries 128 operations.
 const VALUES_IN_ONE_COMMIT: usize = 100;
@@ -393,11 +411,16 @@ fn encode(
 }
 
 fn decode(record: &[u8]) -> Option<(Metadata, Option<SecretBytes>)> {
-    let (&METADATA_VERSION, rest) = record.split_first()? else { return None };
+    let (&version, rest) = record.split_first()?;
     let (length, rest) = rest.split_first_chunk()?;
     let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
     let (metadata, inline) = rest.split_at_checked(length)?;
-    let metadata = postcard::from_bytes(metadata).ok()?;
+    let metadata = match version {
+        METADATA_VERSION => postcard::from_bytes(metadata),
+        METADATA_VERSION_1 => postcard::from_bytes(&with_zeros(metadata, 2)),
+        _ => return None,
+    };
+    let metadata = metadata.ok()?;
     Some((metadata, (!inline.is_empty()).then(|| SecretBytes::copy_of(inline))))
 }
 
@@ -409,4 +432,36 @@ struct Malformed;
 #[error("the value of version {version} is missing, though its metadata is there")]
 struct ValueMissing {
     version: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the first version of the layout wrote for a secret with one version and its value inside.
+    const VERSION_1: &str = "0100000037000102030405060708090a0b0c0d0e0f80d095ffbc3180d095ffbc31\
+                             0100030180d88ee16f01036f776e027573010180d095ffbc3100007b2261223a317d";
+
+    #[test]
+    fn a_record_of_the_first_layout_is_read() {
+        let record = data_encoding::HEXLOWER.decode(VERSION_1.as_bytes()).unwrap();
+        let (metadata, inline) = decode(&record).unwrap();
+        assert_eq!((metadata.current, metadata.max_versions), (1, 3));
+        assert_eq!((metadata.metadata_version, metadata.metadata_cas_required), (0, false));
+        assert_eq!(metadata.custom.get("own").map(String::as_str), Some("us"));
+        assert_eq!(metadata.version(1).map(|version| version.is_destroyed), Some(false));
+        assert!(inline.as_ref().unwrap().expose(|inline| inline == br#"{"a":1}"#));
+        let written = encode(&metadata, inline.as_ref()).unwrap();
+        assert_eq!(written.first(), Some(&METADATA_VERSION));
+        assert_eq!(written.len(), record.len() + 2);
+    }
+
+    #[test]
+    fn a_record_of_an_unknown_layout_is_refused() {
+        let metadata = Metadata::new(Timestamp::from_millis(1));
+        let mut record = encode(&metadata, None).unwrap();
+        assert!(decode(&record).is_some());
+        record[0] = METADATA_VERSION + 1;
+        assert!(decode(&record).is_none());
+    }
 }
