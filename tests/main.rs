@@ -1,7 +1,7 @@
 //! Tests of the whole: one binary, so that everything is linked once.
 //!
 //! - `architecture.rs`, `forged.rs`: what must not be written
-//! - `routes.rs`, `kv1.rs`, `kv2.rs`, `rotation.rs`, `slots.rs`: the library's vault, asked without HTTP
+//! - `routes.rs`, `kv1.rs`, `kv2.rs`, `mounts.rs`, `rotation.rs`, `slots.rs`: the library's vault, asked without HTTP
 //! - `operator.rs`: the commands of operators, against the real binary
 //! - `fixture.rs`: what the first version of the format has written
 //! - `leaks.rs`, `damage.rs`: the real binary, and the files that it makes
@@ -21,6 +21,7 @@ mod kv1;
 mod kv2;
 mod leaks;
 mod memory;
+mod mounts;
 mod operator;
 mod rotation;
 mod routes;

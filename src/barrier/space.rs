@@ -31,6 +31,9 @@ impl SpaceId {
     /// The space of Kista's own tables. No random id is all zeros.
     pub const SYSTEM: Self = Self([0; 16]);
 
+    /// The space of the cubbyholes, which every store has.
+    pub const CUBBYHOLE: Self = Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+
     /// Makes a new one.
     pub fn random() -> Self {
         Self(random::array())

@@ -68,6 +68,15 @@ pub(super) async fn names_in(
     Ok(keys)
 }
 
+/// A way through the secrets below a folder, name by name: `a`, then `a/b`, then `a!`.
+pub(super) struct Walk<'a> {
+    view: &'a MountView,
+    /// Where all secrets of the mount lie.
+    secrets: &'a str,
+    folder: &'a str,
+    levels: Vec<Level>,
+}
+
 /// A folder that is being walked through.
 struct Level {
     /// Its path below the first folder, with a slash behind each name.
@@ -76,31 +85,20 @@ struct Level {
     rest: Vec<Entry>,
 }
 
-/// The secrets below a folder, name by name: `a`, then `a/b`, then `a!`; 404 when there are none. A page
-/// goes on behind `after`.
+/// The secrets below a folder, as [`Walk`] finds them; 404 when there are none. A page goes on behind
+/// `after`.
 pub(super) async fn secrets_below(
     view: &MountView,
     secrets: &str,
     input: &ListInput,
 ) -> Result<Vec<String>, ApiError> {
-    let mut keys: Vec<String> = Vec::new();
-    let mut levels = levels_behind(view, secrets, input).await?;
-    while let Some(level) = levels.last_mut()
-        && keys.len() < input.limit
+    let after = input.after.as_deref().unwrap_or_default();
+    let mut walk = Walk::behind(view, secrets, &input.folder, after, input.limit).await?;
+    let mut keys = Vec::new();
+    while keys.len() < input.limit
+        && let Some(key) = walk.next(input.limit - keys.len()).await?
     {
-        let Some(entry) = level.rest.pop() else {
-            levels.pop();
-            continue;
-        };
-        let path = format!("{}{}", level.path, entry.name);
-        if entry.is_leaf {
-            keys.push(path.clone());
-        }
-        if entry.is_folder {
-            // Each name leads to one secret at least.
-            let most = input.limit - keys.len();
-            levels.push(level_at(view, secrets, &input.folder, path + "/", None, most).await?);
-        }
+        keys.push(key);
     }
     if keys.is_empty() {
         return Err(ApiError::not_found());
@@ -108,33 +106,56 @@ pub(super) async fn secrets_below(
     Ok(keys)
 }
 
-/// The folders that a page begins in, from the first one to the one that has the name of `after`.
-async fn levels_behind(
-    view: &MountView,
-    secrets: &str,
-    input: &ListInput,
-) -> Result<Vec<Level>, ApiError> {
-    let (folder, limit) = (&input.folder, input.limit);
-    let mut path = String::new();
-    let mut levels = Vec::new();
-    let after = input.after.as_deref().unwrap_or_default();
-    for name in after.split('/').filter(|name| !name.is_empty()) {
-        levels.push(level_at(view, secrets, folder, path.clone(), Some(name), limit).await?);
-        path = format!("{path}{name}/");
+impl<'a> Walk<'a> {
+    /// Begins behind a path below the folder; empty for the folder's first secret. `most` is how many
+    /// secrets are wanted.
+    pub(super) async fn behind(
+        view: &'a MountView,
+        secrets: &'a str,
+        folder: &'a str,
+        after: &str,
+        most: usize,
+    ) -> Result<Self, ApiError> {
+        let mut walk = Self { view, secrets, folder, levels: Vec::new() };
+        let mut path = String::new();
+        for name in after.split('/').filter(|name| !name.is_empty()) {
+            walk.enter(path.clone(), Some(name), most).await?;
+            path = format!("{path}{name}/");
+        }
+        walk.enter(path, None, most).await?;
+        Ok(walk)
     }
-    levels.push(level_at(view, secrets, folder, path, None, limit).await?);
-    Ok(levels)
-}
 
-async fn level_at(
-    view: &MountView,
-    secrets: &str,
-    folder: &str,
-    path: String,
-    after: Option<&str>,
-    limit: usize,
-) -> Result<Level, ApiError> {
-    let mut rest = view.list(&place(secrets, folder, &path), after, limit).await?;
-    rest.reverse();
-    Ok(Level { path, rest })
+    /// The next secret's path below the folder. `most` is how many are still wanted, this one among them.
+    pub(super) async fn next(&mut self, most: usize) -> Result<Option<String>, ApiError> {
+        while let Some(level) = self.levels.last_mut() {
+            let Some(entry) = level.rest.pop() else {
+                self.levels.pop();
+                continue;
+            };
+            let path = format!("{}{}", level.path, entry.name);
+            if entry.is_leaf {
+                if entry.is_folder {
+                    level.rest.push(Entry { is_leaf: false, ..entry });
+                }
+                return Ok(Some(path));
+            }
+            // Each name leads to one secret at least.
+            self.enter(path + "/", None, most).await?;
+        }
+        Ok(None)
+    }
+
+    async fn enter(
+        &mut self,
+        path: String,
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<(), ApiError> {
+        let place = place(self.secrets, self.folder, &path);
+        let mut rest = self.view.list(&place, after, most).await?;
+        rest.reverse();
+        self.levels.push(Level { path, rest });
+        Ok(())
+    }
 }

@@ -5,12 +5,18 @@
 //!
 //! - `kv1/`: secrets without versions
 //! - `kv2/`: versioned secrets
+//! - `cubbyhole.rs`: secrets of one token
+//! - `plain.rs`: secrets that are one record each
+//! - `upgrade.rs`: from the first to the second
 //! - `path.rs`, `listing.rs`, `value.rs`: what both name, list and carry
 
+pub mod cubbyhole;
 pub mod kv1;
 pub mod kv2;
 mod listing;
 mod path;
+mod plain;
+pub mod upgrade;
 mod value;
 
 use crate::gate::ApiError;

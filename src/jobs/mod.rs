@@ -6,11 +6,13 @@
 //! - `anchors.rs`: where the store stands, kept elsewhere
 //! - `erasure.rs`: what was removed leaves every file
 //! - `rotation.rs`: rotations, a turn after the other
+//! - `upgrades.rs`: mounts on their way to another version
 //! - `verify.rs`: the whole store, record by record
 
 mod anchors;
 mod erasure;
 mod rotation;
+mod upgrades;
 mod verify;
 
 use std::{
@@ -28,6 +30,7 @@ pub async fn run(vault: Weak<Vault>) {
         rotation::run(Weak::clone(&vault)),
         anchors::run(Weak::clone(&vault)),
         erasure::run(Weak::clone(&vault)),
+        upgrades::run(Weak::clone(&vault)),
         rounds(vault),
     );
 }

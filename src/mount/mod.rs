@@ -7,12 +7,17 @@
 //! - `record.rs`: [`Record`], a mount as it is stored
 //! - `registry.rs`: the one file that names every wing
 //! - `mounts.rs`: [`Mounts`], enable, list and disable
+//! - `tune.rs`: changing and moving one; `upgrade.rs`: KV from version 1 to 2
 
 mod mounts;
 mod record;
 mod registry;
 mod table;
+mod tune;
+mod upgrade;
 
 pub use mounts::{DisableError, EnableError, LoadError, Mounts, NewMount, SweepError};
-pub use record::{Class, Record};
+pub use record::{Class, KeptLists, Listing, Record, Upgrade};
 pub use table::{Entry, Table};
+pub use tune::{MoveError, TuneError, Tuning};
+pub use upgrade::UpgradeError;

@@ -4,8 +4,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
 use super::{
-    Class, Entry, Record, Table,
-    registry::{self, Kind},
+    Class, Entry, KeptLists, Listing, Record, Table, Upgrade,
+    registry::{Kind, Wings},
 };
 use crate::{
     barrier::{Barrier, Batch, Collection, CommitError, ReadError, SpaceId},
@@ -15,11 +15,11 @@ use crate::{
 /// The mounts of an open vault.
 pub struct Mounts {
     barrier: Arc<Barrier>,
-    tokens: Arc<token::Store>,
+    pub(super) wings: Wings,
     records: Collection<Record>,
     table: ArcSwap<Table>,
     /// One change at a time: each looks at the table and then replaces it.
-    changes: Mutex<()>,
+    pub(super) changes: Mutex<()>,
 }
 
 impl fmt::Debug for Mounts {
@@ -41,6 +41,12 @@ pub struct NewMount {
     pub default_lease_ttl: u64,
     /// Likewise.
     pub max_lease_ttl: u64,
+    /// Who is told of it.
+    pub listing: Option<Listing>,
+    /// Kept for clients.
+    pub force_no_cache: bool,
+    /// Likewise.
+    pub kept: KeptLists,
 }
 
 /// The table cannot be read.
@@ -74,6 +80,9 @@ pub enum EnableError {
     /// There is no such type.
     #[error("plugin not found in the catalog: {0}")]
     UnknownType(String),
+    /// Every store has one mount of this type, and no other.
+    #[error("mount type of {0:?} is not mountable")]
+    Single(String),
     /// It is not stored.
     #[error("the mount cannot be stored")]
     Commit(#[from] CommitError),
@@ -125,10 +134,11 @@ impl Mounts {
         tokens: &Arc<token::Store>,
     ) -> Result<Self, LoadError> {
         let records = records(barrier);
-        let entries = Self::read(barrier, &records, tokens).await?;
+        let wings = Wings::new(Arc::clone(tokens));
+        let entries = Self::read(barrier, &records, &wings).await?;
         Ok(Self {
             barrier: Arc::clone(barrier),
-            tokens: Arc::clone(tokens),
+            wings,
             records,
             table: ArcSwap::from_pointee(Table::of(entries)),
             changes: Mutex::new(()),
@@ -141,7 +151,7 @@ impl Mounts {
     /// [`LoadError`]; the table stays as it was.
     pub async fn reload(&self) -> Result<(), LoadError> {
         let _one = self.changes.lock().await;
-        let entries = Self::read(&self.barrier, &self.records, &self.tokens).await?;
+        let entries = Self::read(&self.barrier, &self.records, &self.wings).await?;
         self.table.store(Arc::new(Table::of(entries)));
         Ok(())
     }
@@ -149,20 +159,19 @@ impl Mounts {
     async fn read(
         barrier: &Arc<Barrier>,
         records: &Collection<Record>,
-        tokens: &Arc<token::Store>,
+        wings: &Wings,
     ) -> Result<Vec<Entry>, LoadError> {
-        let mut entries = Vec::new();
+        let unknown = |record: &Record| LoadError::UnknownType {
+            path: record.full_path(),
+            kind: record.kind.clone(),
+        };
+        let build = |record| entry_of(barrier, wings, record).map_err(|record| unknown(&record));
+        let mut entries = vec![build(Record::cubbyhole())?];
         for item in records.list(&[], None, usize::MAX).await? {
             let Some(held) = records.get(&[&item.name]).await? else { continue };
-            let record = held.value;
-            if record.is_removed {
-                continue;
+            if !held.value.is_removed {
+                entries.push(build(held.value)?);
             }
-            let mounted = registry::build(&record, tokens).ok_or_else(|| {
-                LoadError::UnknownType { path: record.full_path(), kind: record.kind.clone() }
-            })?;
-            let view = barrier.view(SpaceId(record.space));
-            entries.push(Entry { record: Arc::new(record), mounted, view });
         }
         Ok(entries)
     }
@@ -189,19 +198,37 @@ impl Mounts {
             options,
             default_lease_ttl: new.default_lease_ttl,
             max_lease_ttl: new.max_lease_ttl,
+            listing: new.listing.unwrap_or(Listing::Unset),
+            force_no_cache: new.force_no_cache,
+            kept: new.kept,
             ..Record::new(Class::Secret, &kind, path)
         };
-        let Some(mounted) = registry::build(&record, &self.tokens) else {
-            return Err(EnableError::UnknownType(kind));
-        };
+        self.store(record).await?;
+        Ok(())
+    }
+
+    /// Stores a record and puts it into the table, in the place of the one that is there. Held meanwhile:
+    /// [`Self::changes`].
+    ///
+    /// # Errors
+    /// What the commit fails with; the table stays as it was.
+    pub(super) async fn store(&self, record: Record) -> Result<(), CommitError> {
         let mut batch = Batch::default();
         self.records.put(&mut batch, &[&record.uuid], &record);
         self.barrier.commit(batch).await?;
-        let view = self.barrier.view(SpaceId(record.space));
-        let entry = Entry { record: Arc::new(record), mounted, view };
-        let entries = table.all().into_iter().cloned().chain([entry]);
-        self.table.store(Arc::new(Table::of(entries)));
+        let table = self.table();
+        let uuid = record.uuid.clone();
+        let others = table.all().into_iter().filter(|entry| entry.record.uuid != uuid).cloned();
+        // A type that is not known was refused before it came here.
+        let changed = entry_of(&self.barrier, &self.wings, record).ok();
+        self.table.store(Arc::new(Table::of(others.chain(changed))));
         Ok(())
+    }
+
+    /// The mount that lies at a path.
+    pub(super) fn at(&self, path: &str) -> Option<Entry> {
+        let table = self.table();
+        table.find(path).filter(|entry| entry.record.full_path() == path).cloned()
     }
 
     /// Takes the mount at `path` away; absent is fine. One small commit makes it true, and
@@ -215,20 +242,19 @@ impl Mounts {
         }
         let _one = self.changes.lock().await;
         let table = self.table();
-        let Some(entry) = table.find(path).filter(|entry| entry.record.full_path() == path) else {
-            return Ok(());
-        };
+        let Some(entry) = self.at(path) else { return Ok(()) };
         let removed = Record { is_removed: true, ..Record::clone(&entry.record) };
         let mut batch = Batch::default();
         self.records.put(&mut batch, &[&removed.uuid], &removed);
         self.barrier.commit(batch).await?;
         let entries = table.all().into_iter().filter(|entry| entry.record.uuid != removed.uuid);
         self.table.store(Arc::new(Table::of(entries.cloned())));
+        self.wings.forget(&removed);
         Ok(())
     }
 
-    /// Deletes what removed mounts have left, in bounded commits; what a crash interrupts is taken up
-    /// by the next call.
+    /// Deletes what removed mounts have left, and version 1 of upgraded ones, in bounded commits; what a
+    /// crash interrupts is taken up by the next call.
     ///
     /// # Errors
     /// What reading or committing fails with.
@@ -236,6 +262,9 @@ impl Mounts {
         for item in self.records.list(&[], None, usize::MAX).await? {
             let Some(held) = self.records.get(&[&item.name]).await? else { continue };
             if !held.value.is_removed {
+                if held.value.upgrade == Upgrade::Clearing {
+                    self.clear(&held.value).await?;
+                }
                 continue;
             }
             self.barrier.view(SpaceId(held.value.space)).remove_all(&[]).await?;
@@ -264,13 +293,21 @@ fn resolve(
     };
     let version = options.get("version").map(String::as_str);
     match (Kind::of(Class::Secret, &kind, version), version) {
+        (Some(known), _) if known.is_single() => Err(EnableError::Single(kind)),
         (Some(_), _) => Ok((kind, options)),
         (None, Some(version)) => Err(EnableError::UnknownType(format!("{kind} version {version}"))),
         (None, None) => Err(EnableError::UnknownType(kind)),
     }
 }
 
-fn check_path(path: &str) -> Result<(), EnableError> {
+/// A record as requests reach it; given back when its type is not known.
+fn entry_of(barrier: &Arc<Barrier>, wings: &Wings, record: Record) -> Result<Entry, Record> {
+    let Some(mounted) = wings.build(&record) else { return Err(record) };
+    let view = barrier.view(SpaceId(record.space));
+    Ok(Entry { record: Arc::new(record), mounted, view })
+}
+
+pub(super) fn check_path(path: &str) -> Result<(), EnableError> {
     if is_protected(path) {
         return Err(EnableError::Protected(path.to_owned()));
     }
@@ -281,6 +318,8 @@ fn check_path(path: &str) -> Result<(), EnableError> {
     Ok(())
 }
 
-fn is_protected(path: &str) -> bool {
-    ["sys/", "auth/", "cubbyhole/", "identity/"].iter().any(|taken| path.starts_with(taken))
+pub(super) fn is_protected(path: &str) -> bool {
+    ["sys/", "auth/", "audit/", "cubbyhole/", "identity/"]
+        .iter()
+        .any(|taken| path.starts_with(taken))
 }

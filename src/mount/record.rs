@@ -32,6 +32,51 @@ pub struct Record {
     pub max_lease_ttl: u64,
     /// Set once it is disabled: it is gone from the table, and a sweep takes its data away.
     pub is_removed: bool,
+    /// How far KV is on its way from version 1 to 2.
+    pub upgrade: Upgrade,
+    /// Who is told of it by `internal/ui/mounts`.
+    pub listing: Listing,
+    /// Taken for the sake of clients, which look whether it stays: Kista keeps nothing of a mount's in a
+    /// cache that could be stale.
+    pub force_no_cache: bool,
+    /// Lists that clients set and read back; no engine gets or sets headers, and each value of an audit
+    /// line is digested.
+    pub kept: KeptLists,
+}
+
+/// How far KV is on its way from version 1 to 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Upgrade {
+    /// It is on none.
+    None,
+    /// Secrets are copied while version 1 goes on; each write is written for version 2 too.
+    Copying,
+    /// It is version 2, and the records of version 1 are being removed.
+    Clearing,
+}
+
+/// Who is told of a mount beside those who may do something in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Listing {
+    /// As [`Self::Hidden`], and shown as not set.
+    Unset,
+    /// Nobody.
+    Hidden,
+    /// Every caller.
+    Unauth,
+}
+
+/// Lists that are kept for clients and change nothing.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptLists {
+    /// `audit_non_hmac_request_keys`.
+    pub audit_request_keys: Vec<String>,
+    /// `audit_non_hmac_response_keys`.
+    pub audit_response_keys: Vec<String>,
+    /// `passthrough_request_headers`.
+    pub request_headers: Vec<String>,
+    /// `allowed_response_headers`.
+    pub response_headers: Vec<String>,
 }
 
 /// The two families of mounts.
@@ -54,7 +99,16 @@ impl Class {
 }
 
 impl barrier::Record for Record {
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
+
+    /// Version 1 ended with `is_removed`.
+    fn missing(version: u8) -> Option<usize> {
+        match version {
+            1 => Some(7),
+            2 => Some(0),
+            _ => None,
+        }
+    }
 }
 
 impl Record {
@@ -72,6 +126,21 @@ impl Record {
             default_lease_ttl: 0,
             max_lease_ttl: 0,
             is_removed: false,
+            upgrade: Upgrade::None,
+            listing: Listing::Unset,
+            force_no_cache: false,
+            kept: KeptLists::default(),
+        }
+    }
+
+    /// The one cubbyhole, which every store has and no record tells of.
+    pub fn cubbyhole() -> Self {
+        Self {
+            description: "per-token private secret storage".to_owned(),
+            accessor: "cubbyhole_00000000".to_owned(),
+            uuid: "00000000-0000-4000-8000-000000000001".to_owned(),
+            space: SpaceId::CUBBYHOLE.0,
+            ..Self::new(Class::Secret, "cubbyhole", "cubbyhole/")
         }
     }
 

@@ -91,6 +91,13 @@ impl<T> Reply<T> {
         self
     }
 
+    /// Adds lines to `warnings`.
+    #[must_use]
+    pub fn with_warnings(mut self, warnings: impl IntoIterator<Item = String>) -> Self {
+        self.warnings.extend(warnings);
+        self
+    }
+
     /// Adds a line to `warnings`.
     #[must_use]
     pub fn with_warning(mut self, warning: impl Into<String>) -> Self {

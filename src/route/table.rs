@@ -48,8 +48,13 @@ impl<E> fmt::Debug for Route<E> {
 }
 
 /// A wing's table of routes.
+///
+/// A pattern is matchit's, or a path of any length between two words: `mounts/{*path}/tune`. Of two that
+/// fit, the latter counts.
 pub struct Routes<E> {
     routes: Vec<Route<E>>,
+    /// Patterns of the second kind: what is before the path, what is behind it, the slot.
+    enclosed: Vec<(&'static str, &'static str, usize)>,
     /// From a path to the operations of its pattern: a slot each, by index in [`Operation::ALL`].
     patterns: matchit::Router<usize>,
     slots: Vec<Slot>,
@@ -71,6 +76,7 @@ impl<E> Default for Routes<E> {
     fn default() -> Self {
         Self {
             routes: Vec::new(),
+            enclosed: Vec::new(),
             patterns: matchit::Router::new(),
             slots: Vec::new(),
             otherwise: || Err(ApiError::unsupported_path()),
@@ -158,8 +164,11 @@ impl<E: Send + Sync + 'static> Routes<E> {
 
     /// What the route for `path` asks of its caller, the ordinary where there is none.
     pub fn needs(&self, operation: Operation, path: &str) -> Needs {
-        let Ok(found) = self.patterns.at(path) else { return Needs::TOKEN };
-        self.pick(*found.value, operation).map_or(Needs::TOKEN, |route| route.needs)
+        let found = self.enclosed(path).map(|(slot, _)| slot);
+        // Asked of each request: no list of parameters is made.
+        let slot = found.or_else(|| self.patterns.at(path).ok().map(|found| *found.value));
+        let route = slot.and_then(|slot| self.pick(slot, operation));
+        route.map_or(Needs::TOKEN, |route| route.needs)
     }
 
     /// Runs the handler for a call.
@@ -169,19 +178,35 @@ impl<E: Send + Sync + 'static> Routes<E> {
         permit: &'a Permit<'a>,
         call: Call<'a>,
     ) -> Boxed<'a, Result<RawReply, ApiError>> {
-        let Ok(found) = self.patterns.at(call.path) else {
+        let Some((slot, parameters)) = self.find(call.path) else {
             let answer = (self.otherwise)();
             return Box::pin(async move { answer });
         };
-        let Some(route) = self.pick(*found.value, call.head.operation) else {
+        let Some(route) = self.pick(slot, call.head.operation) else {
             return Box::pin(async { Err(ApiError::unsupported_operation()) });
         };
         // The input is made before the future, so that nothing borrowed from the body crosses an await.
         call.body.expose_bytes(|bytes| {
             let object = bytes.map(Object::of_checked).unwrap_or_default();
-            let parameters = found.params.iter().collect();
             let fields = Fields::new(parameters, &call.head.query, &object).of_whole(bytes);
             (route.run)(engine, permit, &fields)
+        })
+    }
+
+    /// The slot of a path, and the parameters of its pattern.
+    fn find<'p>(&'p self, path: &'p str) -> Option<(usize, Vec<(&'p str, &'p str)>)> {
+        if let Some((slot, inside)) = self.enclosed(path) {
+            return Some((slot, vec![("path", inside)]));
+        }
+        let found = self.patterns.at(path).ok()?;
+        Some((*found.value, found.params.iter().collect()))
+    }
+
+    /// The slot of an enclosed path, and the path.
+    fn enclosed<'p>(&self, path: &'p str) -> Option<(usize, &'p str)> {
+        self.enclosed.iter().find_map(|(before, behind, slot)| {
+            let inside = path.strip_prefix(before)?.strip_suffix(behind)?;
+            (!inside.is_empty()).then_some((*slot, inside))
         })
     }
 
@@ -220,9 +245,17 @@ impl<E: Send + Sync + 'static> Routes<E> {
         reason = "patterns are written in the source; a test builds each table"
     )]
     fn insert(&mut self, pattern: &'static str) {
+        if let Some((before, behind)) = pattern.split_once(ENCLOSED)
+            && !behind.is_empty()
+        {
+            return self.enclosed.push((before, behind, self.slots.len()));
+        }
         self.patterns.insert(pattern, self.slots.len()).expect("no two patterns of a wing collide");
     }
 }
+
+/// What stands for a path of any length.
+const ENCLOSED: &str = "{*path}";
 
 fn erase<E, Input, Output, H>(handler: H) -> Erased<E>
 where

@@ -2,6 +2,7 @@
 //!
 //! - `public.rs`: what answers without a token, sealed or not
 //! - `mounts.rs`: enable, list, disable; which mount a path lies in
+//! - `tune.rs`: changing a mount; `remount.rs`: moving it
 //! - `policies.rs`: `policies/acl`, and its old spelling `policy`
 //! - `seal.rs`: sealing
 //! - `verify.rs`: verifying the store; `compact.rs`: compacting it
@@ -14,14 +15,17 @@ mod mounts;
 mod policies;
 pub mod public;
 mod rekey;
+mod remount;
 mod rotation;
 mod seal;
 mod slots;
+mod tune;
 mod verify;
 
 use std::{
+    collections::VecDeque,
     fmt,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
@@ -34,6 +38,8 @@ use crate::{
 /// The wing at `sys/`.
 pub struct System {
     vault: Arc<Vault>,
+    /// Mounts that were moved, the oldest first.
+    moved: Mutex<VecDeque<remount::Moved>>,
 }
 
 impl System {
@@ -46,7 +52,11 @@ impl System {
             class: "secret",
             space: SpaceId::SYSTEM,
         };
-        Mount::new(place, Self { vault })
+        Mount::new(place, Self { vault, moved: Mutex::default() })
+    }
+
+    fn moved(&self) -> MutexGuard<'_, VecDeque<remount::Moved>> {
+        self.moved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn open(&self) -> Result<Arc<Unsealed>, ApiError> {
@@ -88,6 +98,13 @@ fn routes() -> Routes<System> {
         .on(Read, "mounts/{*path}", System::mount_at)
         .on(Write, "mounts/{*path}", System::enable_mount)
         .on(Delete, "mounts/{*path}", System::disable_mount)
+        .on(Read, "mounts/{*path}/tune", System::tuning)
+        .on(Write, "mounts/{*path}/tune", System::tune)
+        .on(Read, "auth", System::auth_methods)
+        .on(Read, "auth/{*path}", System::auth_method_at)
+        .on_sudo(Write, "remount", System::remount)
+        .on(Read, "remount/status/{id}", System::remount_status)
+        .on_holder(Read, "internal/ui/mounts", System::visible_mounts)
         .on_holder(Read, "internal/ui/mounts/{*path}", System::mount_of)
         .on(Read, "policies/acl", System::list_policies)
         .on(List, "policies/acl/", System::list_policies)

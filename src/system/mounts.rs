@@ -2,15 +2,18 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{ACCESSOR, System};
+use super::{
+    ACCESSOR, System,
+    tune::{lists_warning, of_listing, of_lists},
+};
 use crate::{
-    gate::{ApiError, Object, Permit, Query},
-    mount::{Class, DisableError, EnableError, NewMount, Record},
+    gate::{ApiError, Permit, Query},
+    mount::{Class, DisableError, EnableError, KeptLists, Listing, NewMount, Record},
     route::{Fields, FromFields, Nothing, Reply},
 };
 
 /// A mount's path, with its slash.
-pub(super) struct MountPath(String);
+pub(super) struct MountPath(pub(super) String);
 
 impl FromFields for MountPath {
     fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
@@ -18,7 +21,7 @@ impl FromFields for MountPath {
     }
 }
 
-fn with_slash(path: &str) -> String {
+pub(super) fn with_slash(path: &str) -> String {
     format!("{}/", path.trim_end_matches('/'))
 }
 
@@ -30,6 +33,9 @@ pub(super) struct EnableInput {
 
 impl FromFields for EnableInput {
     fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
+        if fields.parameter("path").ends_with('/') {
+            return Err(ApiError::bad_request("cannot write to a path ending in '/'"));
+        }
         let MountPath(path) = MountPath::from_fields(fields)?;
         let kind = fields.text("type")?.unwrap_or_default();
         if kind.is_empty() {
@@ -38,27 +44,38 @@ impl FromFields for EnableInput {
         // Clients send these with every mount; here every mount is both sealed and local.
         let _ = (fields.present("local"), fields.present("seal_wrap"));
         let config = fields.object("config")?.unwrap_or_default();
+        let query = Query::default();
+        let config = Fields::inside(&config, &query);
         let (default_lease_ttl, max_lease_ttl) = lease_times(&config)?;
+        let lists = of_lists(&config)?;
         let new = NewMount {
             kind,
             description: fields.text("description")?.unwrap_or_default(),
             options: fields.map("options")?.unwrap_or_default(),
             default_lease_ttl,
             max_lease_ttl,
+            listing: of_listing(&config)?,
+            force_no_cache: config.boolean("force_no_cache")?.unwrap_or_default(),
+            kept: KeptLists {
+                audit_request_keys: lists.audit_request_keys.unwrap_or_default(),
+                audit_response_keys: lists.audit_response_keys.unwrap_or_default(),
+                request_headers: lists.request_headers.unwrap_or_default(),
+                response_headers: lists.response_headers.unwrap_or_default(),
+            },
         };
         Ok(Self { path, new })
     }
 }
 
-fn lease_times(config: &Object<'_>) -> Result<(u64, u64), ApiError> {
-    let query = Query::default();
-    let fields = Fields::inside(config, &query);
+fn lease_times(config: &Fields<'_>) -> Result<(u64, u64), ApiError> {
     let seconds = |name: &str| -> Result<u64, ApiError> {
-        Ok(fields.duration(name)?.map_or(0, |duration| duration.as_secs()))
+        Ok(config.duration(name)?.map_or(0, |duration| duration.as_secs()))
     };
     let (default, max) = (seconds("default_lease_ttl")?, seconds("max_lease_ttl")?);
     if max != 0 && default > max {
-        return Err(ApiError::bad_request("default_lease_ttl is longer than max_lease_ttl"));
+        return Err(ApiError::bad_request(
+            "given default lease TTL greater than given max lease TTL",
+        ));
     }
     Ok((default, max))
 }
@@ -88,8 +105,46 @@ pub(super) struct MountOutput {
 #[derive(Debug, Serialize)]
 struct ConfigOutput {
     default_lease_ttl: u64,
-    force_no_cache: bool,
     max_lease_ttl: u64,
+    #[serde(flatten)]
+    settings: SettingsOutput,
+    /// Of auth methods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_type: Option<&'static str>,
+}
+
+/// Settings that a mount and its tuning show alike, the lists only where they are set.
+#[derive(Debug, Serialize)]
+pub(super) struct SettingsOutput {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    allowed_response_headers: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    audit_non_hmac_request_keys: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    audit_non_hmac_response_keys: Vec<String>,
+    force_no_cache: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listing_visibility: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    passthrough_request_headers: Vec<String>,
+}
+
+impl SettingsOutput {
+    pub(super) fn of(record: &Record) -> Self {
+        let kept = record.kept.clone();
+        Self {
+            allowed_response_headers: kept.response_headers,
+            audit_non_hmac_request_keys: kept.audit_request_keys,
+            audit_non_hmac_response_keys: kept.audit_response_keys,
+            force_no_cache: record.force_no_cache,
+            listing_visibility: match record.listing {
+                Listing::Unset => None,
+                Listing::Hidden => Some("hidden"),
+                Listing::Unauth => Some("unauth"),
+            },
+            passthrough_request_headers: kept.request_headers,
+        }
+    }
 }
 
 impl MountOutput {
@@ -98,13 +153,17 @@ impl MountOutput {
             accessor: record.accessor.clone(),
             config: ConfigOutput {
                 default_lease_ttl: record.default_lease_ttl,
-                force_no_cache: false,
                 max_lease_ttl: record.max_lease_ttl,
+                settings: SettingsOutput::of(record),
+                token_type: match record.class {
+                    Class::Secret => None,
+                    Class::Auth => Some("default-service"),
+                },
             },
             deprecation_status: "supported",
             description: record.description.clone(),
             external_entropy_access: false,
-            local: false,
+            local: record.kind == "cubbyhole",
             options: (!record.options.is_empty()).then(|| record.options.clone()),
             plugin_version: "",
             running_plugin_version: RUNNING_VERSION,
@@ -128,6 +187,13 @@ impl MountOutput {
     }
 }
 
+/// `data` of `GET internal/ui/mounts`.
+#[derive(Debug, Serialize)]
+pub(super) struct VisibleOutput {
+    auth: BTreeMap<String, MountOutput>,
+    secret: BTreeMap<String, MountOutput>,
+}
+
 impl System {
     /// `GET mounts`.
     pub(super) async fn mounts(
@@ -135,13 +201,63 @@ impl System {
         _: &Permit<'_>,
         (): (),
     ) -> Result<Reply<BTreeMap<String, MountOutput>>, ApiError> {
-        let table = self.open()?.mounts.table();
-        let secret = table.all().into_iter().filter(|entry| entry.record.class == Class::Secret);
-        let mut mounts: BTreeMap<_, _> = secret
-            .map(|entry| (entry.record.path.clone(), MountOutput::of(&entry.record)))
-            .collect();
+        let mut mounts = self.mounts_of(Class::Secret, |_| true)?;
         mounts.insert("sys/".to_owned(), MountOutput::of_system());
         Ok(Reply::of(mounts).with_copy())
+    }
+
+    /// The mounts of one family that somebody may know of.
+    fn mounts_of(
+        &self,
+        class: Class,
+        is_shown: impl Fn(&Record) -> bool,
+    ) -> Result<BTreeMap<String, MountOutput>, ApiError> {
+        let table = self.open()?.mounts.table();
+        let shown = table.all().into_iter().map(|entry| &entry.record);
+        let shown = shown.filter(|record| record.class == class && is_shown(record));
+        Ok(shown.map(|record| (record.path.clone(), MountOutput::of(record))).collect())
+    }
+
+    /// `GET auth`.
+    pub(super) async fn auth_methods(
+        &self,
+        _: &Permit<'_>,
+        (): (),
+    ) -> Result<Reply<BTreeMap<String, MountOutput>>, ApiError> {
+        Ok(Reply::of(self.mounts_of(Class::Auth, |_| true)?).with_copy())
+    }
+
+    /// `GET auth/:path`.
+    pub(super) async fn auth_method_at(
+        &self,
+        _: &Permit<'_>,
+        MountPath(path): MountPath,
+    ) -> Result<Reply<MountOutput>, ApiError> {
+        let mut found = self.mounts_of(Class::Auth, |record| record.path == path)?;
+        let found = found.remove(&path).ok_or_else(|| {
+            // Terraform's provider matches this text.
+            ApiError::bad_request(format!("No auth engine at {path}"))
+        })?;
+        Ok(Reply::of(found).with_copy())
+    }
+
+    /// `GET internal/ui/mounts`: the mounts that a caller may do anything in, and those that everybody is
+    /// told of. Every token has its own place in the cubbyhole and at `auth/token`.
+    pub(super) async fn visible_mounts(
+        &self,
+        permit: &Permit<'_>,
+        (): (),
+    ) -> Result<Reply<VisibleOutput>, ApiError> {
+        let is_shown = |record: &Record| {
+            record.listing == Listing::Unauth
+                || permit.session().acl.any_under(&record.full_path(), permit.now())
+        };
+        let mut secret = self.mounts_of(Class::Secret, is_shown)?;
+        let auth = self.mounts_of(Class::Auth, is_shown)?;
+        if permit.session().acl.any_under("sys/", permit.now()) {
+            secret.insert("sys/".to_owned(), MountOutput::of_system());
+        }
+        Ok(Reply::of(VisibleOutput { auth, secret }))
     }
 
     /// `GET mounts/:path`.
@@ -169,14 +285,16 @@ impl System {
         _: &Permit<'_>,
         input: EnableInput,
     ) -> Result<Reply<Nothing>, ApiError> {
+        let warning = lists_warning(&input.new.kept);
         self.open()?.mounts.enable(&input.path, input.new).await.map_err(|error| match error {
             EnableError::Commit(error) => error.into(),
             EnableError::PathInUse(_)
             | EnableError::Protected(_)
             | EnableError::BadPath
+            | EnableError::Single(_)
             | EnableError::UnknownType(_) => ApiError::bad_request(error.to_string()),
         })?;
-        Ok(Reply::nothing())
+        Ok(Reply::nothing().with_warnings(warning))
     }
 
     /// `DELETE mounts/:path`; absent is fine. Its data is deleted in the background.

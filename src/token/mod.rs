@@ -51,6 +51,8 @@ pub struct Store {
     /// A folder for each token that has children, in it an empty record for each of them.
     children: MountView,
     sweeps: Collection<Sweep>,
+    /// A folder for each token that has put something into its cubbyhole.
+    cubbyholes: MountView,
     deadlines: Deadlines,
     sessions: Sessions,
 }
@@ -136,6 +138,7 @@ impl Store {
             accessors: Collection::new(folder.under(&["accessor"])),
             children: folder.under(&["parent"]),
             sweeps: Collection::new(folder.under(&["sweep"])),
+            cubbyholes: barrier.view(SpaceId::CUBBYHOLE),
             deadlines: Deadlines::new(&folder),
             sessions: Sessions::default(),
             barrier,

@@ -58,7 +58,8 @@ impl Store {
         Ok(Swept { tokens, more: tokens >= limit })
     }
 
-    /// Deletes a token's records in one commit, and notes what is left to do with its children.
+    /// Deletes a token's records in one commit, and notes what is left to do with its children and its
+    /// cubbyhole.
     async fn take_away(&self, digest: TokenDigest, children: Sweep) -> Result<bool, RevokeError> {
         let id = digest.segment();
         for _ in 0..ATTEMPTS {
@@ -114,6 +115,7 @@ impl Store {
                 self.sweep_child(&parent.name, &child.name, sweep.value).await?;
             }
             if children.is_empty() {
+                self.cubbyholes.remove_all(&[&parent.name]).await?;
                 let mut batch = Batch::default();
                 self.sweeps.delete(&mut batch, &[&parent.name]);
                 self.barrier.commit(batch).await?;

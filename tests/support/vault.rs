@@ -10,6 +10,7 @@ use kista::{
     clock::{Clock, ManualClock, Timestamp},
     config::Background,
     gate::{Connection, Head, Media, Operation, Query, Released, RequestPath},
+    jobs,
     pipeline::Kista,
     seal::{NewSlot, ShareCounts},
     secret::{SecretBytes, SecretString},
@@ -116,6 +117,18 @@ impl TestVault {
             Ok(begun) => answer(begun.call(SecretBytes::copy_of(body.as_bytes())).await),
             Err(released) => answer(released),
         }
+    }
+
+    /// One round of the background's work.
+    pub(crate) async fn round(&self) {
+        jobs::round(&self.kista.vault().unsealed().unwrap()).await;
+    }
+
+    /// How many names lie at the root of a folder of a mount's space.
+    pub(crate) async fn names(&self, mount: &str, folder: &[&str]) -> usize {
+        let open = self.kista.vault().unsealed().unwrap();
+        let view = open.mounts.table().find(mount).unwrap().view.clone();
+        view.list(folder, None, usize::MAX).await.unwrap().len()
     }
 
     /// A token with these policies and no other.

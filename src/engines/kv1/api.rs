@@ -1,7 +1,6 @@
-use super::record_of;
 use crate::{
     clock,
-    engines::{path::SecretPath, value::check_size},
+    engines::{path::SecretPath, plain},
     gate::{ApiError, Object},
     route::{Fields, FromFields},
     secret::SecretBytes,
@@ -16,9 +15,7 @@ pub(super) struct WriteInput {
 impl FromFields for WriteInput {
     fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
         let SecretPath(path) = SecretPath::of_write(fields)?;
-        let data = fields.whole().ok_or_else(|| ApiError::bad_request("missing data fields"))?;
-        check_size(data.len())?;
-        Ok(Self { path, record: record_of(data.trim_ascii()) })
+        Ok(Self { path, record: plain::record_in(fields)? })
     }
 }
 

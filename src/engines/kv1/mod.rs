@@ -3,22 +3,25 @@
 //! A secret is the JSON object of the request, kept as the text it was written in.
 //!
 //! - `api.rs`: wire types
+//! - `switch.rs`: on the way to version 2
 
 mod api;
+mod switch;
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use api::{WriteInput, lease_of};
+pub use switch::{Stage, Switch};
 
 use super::{
-    TRIES,
+    TRIES, kv2,
     listing::{self, ListInput, ListOutput},
     path::SecretPath,
-    too_many_writes,
+    plain, too_many_writes,
     value::RawJson,
 };
 use crate::{
-    barrier::{Batch, CommitError, Expected, MountView},
+    barrier::{Batch, Expected, MountView},
     gate::{ApiError, Boxed, Operation, Permit, Probe},
     route::{Engine, Nothing, Reply, Routes},
     secret::SecretBytes,
@@ -29,13 +32,14 @@ use crate::{
 pub struct Kv1 {
     /// In seconds; 0 for the server's.
     default_lease: u64,
+    switch: Arc<Switch>,
 }
 
 impl Kv1 {
     /// A mount whose readers look again after so many seconds, 0 for the server's default, when a secret
     /// does not say otherwise.
-    pub fn new(default_lease: u64) -> Self {
-        Self { default_lease }
+    pub fn new(default_lease: u64, switch: Arc<Switch>) -> Self {
+        Self { default_lease, switch }
     }
 }
 
@@ -65,10 +69,10 @@ fn routes() -> Routes<Kv1> {
 }
 
 /// The folder in which all secrets lie.
-const SECRETS: &str = "secrets";
+pub(super) const SECRETS: &str = "secrets";
 
-/// First byte of a record: the layout `version || JSON text`.
-const RECORD_VERSION: u8 = 1;
+/// Largest record that is written for both versions: a commit carries 1.5 MiB.
+const MOST_MIRRORED_BYTES: usize = 640 * 1024;
 
 impl Kv1 {
     /// `GET :path`: the secret, and as `lease_duration` after how many seconds to look again.
@@ -77,19 +81,16 @@ impl Kv1 {
         permit: &Permit<'_>,
         SecretPath(path): SecretPath,
     ) -> Result<Reply<RawJson>, ApiError> {
+        let _stage = self.switch.enter().await?;
         let place = place(&path).ok_or_else(ApiError::not_found)?;
         let stored = permit.storage().get(&place).await?.ok_or_else(ApiError::not_found)?;
         let default = match self.default_lease {
             0 => permit.ttl().default.as_secs(),
             seconds => seconds,
         };
-        let (value, lease) = stored
-            .value
-            .expose(|record| {
-                let text = record.strip_prefix(&[RECORD_VERSION])?;
-                Some((SecretBytes::copy_of(text), lease_of(text)))
-            })
-            .ok_or_else(|| ApiError::internal(Malformed))?;
+        let (value, lease) = stored.value.expose(|record| {
+            plain::text_of(record).map(|text| (SecretBytes::copy_of(text), lease_of(text)))
+        })?;
         Ok(Reply::of(RawJson(value)).with_lease_duration(lease.unwrap_or(default)))
     }
 
@@ -101,16 +102,22 @@ impl Kv1 {
     ) -> Result<Reply<Nothing>, ApiError> {
         let view = permit.storage();
         let place = place(&input.path).ok_or_else(|| ApiError::bad_request("missing path"))?;
+        let stage = self.switch.enter().await?;
+        if *stage == Stage::Mirrored && input.record.len() > MOST_MIRRORED_BYTES {
+            return Err(ApiError::new(
+                503,
+                "a secret of this size cannot be written while the mount is upgraded; try again",
+            ));
+        }
         for _ in 0..TRIES {
             let mut batch = Batch::default();
-            // What comes in between is replaced too, and so is to be erased: none may be taken for absent.
-            if view.contains(&place).await? {
-                input.record.expose(|record| batch.put(view, &place, record));
-                batch.erases();
-            } else {
-                input.record.expose(|record| batch.put_if(view, &place, record, Expected::Absent));
+            if *stage == Stage::Mirrored {
+                let text =
+                    input.record.expose(|record| plain::text_of(record).map(SecretBytes::copy_of));
+                kv2::mirror(&mut batch, view, &input.path, Some(text?), permit.now()).await?;
             }
-            if is_committed(permit, batch).await? {
+            plain::put(&mut batch, view, &place, &input.record).await?;
+            if plain::is_committed(permit, batch).await? {
                 return Ok(Reply::nothing());
             }
         }
@@ -124,15 +131,15 @@ impl Kv1 {
         SecretPath(path): SecretPath,
     ) -> Result<Reply<Nothing>, ApiError> {
         let view = permit.storage();
+        let stage = self.switch.enter().await?;
         let Some(place) = place(&path) else { return Ok(Reply::nothing()) };
         for _ in 0..TRIES {
-            if !view.contains(&place).await? {
-                return Ok(Reply::nothing());
-            }
             let mut batch = Batch::default();
-            batch.delete(view, &place);
-            batch.erases();
-            if is_committed(permit, batch).await? {
+            if *stage == Stage::Mirrored {
+                kv2::mirror(&mut batch, view, &path, None, permit.now()).await?;
+            }
+            plain::delete(&mut batch, view, &place).await?;
+            if plain::is_committed(permit, batch).await? {
                 return Ok(Reply::nothing());
             }
         }
@@ -145,6 +152,7 @@ impl Kv1 {
         permit: &Permit<'_>,
         input: ListInput,
     ) -> Result<Reply<ListOutput>, ApiError> {
+        let _stage = self.switch.enter().await?;
         let keys = listing::names_in(permit.storage(), SECRETS, &input).await?;
         Ok(Reply::of(ListOutput { keys }))
     }
@@ -155,26 +163,24 @@ impl Kv1 {
         permit: &Permit<'_>,
         input: ListInput,
     ) -> Result<Reply<ListOutput>, ApiError> {
+        let _stage = self.switch.enter().await?;
         let keys = listing::secrets_below(permit.storage(), SECRETS, &input).await?;
         Ok(Reply::of(ListOutput { keys }))
     }
 }
 
-/// Commits a batch; false when another write has come between.
-async fn is_committed(permit: &Permit<'_>, batch: Batch) -> Result<bool, ApiError> {
-    match permit.commit(batch).await {
-        Ok(()) => Ok(true),
-        Err(CommitError::Conflict) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// The record of a secret of this JSON text.
-fn record_of(text: &[u8]) -> SecretBytes {
-    let mut record = Vec::with_capacity(1 + text.len());
-    record.push(RECORD_VERSION);
-    record.extend_from_slice(text);
-    SecretBytes::from_vec(record)
+/// The JSON text of the secret at `path`, with the batch held to its not changing; None when there is none.
+pub(super) async fn expect_unchanged(
+    batch: &mut Batch,
+    view: &MountView,
+    path: &str,
+) -> Result<Option<SecretBytes>, ApiError> {
+    let Some(place) = place(path) else { return Ok(None) };
+    let Some(stored) = view.get(&place).await? else { return Ok(None) };
+    batch.expect(view, &place, Expected::Header(stored.header));
+    stored
+        .value
+        .expose(|record| plain::text_of(record).map(|text| Some(SecretBytes::copy_of(text))))
 }
 
 async fn exists(view: &MountView, path: &str) -> Result<bool, ApiError> {
@@ -189,7 +195,3 @@ fn place(path: &str) -> Option<Vec<&str>> {
     let is_leaf = !path.is_empty() && !path.ends_with('/');
     is_leaf.then(|| std::iter::once(SECRETS).chain(path.split('/')).collect())
 }
-
-#[derive(Debug, thiserror::Error)]
-#[error("the record of a secret is malformed")]
-struct Malformed;

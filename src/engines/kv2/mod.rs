@@ -21,6 +21,8 @@ mod versions;
 
 use std::sync::LazyLock;
 
+pub(super) use store::{is_mirrored, mirror};
+
 use crate::{
     gate::{ApiError, Boxed, Operation, Probe, RawReply},
     route::{Engine, Routes},

@@ -72,6 +72,12 @@ impl Metadata {
         }
     }
 
+    /// A secret that has just been written for the first time.
+    fn with_one_version(now: Timestamp) -> Self {
+        let version = Version { number: 1, created: now, deletion: None, is_destroyed: false };
+        Self { current: 1, versions: vec![version], ..Self::new(now) }
+    }
+
     pub(super) fn version(&self, number: u64) -> Option<&Version> {
         self.versions.iter().find(|version| version.number == number)
     }
@@ -283,7 +289,11 @@ async fn commit<R>(
             (answer, write_batch(view, path, held, &metadata, value)?)
         }
         Change::Remove(answer) => match held {
-            Some(held) => (answer, remove_batch(view, path, &held)),
+            Some(held) => {
+                let mut batch = Batch::default();
+                remove(&mut batch, view, path, &held);
+                (answer, batch)
+            }
             None => return Ok(Some(answer)),
         },
     };
@@ -342,22 +352,31 @@ fn write_batch(
         }
     }
     if let Some(value) = value {
-        if value.len() <= INLINE_BYTES {
-            inline = Some(value);
-        } else {
-            let number = metadata.current.to_string();
-            value.expose(|value| batch.put(view, &["values", &name, &number], value));
-        }
+        inline = put_newest(&mut batch, view, metadata, value);
     }
     let record = encode(metadata, inline.as_ref())?;
     batch.put_if(view, &metadata_path(path), &record, expected);
     Ok(batch)
 }
 
+/// Puts the newest version's value where it belongs, or gives it back for the metadata's record.
+fn put_newest(
+    batch: &mut Batch,
+    view: &MountView,
+    metadata: &Metadata,
+    value: SecretBytes,
+) -> Option<SecretBytes> {
+    if value.len() <= INLINE_BYTES {
+        return Some(value);
+    }
+    let path = ["values", &metadata.value_name(), &metadata.current.to_string()];
+    value.expose(|value| batch.put(view, &path, value));
+    None
+}
+
 /// Takes the metadata away, and with it the way to the values. They go in the same commit when it can
 /// carry them; else a marker names them for [`sweep`].
-fn remove_batch(view: &MountView, path: &str, held: &Held) -> Batch {
-    let mut batch = Batch::default();
+fn remove(batch: &mut Batch, view: &MountView, path: &str, held: &Held) {
     let name = held.metadata.value_name();
     if held.metadata.versions.len() <= VALUES_IN_ONE_COMMIT {
         for version in &held.metadata.versions {
@@ -368,7 +387,38 @@ fn remove_batch(view: &MountView, path: &str, held: &Held) -> Batch {
     }
     batch.erases();
     batch.delete_if(view, &metadata_path(path), Expected::Header(held.header));
-    batch
+}
+
+/// Adds to a batch that `value` is the only version of the secret at `path`, or that there is no secret,
+/// whatever lies there now: that is what a mount of version 1 has of it. The batch conflicts when something
+/// comes between.
+pub(in crate::engines) async fn mirror(
+    batch: &mut Batch,
+    view: &MountView,
+    path: &str,
+    value: Option<SecretBytes>,
+    now: Timestamp,
+) -> Result<(), ApiError> {
+    let held = load(view, path).await?;
+    if let Some(held) = &held {
+        remove(batch, view, path, held);
+    } else {
+        batch.expect(view, &metadata_path(path), Expected::Absent);
+    }
+    if let Some(value) = value {
+        let metadata = Metadata::with_one_version(now);
+        let inline = put_newest(batch, view, &metadata, value);
+        batch.put(view, &metadata_path(path), &encode(&metadata, inline.as_ref())?);
+    }
+    Ok(())
+}
+
+/// Whether [`mirror`] has written the secret at `path`.
+pub(in crate::engines) async fn is_mirrored(
+    view: &MountView,
+    path: &str,
+) -> Result<bool, ApiError> {
+    Ok(view.contains(&metadata_path(path)).await?)
 }
 
 /// Deletes the values of secrets that were removed with more of them than one commit carries. What a

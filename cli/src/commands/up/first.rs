@@ -4,7 +4,7 @@
 //! the same keyfile. After it the store opens by its keyfile; a root token that was not kept is
 //! made anew, and a kit that was not written is told of.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use kista::{
     crypto::Kek,
@@ -45,9 +45,7 @@ pub(super) async fn mount_secrets(kista: &Kista) -> Result<(), Failure> {
     let new = NewMount {
         kind: "kv-v2".to_owned(),
         description: "key/value secrets".to_owned(),
-        options: BTreeMap::new(),
-        default_lease_ttl: 0,
-        max_lease_ttl: 0,
+        ..NewMount::default()
     };
     open.mounts.enable(SECRETS, new).await.map_err(|error| Failure::of(&error))
 }
