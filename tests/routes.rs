@@ -65,6 +65,7 @@ fn these_and_no_others_need_sudo() {
     assert_eq!(
         with(Access::Sudo),
         [
+            "Delete sys/auth/a/b",
             "Delete sys/rekey/backup",
             "Delete sys/rekey/init",
             "Delete sys/rekey/verify",
@@ -85,6 +86,7 @@ fn these_and_no_others_need_sudo() {
             "Read sys/slots",
             "Read sys/verify",
             "Write auth/token/revoke-orphan",
+            "Write sys/auth/a/b",
             "Write sys/compact",
             "Write sys/rekey/init",
             "Write sys/rekey/update",

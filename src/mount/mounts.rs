@@ -161,11 +161,10 @@ impl Mounts {
         records: &Collection<Record>,
         wings: &Wings,
     ) -> Result<Vec<Entry>, LoadError> {
-        let unknown = |record: &Record| LoadError::UnknownType {
-            path: record.full_path(),
-            kind: record.kind.clone(),
+        let build = |record: Record| {
+            let (path, kind) = (record.full_path(), record.kind.clone());
+            entry_of(barrier, wings, record).ok_or(LoadError::UnknownType { path, kind })
         };
-        let build = |record| entry_of(barrier, wings, record).map_err(|record| unknown(&record));
         let mut entries = vec![build(Record::cubbyhole())?];
         for item in records.list(&[], None, usize::MAX).await? {
             let Some(held) = records.get(&[&item.name]).await? else { continue };
@@ -220,7 +219,7 @@ impl Mounts {
         let uuid = record.uuid.clone();
         let others = table.all().into_iter().filter(|entry| entry.record.uuid != uuid).cloned();
         // A type that is not known was refused before it came here.
-        let changed = entry_of(&self.barrier, &self.wings, record).ok();
+        let changed = entry_of(&self.barrier, &self.wings, record);
         self.table.store(Arc::new(Table::of(others.chain(changed))));
         Ok(())
     }
@@ -300,11 +299,11 @@ fn resolve(
     }
 }
 
-/// A record as requests reach it; given back when its type is not known.
-fn entry_of(barrier: &Arc<Barrier>, wings: &Wings, record: Record) -> Result<Entry, Record> {
-    let Some(mounted) = wings.build(&record) else { return Err(record) };
+/// A record as requests reach it; None when its type is not known.
+fn entry_of(barrier: &Arc<Barrier>, wings: &Wings, record: Record) -> Option<Entry> {
+    let mounted = wings.build(&record)?;
     let view = barrier.view(SpaceId(record.space));
-    Ok(Entry { record: Arc::new(record), mounted, view })
+    Some(Entry { record: Arc::new(record), mounted, view })
 }
 
 pub(super) fn check_path(path: &str) -> Result<(), EnableError> {

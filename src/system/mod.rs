@@ -2,6 +2,7 @@
 //!
 //! - `public.rs`: what answers without a token, sealed or not
 //! - `mounts.rs`: enable, list, disable; which mount a path lies in
+//! - `auth.rs`: the methods of authentication
 //! - `tune.rs`: changing a mount; `remount.rs`: moving it
 //! - `policies.rs`: `policies/acl`, and its old spelling `policy`
 //! - `seal.rs`: sealing
@@ -10,6 +11,7 @@
 //! - `slots.rs`: the ways to the root key
 //! - `rekey.rs`: another root key
 
+mod auth;
 mod compact;
 mod mounts;
 mod policies;
@@ -102,6 +104,9 @@ fn routes() -> Routes<System> {
         .on(Write, "mounts/{*path}/tune", System::tune)
         .on(Read, "auth", System::auth_methods)
         .on(Read, "auth/{*path}", System::auth_method_at)
+        .on_sudo(Write, "auth/{*path}", System::enable_auth)
+        .on_sudo(Delete, "auth/{*path}", System::disable_auth)
+        .on(Read, "auth/{*path}/tune", System::auth_tuning)
         .on_sudo(Write, "remount", System::remount)
         .on(Read, "remount/status/{id}", System::remount_status)
         .on_holder(Read, "internal/ui/mounts", System::visible_mounts)

@@ -85,7 +85,9 @@ fn lease_times(config: &Fields<'_>) -> Result<(u64, u64), ApiError> {
 pub(super) struct MountOutput {
     accessor: String,
     config: ConfigOutput,
-    deprecation_status: &'static str,
+    /// Of engines that an operator chooses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deprecation_status: Option<&'static str>,
     description: String,
     external_entropy_access: bool,
     local: bool,
@@ -160,7 +162,7 @@ impl MountOutput {
                     Class::Auth => Some("default-service"),
                 },
             },
-            deprecation_status: "supported",
+            deprecation_status: (record.kind == "kv").then_some("supported"),
             description: record.description.clone(),
             external_entropy_access: false,
             local: record.kind == "cubbyhole",
@@ -180,7 +182,7 @@ impl MountOutput {
         let record = Record {
             description: "system endpoints used for control, policy and debugging".to_owned(),
             accessor: ACCESSOR.to_owned(),
-            uuid: String::new(),
+            uuid: "00000000-0000-4000-8000-000000000000".to_owned(),
             ..Record::new(Class::Secret, "system", "sys/")
         };
         Self::of(&record)
@@ -207,7 +209,7 @@ impl System {
     }
 
     /// The mounts of one family that somebody may know of.
-    fn mounts_of(
+    pub(super) fn mounts_of(
         &self,
         class: Class,
         is_shown: impl Fn(&Record) -> bool,
@@ -216,29 +218,6 @@ impl System {
         let shown = table.all().into_iter().map(|entry| &entry.record);
         let shown = shown.filter(|record| record.class == class && is_shown(record));
         Ok(shown.map(|record| (record.path.clone(), MountOutput::of(record))).collect())
-    }
-
-    /// `GET auth`.
-    pub(super) async fn auth_methods(
-        &self,
-        _: &Permit<'_>,
-        (): (),
-    ) -> Result<Reply<BTreeMap<String, MountOutput>>, ApiError> {
-        Ok(Reply::of(self.mounts_of(Class::Auth, |_| true)?).with_copy())
-    }
-
-    /// `GET auth/:path`.
-    pub(super) async fn auth_method_at(
-        &self,
-        _: &Permit<'_>,
-        MountPath(path): MountPath,
-    ) -> Result<Reply<MountOutput>, ApiError> {
-        let mut found = self.mounts_of(Class::Auth, |record| record.path == path)?;
-        let found = found.remove(&path).ok_or_else(|| {
-            // Terraform's provider matches this text.
-            ApiError::bad_request(format!("No auth engine at {path}"))
-        })?;
-        Ok(Reply::of(found).with_copy())
     }
 
     /// `GET internal/ui/mounts`: the mounts that a caller may do anything in, and those that everybody is

@@ -96,8 +96,21 @@ impl System {
         permit: &Permit<'_>,
         MountPath(path): MountPath,
     ) -> Result<Reply<TuningOutput>, ApiError> {
+        self.tuning_of(permit, &path)
+    }
+
+    /// `GET auth/:path/tune`.
+    pub(super) async fn auth_tuning(
+        &self,
+        permit: &Permit<'_>,
+        MountPath(path): MountPath,
+    ) -> Result<Reply<TuningOutput>, ApiError> {
+        self.tuning_of(permit, &format!("auth/{path}"))
+    }
+
+    fn tuning_of(&self, permit: &Permit<'_>, path: &str) -> Result<Reply<TuningOutput>, ApiError> {
         let table = self.open()?.mounts.table();
-        let entry = table.find(&path).filter(|entry| entry.record.full_path() == path);
+        let entry = table.find(path).filter(|entry| entry.record.full_path() == path);
         let record = &entry
             .ok_or_else(|| {
                 ApiError::bad_request(format!("cannot fetch sysview for path \"{path}\""))

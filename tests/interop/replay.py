@@ -25,7 +25,7 @@ READ_BY_CLIENTS = [
     "Vault is sealed", "permission denied", "no handler for route", "unsupported path", "path is already in use at",
     "unsupported operation", "check-and-set parameter did not match the current version",
     "check-and-set parameter required for this call", "No version number provided", "no data provided",
-    "missing data fields", "preflight capability check returned 403", "cannot write to a path ending in '/'",
+    "missing data fields", "No secret engine mount at", "No auth engine at", "preflight capability check returned 403", "cannot write to a path ending in '/'",
 ]
 WORDS = {
     "uuid": r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",
@@ -79,6 +79,16 @@ def at_pointer(body, pointer):
     for key in pointer.split("/")[1:]:
         body = body[int(key)] if isinstance(body, list) else body[key]
     return body
+
+
+def reached(until, status, raw):
+    """Whether an answer has the status, or the value at a pointer, that is waited for."""
+    if "status" in until:
+        return status == until["status"]
+    try:
+        return at_pointer(json.loads(raw), until["pointer"]) == until["equals"]
+    except (ValueError, KeyError, IndexError, TypeError):
+        return False
 
 
 class Player:
@@ -138,7 +148,7 @@ class Player:
         status, raw = self.send(step)
         until = step.get("repeat_until")
         deadline = time.monotonic() + 10
-        while until and status != until["status"] and time.monotonic() < deadline:
+        while until and not reached(until, status, raw) and time.monotonic() < deadline:
             time.sleep(0.1)
             status, raw = self.send(step)
         try:

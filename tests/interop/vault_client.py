@@ -247,6 +247,41 @@ def version_1_of_kv_has_one_value_for_each_secret(run):
         client.sys.disable_secrets_engine(path)
 
 
+def a_mount_is_tuned_moved_and_upgraded(run):
+    admin = run.admin()
+    admin.sys.enable_secrets_engine("kv", path="old", options={"version": "1"})
+    admin.secrets.kv.v1.create_or_update_secret("app", {"v": 1}, mount_point="old")
+    admin.sys.tune_mount_configuration("old", default_lease_ttl="30m", description="tuned",
+                                       listing_visibility="hidden")
+    tuning = admin.sys.read_mount_configuration("old")["data"]
+    assert (tuning["default_lease_ttl"], tuning["description"]) == (1800, "tuned"), tuning
+    assert admin.secrets.kv.v1.read_secret("app", mount_point="old")["lease_duration"] == 1800
+    moved = admin.sys.move_backend("old", "team/kv")
+    assert "team/kv/" in admin.sys.list_mounted_secrets_engines()["data"], moved
+    status = admin.read(f"sys/remount/status/{moved['data']['migration_id']}")
+    assert status["data"]["migration_info"]["status"] == "success", status
+    admin.sys.tune_mount_configuration("team/kv", options={"version": "2"})
+    read = admin.secrets.kv.v2.read_secret_version("app", mount_point="team/kv")["data"]
+    assert (read["data"], read["metadata"]["version"]) == ({"v": 1}, 1), read
+    admin.secrets.kv.v2.create_or_update_secret("app", {"v": 2}, cas=1, mount_point="team/kv")
+    refused(exceptions.InvalidRequest,
+            lambda: admin.sys.tune_mount_configuration("team/kv", options={"version": "1"}), "cannot downgrade")
+    assert "token/" in admin.sys.list_auth_methods()["data"]
+    admin.sys.disable_secrets_engine("team/kv")
+
+
+def a_cubbyhole_ends_with_its_token(run):
+    admin = run.admin()
+    token = admin.auth.token.create(policies=["default"], ttl="1h")["auth"]["client_token"]
+    own = run.client(token)
+    own.write("cubbyhole/mine", v="x")
+    assert own.read("cubbyhole/mine")["data"] == {"v": "x"}
+    assert own.list("cubbyhole")["data"]["keys"] == ["mine"]
+    assert admin.read("cubbyhole/mine") is None
+    admin.auth.token.revoke(token)
+    refused(exceptions.Forbidden, lambda: own.read("cubbyhole/mine"))
+
+
 def json_comes_back_byte_for_byte(run):
     status, raw = run.raw("POST", "secret/data/exact", f'{{"data":{EXACT}}}'.encode())
     assert status == 200, (status, raw)

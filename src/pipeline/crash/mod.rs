@@ -14,6 +14,7 @@
 //! - `recoveries.rs`: a crash while the store recovers from one
 //! - `rollbacks.rs`: a rollback accepted
 //! - `backups.rs`: a backup made and restored
+//! - `upgrades.rs`: a mount on its way from version 1 of KV to 2
 //! - `faults.rs`: a short life, with each call to the disk failing in each way
 //!
 //! `KISTA_CRASH_LONG=1` looks at every point instead of a sample (`just crash`).
@@ -28,6 +29,7 @@ mod recoveries;
 mod rollbacks;
 mod site;
 mod slots;
+mod upgrades;
 
 /// Whether every point is looked at.
 fn is_long() -> bool {
