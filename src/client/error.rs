@@ -74,6 +74,8 @@ pub enum Capability {
     Delete,
     /// Listing.
     List,
+    /// Listing all that is below.
+    Scan,
     /// Updating a root-protected path.
     Sudo,
 }
@@ -88,6 +90,7 @@ impl Capability {
             Self::Patch => &["patch"],
             Self::Delete => &["delete"],
             Self::List => &["list"],
+            Self::Scan => &["scan"],
             Self::Sudo => &["update", "sudo"],
         }
     }

@@ -8,7 +8,7 @@ use crate::secret::SecretBytes;
 /// The secrets of one KV version 2 mount.
 #[derive(Debug, Clone, Copy)]
 pub struct Kv2<'a> {
-    client: &'a Client,
+    pub(super) client: &'a Client,
     mount: &'a str,
 }
 
@@ -219,11 +219,7 @@ impl<'a> Kv2<'a> {
         struct Keys {
             keys: Vec<String>,
         }
-        let place = if folder.is_empty() {
-            format!("{}/metadata", self.mount)
-        } else {
-            self.place("metadata", folder)
-        };
+        let place = self.folder_place("metadata", folder);
         Ok(self.client.send(&Call::list(place)?).await?.data::<Keys>()?.keys)
     }
 
@@ -238,8 +234,13 @@ impl<'a> Kv2<'a> {
         Ok(Secret { fields: data, metadata })
     }
 
-    fn place(&self, part: &str, path: &str) -> String {
+    pub(super) fn place(&self, part: &str, path: &str) -> String {
         format!("{}/{part}/{path}", self.mount)
+    }
+
+    /// The same of a folder, which is the mount itself when its path is empty.
+    pub(super) fn folder_place(&self, part: &str, folder: &str) -> String {
+        if folder.is_empty() { format!("{}/{part}", self.mount) } else { self.place(part, folder) }
     }
 }
 

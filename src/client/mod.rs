@@ -26,7 +26,7 @@
 //! - `retry.rs`: which calls may be sent again, and when
 //! - `error.rs`: [`Error`]
 //! - `value.rs`: [`Fields`] and [`JsonValue`], JSON whose text is kept
-//! - `kv2.rs`: [`Kv2`], secrets with versions
+//! - `kv2.rs`: [`Kv2`], secrets with versions; `listing.rs`: their names, page by page
 //! - `sys.rs`: [`Sys`], the state of the server; `rotation.rs`: its keys;
 //!   `compaction.rs`: its files; `slots.rs`: the ways to the root key
 
@@ -35,6 +35,7 @@ mod compaction;
 mod environment;
 mod error;
 mod kv2;
+mod listing;
 mod retry;
 mod rotation;
 mod slots;
@@ -53,6 +54,7 @@ pub use compaction::{Compacted, Compaction};
 pub use environment::{Environment, Setting};
 pub use error::{Capability, Error};
 pub use kv2::{CheckAndSet, Kv2, Secret, SecretMetadata, VersionMetadata, VersionState};
+pub use listing::{Named, Page, Reach};
 pub use rotation::{
     DestroyedNames, DestroyedTerm, KeyStatus, NamesRotation, NewSchedule, Rotation,
     RotationSchedule,

@@ -77,11 +77,15 @@ pub enum UnsealKey {
     Passphrase(SecretString),
 }
 
-/// A mount, as `GET sys/internal/ui/mounts/:path` shows it.
+/// A mount, as `GET sys/internal/ui/mounts/:path` and `GET sys/mounts` show it.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct MountInfo {
     /// Where it is mounted, with a slash at the end.
+    #[serde(default)]
     pub path: String,
+    /// What its owner says of it.
+    #[serde(default)]
+    pub description: String,
     /// Its engine, such as `kv`.
     #[serde(rename = "type")]
     pub kind: String,
@@ -263,6 +267,16 @@ impl<'a> Sys<'a> {
         let body = Fields::new().to_json();
         let call = Call::write("sys/verify".to_owned(), Capability::Sudo, body)?;
         self.client.send(&call).await?.data()
+    }
+
+    /// The secrets engines that are mounted, by their paths.
+    ///
+    /// # Errors
+    /// What any call may answer.
+    pub async fn mounts(&self) -> Result<Vec<MountInfo>, Error> {
+        let call = Call::read("sys/mounts".to_owned(), "")?;
+        let mounts: BTreeMap<String, MountInfo> = self.client.send(&call).await?.data()?;
+        Ok(mounts.into_iter().map(|(path, mount)| MountInfo { path, ..mount }).collect())
     }
 
     /// The mount that `path` lies in, as every client asks before it reads KV.

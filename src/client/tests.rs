@@ -194,3 +194,41 @@ async fn the_mount_of_a_path_is_asked_for_without_its_last_slash() {
     assert!(mount.is_kv2());
     assert!(fake.requests()[0].starts_with("GET /v1/sys/internal/ui/mounts/secret "));
 }
+
+#[tokio::test]
+async fn names_come_page_by_page_and_an_empty_page_is_the_end() {
+    let page = Scripted::Answer(200, "", r#"{"data":{"keys":["a b","c/"]}}"#);
+    let end = Scripted::Answer(404, "", r#"{"errors":[]}"#);
+    let fake = Fake::start(vec![page, end, end]).await;
+    let client = fake.client();
+    let kv2 = client.kv2("secret");
+    let first = kv2.names("app", Reach::Folder, Page { after: "", limit: 2 }).await.unwrap();
+    let names: Vec<&str> = first.iter().map(|named| named.name.as_str()).collect();
+    assert_eq!(names, ["a b", "c/"]);
+    let rest = kv2.names("", Reach::Below, Page { after: "c/&é", limit: 2 }).await.unwrap();
+    assert!(rest.is_empty());
+    let none = kv2.names("", Reach::Below, Page { after: "", limit: 2 }).await;
+    assert!(matches!(none, Err(Error::NotFound)));
+    let requests = fake.requests();
+    for (request, target) in requests.iter().zip([
+        "GET /v1/secret/metadata/app?list=true&limit=2&after= ",
+        "GET /v1/secret/metadata?scan=true&limit=2&after=c%2F%26%C3%A9 ",
+    ]) {
+        assert!(request.starts_with(target), "{request}");
+    }
+}
+
+#[tokio::test]
+async fn the_keys_of_a_secret_come_without_values_and_a_deleted_one_has_none() {
+    let keys = Scripted::Answer(
+        200,
+        "",
+        r#"{"data":{"subkeys":{"b":null,"a":{"c":null}},"metadata":{}}}"#,
+    );
+    let gone = Scripted::Answer(404, "", r#"{"data":{"subkeys":null,"metadata":{}}}"#);
+    let fake = Fake::start(vec![keys, gone]).await;
+    let client = fake.client();
+    assert_eq!(client.kv2("secret").keys("x").await.unwrap(), ["b", "a"]);
+    assert!(client.kv2("secret").keys("x").await.unwrap().is_empty());
+    assert!(fake.requests()[0].starts_with("GET /v1/secret/subkeys/x?depth=1 "));
+}

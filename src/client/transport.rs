@@ -168,6 +168,11 @@ impl Call {
         Self::new(Method::GET, path, "list=true", Effect::Read, Capability::List)
     }
 
+    /// Lists a page, by a query of the caller's.
+    pub(super) fn listed(path: String, query: &str, needed: Capability) -> Result<Self, Error> {
+        Self::new(Method::GET, path, query, Effect::Read, needed)
+    }
+
     /// Writes a JSON object.
     pub(super) fn write(
         path: String,
@@ -316,7 +321,7 @@ fn plain(reason: &CertificateError) -> String {
     words.to_owned()
 }
 
-/// Percent-encodes a path for the request line (RFC 3986 §2.3: the unreserved characters stay).
+/// Percent-encodes a path for the request line.
 ///
 /// Segments that a URL parser would fold away are refused here, else they would name another path.
 fn encode(path: &str) -> Result<String, Error> {
@@ -328,16 +333,23 @@ fn encode(path: &str) -> Result<String, Error> {
         if n > 0 {
             encoded.push('/');
         }
-        for byte in segment.bytes() {
-            match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                    encoded.push(char::from(byte));
-                }
-                other => encoded.push_str(&format!("%{other:02X}")),
-            }
-        }
+        encoded.push_str(&encode_text(segment));
     }
     Ok(encoded)
+}
+
+/// Percent-encodes all but the unreserved characters (RFC 3986 §2.3).
+pub(super) fn encode_text(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            other => encoded.push_str(&format!("%{other:02X}")),
+        }
+    }
+    encoded
 }
 
 /// Where Vault's own clients look when nothing is said.
