@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    backup::BackupCommand, context::ContextCommand, delete::Delete, destroy::Destroy, get::Get,
-    log::Log, ls::Ls, operator::OperatorCommand, patch::Patch, put::Put, server::Serve,
-    status::Status, undelete::Undelete, up::Up,
+    backup::BackupCommand, context::ContextCommand, delete::Delete, destroy::Destroy, find::Find,
+    get::Get, log::Log, ls::Ls, operator::OperatorCommand, patch::Patch, put::Put, server::Serve,
+    status::Status, tree::Tree, undelete::Undelete, up::Up,
 };
 
 /// A vault for secrets and keys: server and command line in one.
@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Patch(Patch),
     Get(Get),
     Ls(Ls),
+    Tree(Tree),
+    Find(Find),
     Log(Log),
     Delete(Delete),
     Undelete(Undelete),
@@ -71,7 +73,8 @@ pub(crate) struct ServerArguments {
 
 /// What the numbers mean with which the program ends.
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 permission denied, \
-                          5 sealed or unreachable, 6 conflict.\nThe token is taken from \
+                          5 sealed or unreachable, 6 conflict, 7 done in part, 10 found or \
+                          different.\nThe token is taken from \
                           KISTA_TOKEN, BAO_TOKEN or VAULT_TOKEN, else from the context; never \
                           from the command line.";
 

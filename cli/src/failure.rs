@@ -17,6 +17,8 @@ pub(crate) enum Exit {
     Unavailable = 5,
     /// The secret has changed since the version given.
     Conflict = 6,
+    /// Some of it was done.
+    Partial = 7,
     /// It was looked for, and something was found.
     Found = 10,
 }

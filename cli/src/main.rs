@@ -66,6 +66,8 @@ fn run(command: Command) -> Result<Exit, Failure> {
         | Command::Patch(_)
         | Command::Get(_)
         | Command::Ls(_)
+        | Command::Tree(_)
+        | Command::Find(_)
         | Command::Log(_)
         | Command::Delete(_)
         | Command::Undelete(_)
@@ -83,6 +85,8 @@ fn run(command: Command) -> Result<Exit, Failure> {
             Command::Patch(patch) => patch.run().await,
             Command::Get(get) => get.run().await,
             Command::Ls(ls) => ls.run().await,
+            Command::Tree(tree) => tree.run().await,
+            Command::Find(find) => find.run().await,
             Command::Log(log) => log.run().await,
             Command::Delete(delete) => delete.run().await,
             Command::Undelete(undelete) => undelete.run().await,

@@ -38,6 +38,13 @@ pub(crate) enum Cell {
     Secret(SecretString, Sight),
 }
 
+/// Whether the reader of stdout wants more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    GoesOn,
+    Ended,
+}
+
 /// Whether a person sees a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sight {
@@ -118,6 +125,16 @@ impl Output {
         self.print(|out| self.write_table(out, heading, rows))
     }
 
+    /// Prints a part of something longer, as it is; tells whether anybody still reads.
+    pub(crate) fn part(self, text: &str) -> Result<Reading, Failure> {
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Ok(()) => Ok(Reading::GoesOn),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reading::Ended),
+            Err(error) => Err(Failure::io("write to stdout", &error)),
+        }
+    }
+
     /// Writes to stdout.
     fn print(self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
@@ -176,6 +193,14 @@ impl Cell {
             Self::Secret(text, Sight::Shown) => text.expose(|text| write_printable(out, text)),
         }
     }
+}
+
+/// The text with what would steer a terminal spelled out.
+pub(crate) fn printable(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    // Writing into a Vec cannot fail.
+    write_printable(&mut out, text).unwrap_or_default();
+    String::from_utf8(out).unwrap_or_default()
 }
 
 /// What is no secret, as JSON.

@@ -25,6 +25,22 @@ impl Progress {
         Self::new(label, BYTES)
     }
 
+    /// For work whose end is not known.
+    pub(crate) fn names(label: &'static str) -> Self {
+        Self::new(label, NAMES)
+    }
+
+    /// Shows how much is done.
+    pub(crate) fn count(&self, done: u64) {
+        self.bar.set_position(done);
+        self.draw_for_the_patient();
+    }
+
+    /// Prints while nothing is drawn.
+    pub(crate) fn aside<R>(&self, print: impl FnOnce() -> R) -> R {
+        self.bar.suspend(print)
+    }
+
     fn new(label: &'static str, template: &str) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         // The templates are constants, and a test reads each.
@@ -39,6 +55,10 @@ impl Progress {
     pub(crate) fn show(&self, done: u64, total: u64) {
         self.bar.set_length(total.max(done));
         self.bar.set_position(done);
+        self.draw_for_the_patient();
+    }
+
+    fn draw_for_the_patient(&self) {
         if self.bar.is_hidden() && self.begun.elapsed() > PATIENCE && output::is_watched() {
             self.bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(REDRAWN_A_SECOND));
         }
@@ -53,6 +73,7 @@ impl Drop for Progress {
 
 const BYTES: &str = "{msg} [{bar:30}] {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left";
 const RECORDS: &str = "{msg} [{bar:30}] {human_pos} of {human_len}  {per_sec}  {eta} left";
+const NAMES: &str = "{msg} {spinner} {human_pos} names  {per_sec}";
 /// How long a command waits before it asks again how far the server has come.
 pub(crate) const ASK_AGAIN: Duration = Duration::from_millis(300);
 
@@ -66,7 +87,7 @@ mod tests {
 
     #[test]
     fn every_template_is_one() {
-        for template in [BYTES, RECORDS] {
+        for template in [BYTES, RECORDS, NAMES] {
             ProgressStyle::with_template(template).unwrap();
         }
     }

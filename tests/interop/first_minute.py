@@ -129,6 +129,25 @@ def references_name_single_values(home):
     home.fails(2, "put", "secret/app/port#number", "number=env:N", hint="whole secret", N="1")
 
 
+def names_are_listed_drawn_and_found(home):
+    for path in ("tree/a", "tree/b/key", "tree/b/c/key", "tree/b.c"):
+        home.ok("put", f"secret/{path}", "Api_Key=env:V", V="hidden")
+    assert home.ok("ls", "-r", "secret/tree").splitlines() == ["a", "b/c/key", "b/key", "b.c"]
+    assert home.ok("tree", "secret/tree/b/") == "secret/tree/b/\n├── c/\n│   └── key\n└── key\n"
+    assert json.loads(home.ok("tree", "secret/tree/b", "--json")) == {"c/": {"key": None}, "key": None}
+    rows = [line.split("\t") for line in home.ok("ls", "--long", "secret/tree").splitlines()]
+    assert [(row[0], row[1], row[3]) for row in rows] == [
+        ("1", "kept", "a"), ("", "", "b/"), ("1", "kept", "b.c")], rows
+    assert "secret/" in home.ok("ls").splitlines()
+    assert home.ok("find", "KEY", "secret/tree").splitlines() == ["secret/tree/b/c/key", "secret/tree/b/key"]
+    assert home.ok("find", "secret/tree/*/key").splitlines() == ["secret/tree/b/key"]
+    found = json.loads(home.ok("find", "api_*", "secret/tree/b/", "--keys", "--json"))
+    assert found["found"] == ["secret/tree/b/c/key#Api_Key", "secret/tree/b/key#Api_Key"], found
+    home.fails(3, "find", "hidden", "secret/tree", "--keys", hint="nothing")
+    home.fails(3, "ls", "-r", "secret/tree/none", "--json", hint="no folder")
+    home.fails(3, "tree", "secret/tree/a", hint="kista get")
+
+
 def a_value_on_the_command_line_is_warned_of(home):
     code, _, errors = home.kista("put", "secret/app/argv", "a=b")
     assert code == 0 and errors, errors
@@ -212,7 +231,8 @@ def it_starts_again_with_what_is_there(home):
 STEPS = [
     before_there_is_a_server_it_says_what_to_do,
     up_makes_everything,
-    secrets_go_in_and_come_out, references_name_single_values, a_patch_changes_what_it_names,
+    secrets_go_in_and_come_out, references_name_single_values, names_are_listed_drawn_and_found,
+    a_patch_changes_what_it_names,
     a_value_on_the_command_line_is_warned_of,
     other_clients_work_with_the_printed_environment,
     mistakes_have_their_exit_codes_and_a_next_step,

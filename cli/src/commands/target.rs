@@ -1,6 +1,6 @@
 //! Where a path such as `secret/app/db` leads: to a mount, and to a path inside it.
 
-use kista::client::{Client, Error, Kv2};
+use kista::client::{Client, Error, Kv2, MountInfo};
 
 use crate::{
     failure::{Exit, Failure},
@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// A place in a KV version 2 mount.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     /// Without a slash at its end.
     mount: String,
@@ -34,6 +34,11 @@ impl Target {
     /// The folder that `given` names, with or without a slash at its end.
     pub(crate) async fn folder(server: &Server, given: &str) -> Result<Self, Failure> {
         Self::find(server, given, "list").await
+    }
+
+    /// All of a mount.
+    pub(crate) fn of_mount(mount: &MountInfo) -> Self {
+        Self { mount: mount.path.trim_end_matches('/').to_owned(), path: String::new() }
     }
 
     /// The secrets of the mount.
