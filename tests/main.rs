@@ -1,7 +1,7 @@
 //! Tests of the whole: one binary, so that everything is linked once.
 //!
 //! - `architecture.rs`, `forged.rs`: what must not be written
-//! - `routes.rs`, `kv1.rs`, `kv2.rs`, `mounts.rs`, `rotation.rs`, `slots.rs`: the library's vault, asked without HTTP
+//! - `routes.rs`, `kv1.rs`, `kv2.rs`, `kv2_tree.rs`, `mounts.rs`, `rotation.rs`, `slots.rs`: the library's vault, asked without HTTP
 //! - `operator.rs`: the commands of operators, against the real binary
 //! - `fixture.rs`: what the first version of the format has written
 //! - `leaks.rs`, `damage.rs`: the real binary, and the files that it makes
@@ -19,6 +19,7 @@ mod fixture;
 mod forged;
 mod kv1;
 mod kv2;
+mod kv2_tree;
 mod leaks;
 mod memory;
 mod mounts;

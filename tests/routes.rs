@@ -110,7 +110,18 @@ fn these_and_no_others_need_sudo() {
 fn these_and_no_others_judge_their_callers_themselves() {
     assert_eq!(
         with(Access::Holder),
-        ["Read sys/internal/ui/mounts", "Read sys/internal/ui/mounts/a/b"]
+        [
+            "Read sys/internal/ui/mounts",
+            "Read sys/internal/ui/mounts/a/b",
+            "Write secret/tree/copy/",
+            "Write secret/tree/copy/a/b",
+            "Write secret/tree/delete/",
+            "Write secret/tree/delete/a/b",
+            "Write secret/tree/destroy/",
+            "Write secret/tree/destroy/a/b",
+            "Write secret/tree/move/",
+            "Write secret/tree/move/a/b",
+        ]
     );
 }
 

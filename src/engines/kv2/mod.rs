@@ -8,6 +8,7 @@
 //! - `data.rs`: write, patch, read, soft delete of the newest version
 //! - `versions.rs`: delete, undelete and destroy by number
 //! - `metadata.rs`: what is known of a secret beside its values
+//! - `tree/`: a secret with its whole history, or a folder, copied, moved and removed
 //! - `listing.rs`: names in a folder, and in all below it
 //! - `config.rs`: defaults of a mount
 
@@ -17,6 +18,7 @@ mod data;
 mod listing;
 mod metadata;
 mod store;
+mod tree;
 mod versions;
 
 use std::sync::LazyLock;
@@ -74,6 +76,14 @@ fn routes() -> Routes<Kv2> {
         .on(Operation::Scan, "detailed-metadata/{*path}", Kv2::scan_detailed)
         .on(Operation::Scan, "detailed-metadata/", Kv2::scan_detailed)
         .on(Operation::Scan, "detailed-metadata", Kv2::scan_detailed)
+        .on_holder(Operation::Write, "tree/copy/{*path}", Kv2::copy_tree)
+        .on_holder(Operation::Write, "tree/copy/", Kv2::copy_tree)
+        .on_holder(Operation::Write, "tree/move/{*path}", Kv2::move_tree)
+        .on_holder(Operation::Write, "tree/move/", Kv2::move_tree)
+        .on_holder(Operation::Write, "tree/delete/{*path}", Kv2::delete_tree)
+        .on_holder(Operation::Write, "tree/delete/", Kv2::delete_tree)
+        .on_holder(Operation::Write, "tree/destroy/{*path}", Kv2::destroy_tree)
+        .on_holder(Operation::Write, "tree/destroy/", Kv2::destroy_tree)
         .otherwise(wrong_path)
 }
 

@@ -91,7 +91,8 @@ impl Metadata {
         self.versions.iter_mut().find(|version| version.number == number)
     }
 
-    fn value_name(&self) -> String {
+    /// The folder of its values.
+    pub(super) fn value_name(&self) -> String {
         data_encoding::HEXLOWER.encode(&self.id)
     }
 }
@@ -132,8 +133,8 @@ pub(super) const CONFIG: &[&str] = &["config"];
 /// small (a read is then one get and one open), and what the record's next write must find.
 pub(super) struct Held {
     pub(super) metadata: Metadata,
-    inline: Option<SecretBytes>,
-    header: RecordHeader,
+    pub(super) inline: Option<SecretBytes>,
+    pub(super) header: RecordHeader,
 }
 
 /// Largest value in bytes that its metadata record carries.
@@ -146,7 +147,7 @@ const METADATA_VERSION: u8 = 2;
 const METADATA_VERSION_1: u8 = 1;
 
 /// Most values that are deleted together with their metadata: a commit carries 128 operations.
-const VALUES_IN_ONE_COMMIT: usize = 100;
+pub(super) const VALUES_IN_ONE_COMMIT: usize = 100;
 
 /// The folder in which the metadata of all secrets lies.
 pub(super) const SECRETS: &str = "metadata";
@@ -188,7 +189,8 @@ pub(super) async fn value(
     stored.ok_or_else(|| ApiError::internal(ValueMissing { version: number }))
 }
 
-async fn stored_value(
+/// The value of a version that lies in a record of its own.
+pub(super) async fn stored_value(
     view: &MountView,
     metadata: &Metadata,
     number: u64,
@@ -376,7 +378,7 @@ fn put_newest(
 
 /// Takes the metadata away, and with it the way to the values. They go in the same commit when it can
 /// carry them; else a marker names them for [`sweep`].
-fn remove(batch: &mut Batch, view: &MountView, path: &str, held: &Held) {
+pub(super) fn remove(batch: &mut Batch, view: &MountView, path: &str, held: &Held) {
     let name = held.metadata.value_name();
     if held.metadata.versions.len() <= VALUES_IN_ONE_COMMIT {
         for version in &held.metadata.versions {
@@ -413,6 +415,25 @@ pub(in crate::engines) async fn mirror(
     Ok(())
 }
 
+/// Adds to a batch that the newest version of a secret is hidden, unless it is gone already.
+pub(super) fn add_deletion(
+    batch: &mut Batch,
+    view: &MountView,
+    path: &str,
+    held: &Held,
+    now: Timestamp,
+) -> Result<(), ApiError> {
+    let mut metadata = held.metadata.clone();
+    let current = metadata.current;
+    if let Some(version) = metadata.version_mut(current).filter(|version| !version.is_gone(now)) {
+        version.deletion = Some(now);
+        metadata.updated = now;
+        let record = encode(&metadata, held.inline.as_ref())?;
+        batch.put_if(view, &metadata_path(path), &record, Expected::Header(held.header));
+    }
+    Ok(())
+}
+
 /// Whether [`mirror`] has written the secret at `path`.
 pub(in crate::engines) async fn is_mirrored(
     view: &MountView,
@@ -439,11 +460,16 @@ fn names_a_folder(path: &str) -> bool {
     path.ends_with('/')
 }
 
-fn metadata_path(path: &str) -> Vec<&str> {
+/// Where the metadata of a secret lies.
+pub(super) fn metadata_path(path: &str) -> Vec<&str> {
     std::iter::once(SECRETS).chain(path.split('/')).collect()
 }
 
-fn encode(
+/// The record of a secret.
+///
+/// # Errors
+/// 500, which no metadata comes to.
+pub(super) fn encode(
     metadata: &Metadata,
     inline: Option<&SecretBytes>,
 ) -> Result<Zeroizing<Vec<u8>>, ApiError> {
