@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::clipboard::ClearClipboard;
 use crate::commands::{
     backup::BackupCommand, context::ContextCommand, delete::Delete, destroy::Destroy, find::Find,
     get::Get, log::Log, ls::Ls, operator::OperatorCommand, patch::Patch, put::Put, server::Serve,
@@ -51,6 +52,7 @@ pub(crate) enum Command {
     /// What is known of a server: address, CA, token.
     #[command(subcommand, disable_help_subcommand = true)]
     Context(ContextCommand),
+    ClearClipboard(ClearClipboard),
 }
 
 /// Which server, and how to print.

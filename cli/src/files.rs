@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use kista::secret::SecretBytes;
+use kista::{crypto::random, secret::SecretBytes};
 
 use crate::failure::Failure;
 
@@ -44,6 +44,46 @@ pub(crate) fn create(file: &Path, content: &SecretBytes) -> Result<(), Failure> 
     written()
         .and_then(|()| sync_folder_of(file))
         .map_err(|error| Failure::io(format!("make {}", file.display()), &error))
+}
+
+/// What becomes of a file that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Existing {
+    Kept,
+    Replaced,
+}
+
+/// Writes a file that the user has named, whole or not at all, readable by the owner alone. A
+/// symlink of its name is taken for a file that is there, and never followed.
+pub(crate) fn place(file: &Path, content: &SecretBytes, existing: Existing) -> Result<(), Failure> {
+    let Some(name) = file.file_name() else {
+        return Err(Failure::usage(format!("{} is no name of a file", file.display())));
+    };
+    if existing == Existing::Kept && file.symlink_metadata().is_ok() {
+        return Err(is_there(file));
+    }
+    // A name that nobody can foresee, and so nobody can have put there.
+    let unfinished = format!(".{}.{}", name.to_string_lossy(), random::uuid());
+    let unfinished = file.with_file_name(unfinished);
+    let placed = create(&unfinished, content).and_then(|()| match existing {
+        Existing::Replaced => rename(&unfinished, file),
+        // A second name, since that fails where one is, and renaming would not.
+        Existing::Kept => match fs::hard_link(&unfinished, file) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(is_there(file)),
+            Err(error) => Err(Failure::io(format!("make {}", file.display()), &error)),
+        },
+    });
+    // After a rename it is gone already.
+    let removed = remove(&unfinished);
+    placed?;
+    removed?;
+    sync_folder_of(file).map_err(|error| Failure::io(format!("make {}", file.display()), &error))
+}
+
+fn is_there(file: &Path) -> Failure {
+    Failure::new(format!("{} is there already", file.display()))
+        .hint("give --force to replace it, or another name")
 }
 
 /// Gives a whole file its final name, on the disk when this returns.
@@ -83,6 +123,7 @@ pub(crate) fn read_private(file: &Path) -> Result<Option<SecretBytes>, Failure> 
 /// Makes the names in the folder of a file last.
 fn sync_folder_of(file: &Path) -> io::Result<()> {
     match file.parent() {
+        Some(folder) if folder.as_os_str().is_empty() => File::open(".")?.sync_all(),
         Some(folder) => File::open(folder)?.sync_all(),
         None => Ok(()),
     }
@@ -112,6 +153,26 @@ mod tests {
         }
         assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path().join("a")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_there_stays_unless_it_is_to_be_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, other) = (folder.path().join("key.pem"), folder.path().join("other"));
+        let content = SecretBytes::copy_of(b"secret");
+        place(&file, &content, Existing::Kept).unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+        let refused = place(&file, &content, Existing::Kept).unwrap_err();
+        assert!(refused.hint.unwrap().contains("--force"));
+        fs::write(&other, "not a secret").unwrap();
+        std::os::unix::fs::symlink(&other, folder.path().join("link")).unwrap();
+        let link = folder.path().join("link");
+        assert!(place(&link, &content, Existing::Kept).is_err());
+        place(&link, &content, Existing::Replaced).unwrap();
+        assert_eq!(fs::read(&link).unwrap(), b"secret");
+        assert_eq!(fs::read(&other).unwrap(), b"not a secret");
+        assert!(!link.symlink_metadata().unwrap().is_symlink());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
     }
 
     #[test]

@@ -5,17 +5,20 @@
 //! - `server.rs`: which server a command talks to, and what its refusals mean
 //! - `context.rs`, `folders.rs`, `files.rs`: what is kept on this machine
 //! - `reference.rs`: how a secret is named
-//! - `values.rs`, `prompt.rs`: what is asked for
+//! - `values.rs`, `prompt.rs`: what is asked for; `generate/`: what is made instead
 //! - `progress.rs`: how far long work has come
+//! - `clipboard.rs`: where a value may be put for a while
 //! - `output.rs`: the only printer; `failure.rs`: how the program ends
 //! - `hygiene.rs`: what the process does before it holds a secret; `logging.rs`: the server's log
 
 mod arguments;
+mod clipboard;
 mod commands;
 mod context;
 mod failure;
 mod files;
 mod folders;
+mod generate;
 mod hygiene;
 mod logging;
 mod output;
@@ -74,6 +77,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
         | Command::Destroy(_)
         | Command::Status(_)
         | Command::Operator(_)
+        | Command::ClearClipboard(_)
         | Command::Context(_) => Builder::new_current_thread(),
     };
     let runtime = builder.enable_all().build().map_err(|error| Failure::io("start", &error))?;
@@ -94,6 +98,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
             Command::Status(status) => status.run().await,
             Command::Operator(operator) => operator.run().await,
             Command::Backup(backup) => backup.run().await,
+            Command::ClearClipboard(clear) => clear.run().await,
             Command::Context(context) => context.run(),
         }
     })

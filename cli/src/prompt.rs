@@ -23,8 +23,28 @@ impl Person {
 
     /// Asks for text that is not shown while it is typed.
     pub(crate) fn hidden(self, label: &str, instead: &str) -> Result<SecretString, Failure> {
+        self.ask_hidden(&format!("{label} (hidden): "), label, instead)
+    }
+
+    /// The same, saying that an empty answer has a value made; `None` then.
+    pub(crate) fn hidden_or_made(
+        self,
+        label: &str,
+        instead: &str,
+    ) -> Result<Option<SecretString>, Failure> {
+        let typed =
+            self.ask_hidden(&format!("{label} (hidden, empty = generate): "), label, instead)?;
+        Ok(Some(typed).filter(|typed| !typed.is_empty()))
+    }
+
+    fn ask_hidden(
+        self,
+        question: &str,
+        label: &str,
+        instead: &str,
+    ) -> Result<SecretString, Failure> {
         self.must_be_present(label, instead)?;
-        output::ask(&format!("{label} (hidden): "));
+        output::ask(question);
         rpassword::read_password()
             .map(SecretString::from_string)
             .map_err(|error| Failure::io("read from the terminal", &error))
@@ -66,6 +86,16 @@ pub(crate) fn stdin_text() -> Result<SecretString, Failure> {
         }
     }
     text(SecretBytes::from_vec(bytes), "stdin")
+}
+
+/// Reads all of stdin to the last byte.
+pub(crate) fn stdin_whole() -> Result<SecretBytes, Failure> {
+    let mut bytes = Vec::with_capacity(STDIN_ROOM);
+    io::stdin()
+        .lock()
+        .read_to_end(&mut bytes)
+        .map_err(|error| Failure::io("read stdin", &error))?;
+    Ok(SecretBytes::from_vec(bytes))
 }
 
 /// Reads stdin as lines, without the empty ones.

@@ -10,6 +10,7 @@ use kista::{
 
 use crate::{
     failure::{Exit, Failure},
+    generate::{Generated, Policy},
     output,
     prompt::{self, Person},
 };
@@ -32,6 +33,8 @@ enum Source {
     File(PathBuf),
     /// In a variable of the environment.
     Variable(String),
+    /// Nowhere yet: it is made.
+    Made(Policy),
 }
 
 /// Where values may come from.
@@ -45,6 +48,10 @@ pub(crate) struct Sources {
 /// How values may come in, as it is typed.
 #[derive(Debug, Args)]
 pub(crate) struct SourceArguments {
+    /// Make a value: KEY[:LENGTH][:CLASSES], such as password:32, pin:6:digits, phrase:5:words;
+    /// classes are letters, lower, upper, digits, symbols, hex or words; may be given again
+    #[arg(long, value_name = "KEY[:POLICY]")]
+    generate: Vec<Generated>,
     /// Do not warn of values on the command line
     #[arg(long)]
     argv_ok: bool,
@@ -57,11 +64,20 @@ impl SourceArguments {
     pub(crate) fn look(&self) -> Sources {
         Sources { person: Person::look(self.no_input), argv_ok: self.argv_ok }
     }
+
+    /// The keys of the command line, with those whose values are made.
+    pub(crate) fn assignments(&self, keys: &[String]) -> Result<Vec<Assignment>, Failure> {
+        let named = keys.iter().map(|key| Assignment::parse(key));
+        let made = self.generate.iter().map(|Generated { key, policy }| {
+            Ok(Assignment { key: key.clone(), source: Source::Made(policy.clone()) })
+        });
+        named.chain(made).collect()
+    }
 }
 
 impl Assignment {
     /// Reads `KEY`, `KEY=-`, `KEY=@FILE`, `KEY=env:NAME` or `KEY=VALUE`.
-    pub(crate) fn parse(argument: &str) -> Result<Self, Failure> {
+    fn parse(argument: &str) -> Result<Self, Failure> {
         let (key, value) = match argument.split_once('=') {
             Some((key, value)) => (key, Some(value)),
             None => (argument, None),
@@ -96,8 +112,9 @@ pub(crate) fn fetch(assignments: &[Assignment], sources: Sources) -> Result<Fiel
             Source::Argument(value) => JsonValue::string(value),
             Source::File(file) => JsonValue::string(&read_file(key, file)?),
             Source::Variable(name) => JsonValue::string(&read_variable(key, name)?),
+            Source::Made(policy) => JsonValue::string(&make(key, policy)),
             Source::Asked => JsonValue::string(&match sources.person {
-                Person::Present => sources.person.hidden(&format!("value of {key}"), "")?,
+                Person::Present => typed_or_made(sources.person, key, "")?,
                 Person::Absent => prompt::stdin_text()?,
             }),
         };
@@ -115,12 +132,27 @@ pub(crate) fn ask(person: Person) -> Result<Fields, Failure> {
         if key.is_empty() {
             break;
         }
-        fields.set(&key, JsonValue::string(&person.hidden(&format!("value of {key}"), instead)?));
+        fields.set(&key, JsonValue::string(&typed_or_made(person, &key, instead)?));
     }
     if fields.is_empty() {
         return Err(Failure::usage("nothing to write: no key was given"));
     }
     Ok(fields)
+}
+
+/// Asks for a value; an empty answer has one made.
+fn typed_or_made(person: Person, key: &str, instead: &str) -> Result<SecretString, Failure> {
+    let typed = person.hidden_or_made(&format!("value of {key}"), instead)?;
+    Ok(typed.unwrap_or_else(|| make(key, &Policy::default())))
+}
+
+/// Makes a value, and tells how strong it is.
+fn make(key: &str, policy: &Policy) -> SecretString {
+    output::note(&format!("{key}: generated {policy}"));
+    if policy.bits() < WEAK_BITS {
+        output::warn(&format!("{key} is good only where guesses are counted or slow"));
+    }
+    policy.generate()
 }
 
 fn refuse_contradictions(assignments: &[Assignment], sources: Sources) -> Result<(), Failure> {
@@ -171,6 +203,9 @@ fn read_variable(key: &str, name: &str) -> Result<SecretString, Failure> {
         }
     }
 }
+
+/// Fewer than these are guessed by one who may try without end.
+const WEAK_BITS: f64 = 64.0;
 
 #[cfg(test)]
 mod tests {

@@ -6,6 +6,7 @@
 import json
 import os
 import pathlib
+import pty
 import signal
 import subprocess
 import sys
@@ -41,6 +42,29 @@ class Home:
         found, output, errors = self.kista(*arguments, **environment)
         assert found == code, (arguments, found, output, errors)
         assert hint in errors and output == "", (arguments, output, errors)
+
+    def person(self, *arguments, answers=(), **environment):
+        """Runs one command at a terminal, answering each prompt: exit code, all that the screen shows."""
+        variables = {**self.environment, "TERM": "xterm", **environment}
+        variables.pop("CI", None)
+        pid, screen = pty.fork()
+        if pid == 0:
+            os.execve(self.binary, [self.binary, *arguments], variables)
+        shown, answers = b"", list(answers)
+        while True:
+            try:
+                data = os.read(screen, 4096)
+            except OSError:  # Linux tells so that the other end is closed
+                data = b""
+            if not data:
+                break
+            shown += data
+            if answers and shown.rstrip(b" ").endswith(answers[0][0].encode()):
+                time.sleep(0.1)  # until echo is off
+                os.write(screen, answers.pop(0)[1].encode())
+        os.close(screen)
+        assert not answers, (answers, shown)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
 
     def start(self):
         log = open(self.folder / "up.log", "ab")
@@ -148,6 +172,53 @@ def names_are_listed_drawn_and_found(home):
     home.fails(3, "tree", "secret/tree/a", hint="kista get")
 
 
+def values_are_made_and_their_strength_is_told(home):
+    code, _, errors = home.kista("put", "secret/app/made", "user=env:U", "--generate", "password", "--generate",
+                                 "pin:6:digits", "--generate", "phrase:5:words", U="me")
+    assert code == 0 and "password: generated 32 characters, 190 bits" in errors, errors
+    assert "phrase: generated 5 words, 55 bits" in errors and "guesses" in errors, errors
+    made = json.loads(home.ok("get", "secret/app/made", "--json"))["data"]
+    assert len(made["password"]) == 32 and made["pin"].isdigit() and made["phrase"].count("-") == 4, made
+    assert not any(made[key] in errors for key in ("password", "pin", "phrase"))
+    home.ok("patch", "secret/app/made", "--generate", "password:20:letters+digits+symbols")
+    assert len(home.ok("get", "secret/app/made#password")) == 20
+    home.fails(2, "put", "secret/app/made", "--generate", "password:many", hint="digits")
+    home.fails(2, "put", "secret/app/made", "a=env:U", "--generate", "a", hint="twice", U="me")
+    code, shown = home.person("put", "secret/app/asked", answers=[
+        ("key (empty to end):", "url\n"), ("(hidden, empty = generate):", "postgres://typed\n"),
+        ("key (empty to end):", "password\n"), ("(hidden, empty = generate):", "\n"),
+        ("key (empty to end):", "\n")])
+    assert code == 0 and "password: generated 32 characters, 190 bits" in shown, shown
+    assert "typed" not in shown, shown
+    asked = json.loads(home.ok("get", "secret/app/asked", "--json"))["data"]
+    assert asked["url"] == "postgres://typed" and asked["password"] not in shown, asked
+
+
+def a_value_goes_to_a_file_or_the_clipboard(home):
+    file = home.folder / "password"
+    assert home.ok("get", "secret/app/db#password", "--out", str(file)) == ""
+    assert file.read_text() == "correct horse" and file.stat().st_mode & 0o777 == 0o600
+    home.fails(1, "get", "secret/app/db#password", "--out", str(file), hint="--force")
+    home.fails(2, "get", "secret/app/db", "--out", str(file), "--force", hint="#KEY")
+    home.ok("get", "secret/app/db", "--json", "--out", str(file), "--force")
+    assert json.loads(file.read_text())["data"]["password"] == "correct horse"
+    home.fails(1, "get", "secret/app/db#password", "--copy", hint="xclip", PATH="/none")
+    tools = home.folder / "tools"
+    tools.mkdir()
+    held = home.folder / "held"
+    xclip = tools / "xclip"
+    xclip.write_text(f'#!/bin/sh\ncase "$*" in *-out) cat {held};; *) cat > {held};; esac\n')
+    xclip.chmod(0o755)
+    desktop = {"PATH": f"{tools}:{os.environ['PATH']}", "DISPLAY": ":9", "WAYLAND_DISPLAY": ""}
+    for changed, left in ((None, ""), ("something else", "something else")):
+        assert home.ok("get", "secret/app/db#password", "--copy", "--clear", "1s", **desktop) == ""
+        assert held.read_text() == "correct horse"
+        if changed:
+            held.write_text(changed)
+        time.sleep(2)
+        assert held.read_text() == left, held.read_text()
+
+
 def a_value_on_the_command_line_is_warned_of(home):
     code, _, errors = home.kista("put", "secret/app/argv", "a=b")
     assert code == 0 and errors, errors
@@ -232,6 +303,7 @@ STEPS = [
     before_there_is_a_server_it_says_what_to_do,
     up_makes_everything,
     secrets_go_in_and_come_out, references_name_single_values, names_are_listed_drawn_and_found,
+    values_are_made_and_their_strength_is_told, a_value_goes_to_a_file_or_the_clipboard,
     a_patch_changes_what_it_names,
     a_value_on_the_command_line_is_warned_of,
     other_clients_work_with_the_printed_environment,

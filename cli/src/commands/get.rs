@@ -1,13 +1,20 @@
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
 use clap::Args;
 use kista::{
     client::{Fields, JsonValue},
-    secret::SecretString,
+    secret::{SecretBytes, SecretString},
 };
 
 use super::reading::{self, Content, Found};
 use crate::{
     arguments::ServerArguments,
+    clipboard,
     failure::{Exit, Failure},
+    files::{self, Existing},
     output::{self, Cell, Output, Sight},
     reference::Reference,
     server::Server,
@@ -24,6 +31,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(before_help = "Example:\n  kista get secret/app/db\n  \
                          kista get secret/app/db -k password | cat\n  \
+                         kista get secret/app/db#password --copy\n  \
+                         kista get secret/app/tls#key --out key.pem\n  \
                          kista get 'kista://secret/app/db#port?default=5432'")]
 pub(crate) struct Get {
     /// Mount and path, such as secret/app/db, with a key behind '#' if one value is meant
@@ -35,6 +44,19 @@ pub(crate) struct Get {
     /// An earlier version
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     version: Option<u64>,
+    /// Write the one value to a new file, for you alone (with --json: all of it); nothing is printed
+    #[arg(long, value_name = "FILE", conflicts_with = "copy")]
+    out: Option<PathBuf>,
+    /// Replace the file of --out if it is there
+    #[arg(long, requires = "out")]
+    force: bool,
+    /// Put the one value on the clipboard; nothing is printed
+    #[arg(long)]
+    copy: bool,
+    /// How long --copy leaves it there, such as 45s or 2m; 0 leaves it
+    #[arg(long, value_name = "TIME", requires = "copy", default_value = "45s",
+          value_parser = clipboard::duration)]
+    clear: Duration,
     /// Show the values to a person too
     #[arg(long)]
     show: bool,
@@ -50,7 +72,12 @@ impl Get {
         }
         // All of it or nothing: what reads half of a list of values takes the wrong one.
         let found = self.read().await?;
-        self.print(&Output::new(self.server.json), &found)?;
+        let output = Output::new(self.server.json);
+        match &self.out {
+            Some(file) => self.write(output, &found, file)?,
+            None if self.copy => clipboard::copy(&one_value(&found)?, self.clear)?,
+            None => self.print(&output, &found)?,
+        }
         Ok(Exit::Done)
     }
 
@@ -69,16 +96,22 @@ impl Get {
         Ok(found)
     }
 
+    fn write(&self, output: Output, found: &[Found], file: &Path) -> Result<(), Failure> {
+        let content = match found {
+            _ if !output.wants_json() => one_value(found)?.expose(bytes),
+            [one] => whole(one)?.expose_json(bytes),
+            many => list(many)?.expose_json(bytes),
+        };
+        let existing = if self.force { Existing::Replaced } else { Existing::Kept };
+        files::place(file, &content, existing)?;
+        output::note(&format!("{}: {} bytes, for you alone", file.display(), content.len()));
+        Ok(())
+    }
+
     fn print(&self, output: &Output, found: &[Found]) -> Result<(), Failure> {
         match found {
-            [one] if output.wants_json() => match &one.content {
-                Content::Value { value, .. } => output.json(value),
-                Content::Secret { .. } => output.json(&as_json(one)?),
-            },
-            many if output.wants_json() => {
-                let each = many.iter().map(as_json).collect::<Result<Vec<_>, _>>()?;
-                output.json(&JsonValue::list(&each))
-            }
+            [one] if output.wants_json() => output.json(&whole(one)?),
+            many if output.wants_json() => output.json(&list(many)?),
             [Found { content: Content::Value { value, .. }, .. }] => output.value(&value.plain()),
             [Found { content: Content::Secret { fields, .. }, .. }] => {
                 let rows: Vec<_> =
@@ -114,6 +147,33 @@ impl Get {
             if output.is_to_terminal() && !self.show { Sight::Masked } else { Sight::Shown };
         [Cell::Plain(key.to_owned()), Cell::Secret(value.plain(), sight)]
     }
+}
+
+/// What goes where only one value can.
+fn one_value(found: &[Found]) -> Result<SecretString, Failure> {
+    match found {
+        [Found { content: Content::Value { value, .. }, .. }] => Ok(value.plain()),
+        _ => Err(Failure::usage("one value is wanted, and this is not one")
+            .hint("name one key with -k KEY or #KEY")),
+    }
+}
+
+fn bytes(text: &str) -> SecretBytes {
+    SecretBytes::copy_of(text.as_bytes())
+}
+
+/// One reference as JSON: a value as it is.
+fn whole(found: &Found) -> Result<JsonValue, Failure> {
+    match &found.content {
+        Content::Value { value, .. } => Ok(value.copy()),
+        Content::Secret { .. } => as_json(found),
+    }
+}
+
+/// Several references as JSON: each says what it is.
+fn list(found: &[Found]) -> Result<JsonValue, Failure> {
+    let each = found.iter().map(as_json).collect::<Result<Vec<_>, _>>()?;
+    Ok(JsonValue::list(&each))
 }
 
 /// The values, where each reference has led to one.

@@ -8,7 +8,7 @@ use crate::{
     output::Output,
     reference::Place,
     server::Server,
-    values::{self, Assignment, SourceArguments},
+    values::{self, SourceArguments},
 };
 
 /// Change some keys of a secret: a new version in which the other keys stay as they are.
@@ -22,7 +22,7 @@ pub(crate) struct Patch {
     /// Mount and path, such as secret/app/db
     path: Place,
     /// KEY, KEY=-, KEY=@FILE, KEY=env:NAME or KEY=VALUE
-    #[arg(value_name = "KEY", required_unless_present = "remove")]
+    #[arg(value_name = "KEY", required_unless_present_any = ["remove", "generate"])]
     keys: Vec<String>,
     /// Take this key away; may be given again
     #[arg(long, value_name = "KEY")]
@@ -38,8 +38,7 @@ pub(crate) struct Patch {
 
 impl Patch {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
-        let assignments =
-            self.keys.iter().map(|key| Assignment::parse(key)).collect::<Result<Vec<_>, _>>()?;
+        let assignments = self.sources.assignments(&self.keys)?;
         let server = Server::find_for(&self.server, &self.path)?;
         // The path is looked up first: who is asked for a secret should not type it in vain.
         let target = Target::secret(&server, &self.path, "patch").await?;

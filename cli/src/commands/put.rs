@@ -10,16 +10,17 @@ use crate::{
     output::{self, Output},
     reference::Place,
     server::Server,
-    values::{self, Assignment, SourceArguments},
+    values::{self, SourceArguments},
 };
 
 /// Write a secret: a new version that holds these keys and no others.
 ///
 /// Without keys it asks for them. KEY=- asks for the value, or reads it from stdin, less one line
 /// break at its end; KEY=@FILE takes a file to the last byte; KEY=env:NAME takes a variable.
-/// KEY=VALUE works, with a warning: other users' process lists and your shell's history show it.
+/// --generate makes a value, as an empty answer does, and tells its strength. KEY=VALUE works, with a warning: other users' process lists and your shell's history show it.
 #[derive(Debug, Args)]
 #[command(before_help = "Example:\n  kista put secret/app/db url=postgres://db/app password=-\n  \
+                         kista put secret/app/db url=env:DB_URL --generate password:32\n  \
                          kista put secret/app/tls key=@key.pem cert=@cert.pem --cas new")]
 pub(crate) struct Put {
     /// Mount and path, such as secret/app/db
@@ -53,8 +54,7 @@ impl FromStr for Expected {
 
 impl Put {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
-        let assignments =
-            self.keys.iter().map(|key| Assignment::parse(key)).collect::<Result<Vec<_>, _>>()?;
+        let assignments = self.sources.assignments(&self.keys)?;
         let server = Server::find_for(&self.server, &self.path)?;
         // The path is looked up first: who is asked for a secret should not type it in vain.
         let target = Target::secret(&server, &self.path, "write").await?;
