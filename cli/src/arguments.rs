@@ -6,9 +6,24 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::clipboard::ClearClipboard;
 use crate::commands::{
-    backup::BackupCommand, context::ContextCommand, delete::Delete, destroy::Destroy, find::Find,
-    get::Get, log::Log, ls::Ls, operator::OperatorCommand, patch::Patch, put::Put, server::Serve,
-    status::Status, tree::Tree, undelete::Undelete, up::Up,
+    backup::BackupCommand,
+    context::ContextCommand,
+    delete::Delete,
+    destroy::Destroy,
+    find::Find,
+    get::Get,
+    log::Log,
+    ls::Ls,
+    operator::OperatorCommand,
+    patch::Patch,
+    put::Put,
+    rm::Rm,
+    server::Serve,
+    status::Status,
+    transfer::{Cp, Mv},
+    tree::Tree,
+    undelete::Undelete,
+    up::Up,
 };
 
 /// A vault for secrets and keys: server and command line in one.
@@ -41,6 +56,9 @@ pub(crate) enum Command {
     Log(Log),
     Delete(Delete),
     Undelete(Undelete),
+    Rm(Rm),
+    Cp(Cp),
+    Mv(Mv),
     Destroy(Destroy),
     Status(Status),
     /// Initialise, unseal and seal a server.

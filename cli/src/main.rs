@@ -74,6 +74,9 @@ fn run(command: Command) -> Result<Exit, Failure> {
         | Command::Log(_)
         | Command::Delete(_)
         | Command::Undelete(_)
+        | Command::Rm(_)
+        | Command::Cp(_)
+        | Command::Mv(_)
         | Command::Destroy(_)
         | Command::Status(_)
         | Command::Operator(_)
@@ -94,6 +97,9 @@ fn run(command: Command) -> Result<Exit, Failure> {
             Command::Log(log) => log.run().await,
             Command::Delete(delete) => delete.run().await,
             Command::Undelete(undelete) => undelete.run().await,
+            Command::Rm(rm) => rm.run().await,
+            Command::Cp(cp) => cp.run().await,
+            Command::Mv(mv) => mv.run().await,
             Command::Destroy(destroy) => destroy.run().await,
             Command::Status(status) => status.run().await,
             Command::Operator(operator) => operator.run().await,

@@ -26,7 +26,8 @@
 //! - `retry.rs`: which calls may be sent again, and when
 //! - `error.rs`: [`Error`]
 //! - `value.rs`: [`Fields`] and [`JsonValue`], JSON whose text is kept
-//! - `kv2.rs`: [`Kv2`], secrets with versions; `listing.rs`: their names, page by page
+//! - `kv2.rs`: [`Kv2`], secrets with versions; `listing.rs`: their names, page by page;
+//!   `tree.rs`: their histories and folders, copied, moved and removed
 //! - `sys.rs`: [`Sys`], the state of the server; `rotation.rs`: its keys;
 //!   `compaction.rs`: its files; `slots.rs`: the ways to the root key
 
@@ -42,6 +43,7 @@ mod slots;
 mod sys;
 mod tls;
 mod transport;
+mod tree;
 mod value;
 
 #[cfg(test)]
@@ -64,4 +66,5 @@ pub use sys::{
     Found, Health, Initialised, MountInfo, SealStatus, Sys, UnsealKey, Verification, Verified,
 };
 pub use transport::Client;
+pub use tree::{Existing, Removal, TreeDone};
 pub use value::{Fields, JsonValue, NotJson};

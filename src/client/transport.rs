@@ -183,6 +183,16 @@ impl Call {
         Ok(Self { body, ..Self::new(Method::PUT, path, "", Effect::Write, needed)? })
     }
 
+    /// Writes a JSON object to a folder's route, whose path ends in a slash.
+    pub(super) fn write_to_folder(
+        path: String,
+        needed: Capability,
+        body: SecretBytes,
+    ) -> Result<Self, Error> {
+        let call = Self::write(path, needed, body)?;
+        Ok(Self { path: call.path + "/", target: call.target + "/", ..call })
+    }
+
     /// Applies a merge patch, a JSON object (RFC 7396).
     pub(super) fn patch(path: String, body: SecretBytes) -> Result<Self, Error> {
         let body = Some(Bytes::from_owner(body.into_zeroizing()));

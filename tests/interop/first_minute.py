@@ -273,6 +273,37 @@ def versions_are_shown_brought_back_and_destroyed(home):
     home.ok("delete", "secret/app/db")
 
 
+def secrets_and_folders_are_copied_moved_and_removed(home):
+    for path in ("old/a", "old/b/c", "old/b/d"):
+        for value in ("first", "second"):
+            home.ok("put", f"secret/{path}", "v=-", text=value)
+    assert home.ok("cp", "-r", "secret/old", "secret/new", "--dry-run").splitlines() == [
+        "secret/old/a -> secret/new/a", "secret/old/b/c -> secret/new/b/c", "secret/old/b/d -> secret/new/b/d"]
+    home.fails(3, "ls", "secret/new")
+    home.ok("cp", "-r", "secret/old/", "secret/new/")
+    assert home.ok("get", "secret/new/b/c", "-k", "v", "--version", "1") == "first"
+    home.fails(1, "cp", "secret/old/a", "secret/new/", hint="already")
+    home.ok("cp", "secret/old/a", "secret/new/a", "--skip-existing")
+    home.ok("mv", "secret/new/a", "secret/new/renamed")
+    assert home.ok("ls", "-r", "secret/new").splitlines() == ["b/c", "b/d", "renamed"]
+    moved = json.loads(home.ok("mv", "secret/new/b/", "secret/moved/", "--json"))
+    assert moved == {"from": "secret/new/b/", "to": "secret/moved/", "secrets": 2, "skipped": 0}, moved
+    home.fails(2, "rm", "secret/moved/", hint="rm -r")
+    home.fails(2, "rm", "-r", "secret/moved", hint="--yes")
+    assert home.ok("rm", "-r", "secret/moved", "--dry-run").splitlines() == ["secret/moved/c", "secret/moved/d"]
+    home.ok("rm", "-r", "secret/moved", "--yes")
+    home.fails(3, "get", "secret/moved/c", hint="deleted")
+    home.ok("undelete", "secret/moved/c")
+    assert home.ok("get", "secret/moved/c", "-k", "v") == "second"
+    home.ok("rm", "-r", "secret/moved/", "--destroy", "--yes")
+    home.fails(3, "ls", "secret/moved")
+    home.ok("rm", "secret/old/a")
+    home.fails(3, "rm", "secret/none")
+    home.fails(3, "mv", "secret/none/", "secret/some/")
+    home.fails(1, "mv", "secret/old/", "secret/old/below/", hint="neither may lie in the other")
+    home.fails(4, "mv", "nowhere/a", "secret/b")
+
+
 def sealed_it_says_so(home):
     home.ok("put", "secret/app/kept", "a=-", text="still here")
     home.ok("operator", "seal")
@@ -309,6 +340,7 @@ STEPS = [
     other_clients_work_with_the_printed_environment,
     mistakes_have_their_exit_codes_and_a_next_step,
     delete_is_soft, versions_are_shown_brought_back_and_destroyed,
+    secrets_and_folders_are_copied_moved_and_removed,
     sealed_it_says_so,
     shares_of_the_kit_unseal,
     it_starts_again_with_what_is_there,

@@ -2,6 +2,7 @@
 
 mod accept_rollback;
 pub(crate) mod backup;
+mod below;
 mod compact;
 pub(crate) mod context;
 pub(crate) mod delete;
@@ -20,12 +21,14 @@ pub(crate) mod put;
 mod reading;
 mod rekey;
 mod repair;
+pub(crate) mod rm;
 mod rotate;
 mod serve;
 pub(crate) mod server;
 mod slot;
 pub(crate) mod status;
 mod target;
+pub(crate) mod transfer;
 pub(crate) mod tree;
 pub(crate) mod undelete;
 pub(crate) mod up;

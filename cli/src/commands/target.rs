@@ -41,6 +41,16 @@ impl Target {
         Self { mount: mount.path.trim_end_matches('/').to_owned(), path: String::new() }
     }
 
+    /// Another path in the same mount.
+    pub(crate) fn with_path(&self, path: &str) -> Self {
+        Self { mount: self.mount.clone(), path: path.to_owned() }
+    }
+
+    /// Whether both are in one mount.
+    pub(crate) fn is_in_mount_of(&self, other: &Self) -> bool {
+        self.mount == other.mount
+    }
+
     /// The secrets of the mount.
     pub(crate) fn kv2<'a>(&'a self, client: &'a Client) -> Kv2<'a> {
         client.kv2(&self.mount)

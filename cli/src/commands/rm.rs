@@ -1,0 +1,117 @@
+use clap::Args;
+use kista::client::Removal;
+use serde::Serialize;
+
+use super::{below, target::Target};
+use crate::{
+    arguments::ServerArguments,
+    failure::{Exit, Failure},
+    output::{self, Output},
+    prompt::Person,
+    reference::Place,
+    server::Server,
+};
+
+/// Delete the current version of a secret, or with -r of every secret below a folder.
+///
+/// What is deleted is hidden, and `kista undelete` brings it back; --destroy takes the secrets away for good,
+/// with all their versions. Of a folder the path is to be typed, unless --yes is given.
+#[derive(Debug, Args)]
+#[command(
+    before_help = "Example:\n  kista rm secret/app/db\n  kista rm -r secret/app/old/ --dry-run"
+)]
+pub(crate) struct Rm {
+    /// Secret or folder, such as secret/app/db or secret/app/
+    path: Place,
+    /// Every secret below the folder
+    #[arg(short, long)]
+    recursive: bool,
+    /// Take all versions away, for good
+    #[arg(long)]
+    destroy: bool,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    /// Ask for nothing, and refuse without --yes where it would ask
+    #[arg(long)]
+    no_input: bool,
+    /// Show what would go, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    server: ServerArguments,
+}
+
+/// What was done, as `--json` tells it.
+#[derive(Serialize)]
+struct Removed<'a> {
+    path: &'a str,
+    secrets: u64,
+    destroyed: bool,
+}
+
+impl Rm {
+    pub(crate) async fn run(self) -> Result<Exit, Failure> {
+        if self.path.ends_with('/') && !self.recursive {
+            return Err(Failure::usage(format!("{} is a folder", self.path))
+                .hint(format!("all below it: kista rm -r {}", self.path)));
+        }
+        let server = Server::find_for(&self.server, &self.path)?;
+        let target = below::subject(&server, &self.path, self.recursive, self.verb()).await?;
+        let output = Output::new(self.server.json);
+        if self.dry_run {
+            return below::show(&output, &server, &target, None).await;
+        }
+        if (self.recursive || self.destroy) && !self.yes {
+            self.confirm(&server, &target).await?;
+        }
+        let kv2 = target.kv2(&server.client);
+        let removal = if self.destroy { Removal::Destroy } else { Removal::Delete };
+        let call =
+            async |after: Option<String>| kv2.remove(&target.path, removal, after.as_deref()).await;
+        let doing = format!("{} {}", self.verb(), self.path);
+        let done = match below::to_the_end("removing", call).await {
+            Ok(done) => done,
+            Err(broken) => {
+                return Err(below::explain(&server, &doing, self.needed(), broken).await);
+            }
+        };
+        let path = &target.whole();
+        if output.wants_json() {
+            let (secrets, destroyed) = (done.secrets, self.destroy);
+            output.serialized(&Removed { path, secrets, destroyed })?;
+        } else {
+            let word = if self.destroy { "destroyed" } else { "deleted" };
+            output::note(&format!("{word}: {} at {path}", below::count(done.secrets)));
+        }
+        Ok(Exit::Done)
+    }
+
+    /// Has the path typed by a person who did not say --yes.
+    async fn confirm(&self, server: &Server, target: &Target) -> Result<(), Failure> {
+        let person = Person::look(self.no_input);
+        let secrets = below::paths(server, target).await?.len();
+        let secrets = below::count(u64::try_from(secrets).unwrap_or(u64::MAX));
+        let whole = target.whole();
+        let what = if self.destroy { "destroys, for good, " } else { "deletes " };
+        output::note(&format!("this {what}{secrets} at {whole}"));
+        let typed = person.line("path of what goes", "give --yes to remove without being asked")?;
+        if typed != whole {
+            return Err(Failure::usage("that is another path: nothing was removed"));
+        }
+        Ok(())
+    }
+
+    fn verb(&self) -> &'static str {
+        if self.destroy { "destroy" } else { "delete" }
+    }
+
+    /// What a policy must grant.
+    fn needed(&self) -> &'static str {
+        if self.destroy {
+            "on each secret \"delete\" of metadata/, on a folder \"list\" of metadata/"
+        } else {
+            "on each secret \"delete\" of data/, on a folder \"list\" of metadata/"
+        }
+    }
+}
