@@ -72,6 +72,8 @@ fn run(command: Command) -> Result<Exit, Failure> {
         | Command::Tree(_)
         | Command::Find(_)
         | Command::Log(_)
+        | Command::Diff(_)
+        | Command::Rollback(_)
         | Command::Delete(_)
         | Command::Undelete(_)
         | Command::Rm(_)
@@ -95,6 +97,8 @@ fn run(command: Command) -> Result<Exit, Failure> {
             Command::Tree(tree) => tree.run().await,
             Command::Find(find) => find.run().await,
             Command::Log(log) => log.run().await,
+            Command::Diff(diff) => diff.run().await,
+            Command::Rollback(rollback) => rollback.run().await,
             Command::Delete(delete) => delete.run().await,
             Command::Undelete(undelete) => undelete.run().await,
             Command::Rm(rm) => rm.run().await,

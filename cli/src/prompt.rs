@@ -61,6 +61,24 @@ impl Person {
         Ok(line.trim().to_owned())
     }
 
+    /// Asks whether to go on; anything but yes is a failure.
+    pub(crate) fn agree(self, question: &str, instead: &str) -> Result<(), Failure> {
+        self.must_be_present("answer", instead)?;
+        if self.says_yes(question)? {
+            return Ok(());
+        }
+        Err(Failure::new("nothing was done: the answer was not yes"))
+    }
+
+    fn says_yes(self, question: &str) -> Result<bool, Failure> {
+        output::ask(&format!("{question}? [y/N] "));
+        let mut line = String::new();
+        io::stdin()
+            .read_line(&mut line)
+            .map_err(|error| Failure::io("read from the terminal", &error))?;
+        Ok(matches!(line.trim().to_lowercase().as_str(), "y" | "yes"))
+    }
+
     fn must_be_present(self, label: &str, instead: &str) -> Result<(), Failure> {
         match self {
             Self::Present => Ok(()),

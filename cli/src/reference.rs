@@ -85,7 +85,6 @@ impl Reference {
     }
 
     /// Whether a text is meant as a reference in the long form, as in a file of other values.
-    #[cfg_attr(not(test), expect(dead_code, reason = "files of values are read by `run`"))]
     pub(crate) fn is_long(text: &str) -> bool {
         text.split_once("://").is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case(SCHEME))
     }

@@ -304,6 +304,33 @@ def secrets_and_folders_are_copied_moved_and_removed(home):
     home.fails(4, "mv", "nowhere/a", "secret/b")
 
 
+def versions_differ_by_key_and_come_back(home):
+    home.ok("put", "secret/app/two", "a=-", "b=env:B", text="one", B="kept")
+    home.ok("put", "secret/app/two", "a=-", "b=env:B", "c=env:C", text="two", B="kept", C="new")
+    code, output, errors = home.kista("diff", "secret/app/two")
+    assert (code, output) == (10, "~ a\n+ c\n"), (code, output, errors)
+    code, output, _ = home.kista("diff", "secret/app/two@2", "secret/app/two@1", "--show")
+    assert (code, output) == (10, "- a=two\n+ a=one\n- c=new\n"), (code, output)
+    code, output, _ = home.kista("diff", "secret/app/two@1", "--json")
+    assert code == 10 and json.loads(output)["changes"][0] == {"key": "a", "change": "changed"}, output
+    assert home.ok("diff", "secret/app/two@1", "secret/app/two@1") == ""
+    home.fails(3, "diff", "secret/app/two@7", hint="kista log")
+    home.fails(2, "rollback", "secret/app/two", "--to", "1", hint="--yes")
+    code, output, errors = home.kista("rollback", "secret/app/two", "--to", "1", "--dry-run")
+    assert code == 0 and "  ~ a\n  - c\n" in errors and output == "", errors
+    assert home.ok("get", "secret/app/two#a") == "two"
+    code, shown = home.person("rollback", "secret/app/two", "--to", "1", answers=[("[y/N]", "n\n")])
+    assert code == 1 and home.ok("get", "secret/app/two#a") == "two", shown
+    code, shown = home.person("rollback", "secret/app/two", "--to", "1", answers=[("[y/N]", "y\n")])
+    assert code == 0 and home.ok("get", "secret/app/two#a") == "one", shown
+    code, _, errors = home.kista("rollback", "secret/app/two", "--to", "1", "--yes")
+    assert code == 0 and "the same" in errors, errors
+    home.ok("delete", "secret/app/two")
+    home.ok("rollback", "secret/app/two", "--to", "2", "--yes")
+    assert home.ok("get", "secret/app/two#c") == "new"
+    home.fails(3, "rollback", "secret/app/two", "--to", "9", "--yes", hint="kista log")
+
+
 def sealed_it_says_so(home):
     home.ok("put", "secret/app/kept", "a=-", text="still here")
     home.ok("operator", "seal")
@@ -341,6 +368,7 @@ STEPS = [
     mistakes_have_their_exit_codes_and_a_next_step,
     delete_is_soft, versions_are_shown_brought_back_and_destroyed,
     secrets_and_folders_are_copied_moved_and_removed,
+    versions_differ_by_key_and_come_back,
     sealed_it_says_so,
     shares_of_the_kit_unseal,
     it_starts_again_with_what_is_there,

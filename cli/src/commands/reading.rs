@@ -68,9 +68,14 @@ pub(crate) async fn version(
 }
 
 async fn absent(server: &Server, target: &Target, given: &str, version: Option<u64>) -> Failure {
-    let version = version.map(|version| format!("version {version} of "));
-    let failure = Failure::new(format!("there is no {}{given}", version.unwrap_or_default()))
-        .exit(Exit::NotFound);
+    if let Some(version) = version
+        && target.kv2(&server.client).metadata(&target.path).await.is_ok()
+    {
+        return Failure::new(format!("there is no version {version} of {given}"))
+            .hint(format!("kista log {given}"))
+            .exit(Exit::NotFound);
+    }
+    let failure = Failure::new(format!("there is no {given}")).exit(Exit::NotFound);
     match near::hint(server, target).await {
         Some(hint) => failure.hint(hint),
         None => failure,
