@@ -2,6 +2,7 @@
 //!
 //! - `architecture.rs`, `forged.rs`: what must not be written
 //! - `routes.rs`, `kv1.rs`, `kv2.rs`, `kv2_tree.rs`, `mounts.rs`, `rotation.rs`, `slots.rs`: the library's vault, asked without HTTP
+//! - `run.rs`: programs that start with secrets, against the real binary
 //! - `operator.rs`: the commands of operators, against the real binary
 //! - `fixture.rs`: what the first version of the format has written
 //! - `leaks.rs`, `damage.rs`: the real binary, and the files that it makes
@@ -26,6 +27,7 @@ mod mounts;
 mod operator;
 mod rotation;
 mod routes;
+mod run;
 mod slots;
 mod source;
 mod support;

@@ -1,6 +1,6 @@
 //! The command line as it is typed.
 
-use std::path::PathBuf;
+use std::{ops::Deref, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -20,6 +20,7 @@ use crate::commands::{
     put::Put,
     rm::Rm,
     rollback::Rollback,
+    run::Run,
     server::Serve,
     status::Status,
     transfer::{Cp, Mv},
@@ -58,6 +59,7 @@ pub(crate) enum Command {
     Log(Log),
     Diff(Diff),
     Rollback(Rollback),
+    Run(Run),
     Delete(Delete),
     Undelete(Undelete),
     Rm(Rm),
@@ -81,6 +83,25 @@ pub(crate) enum Command {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Server")]
 pub(crate) struct ServerArguments {
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArguments,
+    /// Print JSON, one object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Deref for ServerArguments {
+    type Target = ConnectionArguments;
+
+    fn deref(&self) -> &ConnectionArguments {
+        &self.connection
+    }
+}
+
+/// Which server.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Server")]
+pub(crate) struct ConnectionArguments {
     /// Address of the server, https://HOST:PORT [also: KISTA_ADDR, BAO_ADDR, VAULT_ADDR]
     #[arg(long, value_name = "URL")]
     pub(crate) address: Option<String>,
@@ -90,9 +111,6 @@ pub(crate) struct ServerArguments {
     /// Context to use instead of "local" and of BAO_* and VAULT_* variables
     #[arg(long, value_name = "NAME", env = "KISTA_CONTEXT")]
     pub(crate) context: Option<String>,
-    /// Print JSON, one object
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// What the numbers mean with which the program ends.

@@ -21,6 +21,10 @@ pub(crate) enum Exit {
     Partial = 7,
     /// It was looked for, and something was found.
     Found = 10,
+    /// The program to run is there and cannot be run.
+    NotExecutable = 126,
+    /// The program to run is not there.
+    NoProgram = 127,
 }
 
 /// Why a command did not do what it was asked: what happened, what to do next, how to end.
@@ -32,11 +36,14 @@ pub(crate) struct Failure {
     pub(crate) hint: Option<String>,
     /// How to end.
     pub(crate) exit: Exit,
+    /// Whether it may pass by itself: no answer, an answer of 500 and above, a sealed vault. Never
+    /// because of a refusal.
+    pub(crate) is_passing: bool,
 }
 
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, exit: Exit::Failed }
+        Self { message: message.into(), hint: None, exit: Exit::Failed, is_passing: false }
     }
 
     /// The command line makes no sense.

@@ -24,21 +24,45 @@ use crate::{
     output,
 };
 
+/// What a process had before it was prepared, for the program that takes its place.
+#[derive(Debug)]
+pub(crate) struct Before {
+    umask: Mode,
+    core: Rlimit,
+}
+
 /// Keeps secrets out of core dumps, other processes' reach, other users' files and panic messages.
-pub(crate) fn prepare() {
+pub(crate) fn prepare() -> Before {
     // New files and folders are the owner's alone.
-    umask(Mode::RWXG | Mode::RWXO);
+    let umask = umask(Mode::RWXG | Mode::RWXO);
     // None of these can fail: a limit may always be lowered, and the flags are in any Linux. A test
     // reads all of them back from a running server.
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).unwrap_or_default();
+    let core = getrlimit(Resource::Core);
+    setrlimit(Resource::Core, Rlimit { current: Some(0), ..core }).unwrap_or_default();
     set_dumpable_behavior(DumpableBehavior::NotDumpable).unwrap_or_default();
-    // Whatever runs in this process, and whatever it should ever start, gains no rights.
-    set_no_new_privs(true).unwrap_or_default();
     panic::set_hook(Box::new(|panic| {
         // The payload may quote what was being worked on; the place never does.
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         output::internal_error(&place);
     }));
+    Before { umask, core }
+}
+
+/// What cannot be taken back, for every process that starts no program of the user's: such a program
+/// may need rights of its own, as `sudo` does, and may want its core dumps.
+pub(crate) fn give_up_rights() {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).unwrap_or_default();
+    // Whatever runs in this process, and whatever it should ever start, gains no rights.
+    set_no_new_privs(true).unwrap_or_default();
+}
+
+impl Before {
+    /// Puts it back. Whether the process may be dumped, the system itself puts back as it starts the
+    /// program.
+    pub(crate) fn restore(&self) {
+        umask(self.umask);
+        setrlimit(Resource::Core, self.core).unwrap_or_default();
+    }
 }
 
 /// What a server looks at before it opens a store: whether its files are its own, and whether its

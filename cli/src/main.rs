@@ -6,6 +6,8 @@
 //! - `context.rs`, `folders.rs`, `files.rs`: what is kept on this machine
 //! - `reference.rs`: how a secret is named
 //! - `values.rs`, `prompt.rs`: what is asked for; `generate/`: what is made instead
+//! - `fetching.rs`: reading what a program starts with; `variables.rs`: which variables it becomes
+//! - `dotenv.rs`, `project.rs`: files that say what a program starts with
 //! - `progress.rs`: how far long work has come
 //! - `clipboard.rs`: where a value may be put for a while
 //! - `output.rs`: the only printer; `failure.rs`: how the program ends
@@ -15,7 +17,9 @@ mod arguments;
 mod clipboard;
 mod commands;
 mod context;
+mod dotenv;
 mod failure;
+mod fetching;
 mod files;
 mod folders;
 mod generate;
@@ -23,10 +27,12 @@ mod hygiene;
 mod logging;
 mod output;
 mod progress;
+mod project;
 mod prompt;
 mod reference;
 mod server;
 mod values;
+mod variables;
 
 use std::{alloc::System, process::ExitCode};
 
@@ -37,6 +43,7 @@ use zeroizing_alloc::ZeroAlloc;
 use crate::{
     arguments::{Arguments, Command},
     failure::{Exit, Failure},
+    hygiene::Before,
 };
 
 /// Wipes what is freed. Bodies and plaintext pass through buffers of libraries (HTTP, TLS, JSON) that
@@ -45,7 +52,7 @@ use crate::{
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
-    hygiene::prepare();
+    let before = hygiene::prepare();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -53,7 +60,10 @@ fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
         }
     };
-    match run(arguments.command) {
+    if !matches!(arguments.command, Command::Run(_)) {
+        hygiene::give_up_rights();
+    }
+    match run(arguments.command, before) {
         Ok(exit) => exit.into(),
         Err(failure) => {
             output::failure(&failure);
@@ -62,7 +72,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<Exit, Failure> {
+fn run(command: Command, before: Before) -> Result<Exit, Failure> {
     let mut builder = match command {
         Command::Up(_) | Command::Server(_) | Command::Backup(_) => Builder::new_multi_thread(),
         Command::Put(_)
@@ -74,6 +84,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
         | Command::Log(_)
         | Command::Diff(_)
         | Command::Rollback(_)
+        | Command::Run(_)
         | Command::Delete(_)
         | Command::Undelete(_)
         | Command::Rm(_)
@@ -99,6 +110,7 @@ fn run(command: Command) -> Result<Exit, Failure> {
             Command::Log(log) => log.run().await,
             Command::Diff(diff) => diff.run().await,
             Command::Rollback(rollback) => rollback.run().await,
+            Command::Run(run) => run.run(&before).await,
             Command::Delete(delete) => delete.run().await,
             Command::Undelete(undelete) => undelete.run().await,
             Command::Rm(rm) => rm.run().await,

@@ -8,7 +8,7 @@ use kista::{
 };
 
 use crate::{
-    arguments::ServerArguments,
+    arguments::ConnectionArguments,
     context::{Context, LOCAL},
     failure::{Exit, Failure},
     folders::Folders,
@@ -43,7 +43,7 @@ struct Found {
 
 impl Server {
     /// Finds the server: flags, else the environment, else the context.
-    pub(crate) fn find(arguments: &ServerArguments) -> Result<Self, Failure> {
+    pub(crate) fn find(arguments: &ConnectionArguments) -> Result<Self, Failure> {
         let environment = Environment::read().map_err(|error| unusable(&error))?;
         let found = find(arguments, environment, context(arguments.context.as_deref())?);
         let (address, address_origin) = found.address;
@@ -64,17 +64,29 @@ impl Server {
 
     /// Finds the server that a reference leads to: that of the context that it names, else the usual
     /// one.
-    pub(crate) fn find_for(arguments: &ServerArguments, place: &Place) -> Result<Self, Failure> {
+    pub(crate) fn find_for(
+        arguments: &ConnectionArguments,
+        place: &Place,
+    ) -> Result<Self, Failure> {
         match &place.context {
             None => Self::find(arguments),
-            Some(name) => {
-                Self::find(&ServerArguments { context: Some(name.clone()), ..arguments.clone() })
-            }
+            Some(name) => Self::find(&ConnectionArguments {
+                context: Some(name.clone()),
+                ..arguments.clone()
+            }),
         }
     }
 
     /// Says what cannot be done, why, and what to do next.
     pub(crate) async fn explain(&self, doing: &str, error: Error) -> Failure {
+        let is_passing = matches!(
+            &error,
+            Error::Unreachable { .. } | Error::Sealed | Error::Other { status: 500.., .. }
+        );
+        Failure { is_passing, ..self.explain_error(doing, error).await }
+    }
+
+    async fn explain_error(&self, doing: &str, error: Error) -> Failure {
         let address = self.client.address();
         let failure = |why: &str| Failure::new(format!("cannot {doing}: {why}"));
         match error {
@@ -187,7 +199,11 @@ pub(crate) fn context(name: Option<&str>) -> Result<Option<Context>, Failure> {
 /// what is not Kista's own in the environment.
 ///
 /// The token and the CA of a context go to the address of that context and to no other.
-fn find(arguments: &ServerArguments, environment: Environment, context: Option<Context>) -> Found {
+fn find(
+    arguments: &ConnectionArguments,
+    environment: Environment,
+    context: Option<Context>,
+) -> Found {
     let is_named = arguments.context.is_some();
     let address = match (&arguments.address, kept(environment.address, is_named), &context) {
         (Some(address), _, _) => (address.clone(), Origin::Flag),
@@ -268,12 +284,11 @@ mod tests {
         })
     }
 
-    fn arguments(address: Option<&str>, context: Option<&str>) -> ServerArguments {
-        ServerArguments {
+    fn arguments(address: Option<&str>, context: Option<&str>) -> ConnectionArguments {
+        ConnectionArguments {
             address: address.map(str::to_owned),
             ca_cert: None,
             context: context.map(str::to_owned),
-            json: false,
         }
     }
 

@@ -219,6 +219,19 @@ def a_value_goes_to_a_file_or_the_clipboard(home):
         assert held.read_text() == left, held.read_text()
 
 
+def programs_start_with_secrets(home):
+    home.ok("put", "secret/app/run", "db-url=env:V", V="it's")
+    assert home.ok("run", "-e", "secret/app/run", "--", "printenv", "DB_URL") == "it's\n"
+    assert home.ok("run", "-e", "secret/app/run#db-url=U", "printenv", "U") == "it's\n"
+    (home.folder / "app.env").write_text("A=kista://secret/app/run#db-url\n")
+    assert home.ok("run", "--env-file", str(home.folder / "app.env"), "--", "printenv", "A") == "it's\n"
+    home.fails(7, "run", "-e", "secret/app/run", "--", "sh", "-c", "exit 7")
+    home.fails(2, "run", "--", "true", hint="-e secret/app/db")
+    home.fails(2, "run", "-e", "secret/app/run", hint="CMD")
+    home.fails(127, "run", "-e", "secret/app/run", "--", "no-such-program", hint="PATH")
+    home.fails(3, "run", "-e", "secret/app/rum", "--", "true", hint="secret/app/run")
+
+
 def a_value_on_the_command_line_is_warned_of(home):
     code, _, errors = home.kista("put", "secret/app/argv", "a=b")
     assert code == 0 and errors, errors
@@ -363,6 +376,7 @@ STEPS = [
     secrets_go_in_and_come_out, references_name_single_values, names_are_listed_drawn_and_found,
     values_are_made_and_their_strength_is_told, a_value_goes_to_a_file_or_the_clipboard,
     a_patch_changes_what_it_names,
+    programs_start_with_secrets,
     a_value_on_the_command_line_is_warned_of,
     other_clients_work_with_the_printed_environment,
     mistakes_have_their_exit_codes_and_a_next_step,

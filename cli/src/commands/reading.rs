@@ -34,17 +34,29 @@ pub(crate) async fn read(server: &Server, reference: &Reference) -> Result<Found
         let (fields, metadata) = found?;
         return Ok(Found { path, content: Content::Secret { fields, metadata } });
     };
-    let value = found.and_then(|(fields, _)| match fields.get(key) {
-        Some(value) => Ok(value.copy()),
-        None => Err(no_key(given, key, &fields)),
-    });
-    let value = match (value, &reference.default) {
-        (Err(failure), Some(default)) if failure.exit == Exit::NotFound => {
-            JsonValue::string(default)
-        }
-        (value, _) => value?,
-    };
+    let value = or_default(reference, found.and_then(|(fields, _)| value(given, key, &fields)))?;
     Ok(Found { path, content: Content::Value { key: key.clone(), value } })
+}
+
+/// The value of a key.
+pub(crate) fn value(given: &str, key: &str, fields: &Fields) -> Result<JsonValue, Failure> {
+    match fields.get(key) {
+        Some(value) => Ok(value.copy()),
+        None => Err(no_key(given, key, fields)),
+    }
+}
+
+/// The default of a reference that has one, where nothing was found.
+pub(crate) fn or_default(
+    reference: &Reference,
+    value: Result<JsonValue, Failure>,
+) -> Result<JsonValue, Failure> {
+    match (value, &reference.default) {
+        (Err(failure), Some(default)) if failure.exit == Exit::NotFound => {
+            Ok(JsonValue::string(default))
+        }
+        (value, _) => value,
+    }
 }
 
 /// Reads a version of a secret, else the current one; a deleted one is not found.
