@@ -77,6 +77,7 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
         Command::Up(_) | Command::Server(_) | Command::Backup(_) => Builder::new_multi_thread(),
         Command::Put(_)
         | Command::Patch(_)
+        | Command::Edit(_)
         | Command::Get(_)
         | Command::Ls(_)
         | Command::Tree(_)
@@ -103,6 +104,7 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
             Command::Server(server) => server.run().await,
             Command::Put(put) => put.run().await,
             Command::Patch(patch) => patch.run().await,
+            Command::Edit(edit) => edit.run().await,
             Command::Get(get) => get.run().await,
             Command::Ls(ls) => ls.run().await,
             Command::Tree(tree) => tree.run().await,

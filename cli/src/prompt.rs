@@ -70,7 +70,8 @@ impl Person {
         Err(Failure::new("nothing was done: the answer was not yes"))
     }
 
-    fn says_yes(self, question: &str) -> Result<bool, Failure> {
+    /// Asks a question; all but yes is no.
+    pub(crate) fn says_yes(self, question: &str) -> Result<bool, Failure> {
         output::ask(&format!("{question}? [y/N] "));
         let mut line = String::new();
         io::stdin()

@@ -10,6 +10,7 @@ import pty
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import server as servers
@@ -344,6 +345,61 @@ def versions_differ_by_key_and_come_back(home):
     home.fails(3, "rollback", "secret/app/two", "--to", "9", "--yes", hint="kista log")
 
 
+def a_secret_is_edited_and_nothing_is_left(home):
+    memory = pathlib.Path(tempfile.mkdtemp(dir="/dev/shm"))
+
+    def editor(script):
+        file = home.folder / "editor"
+        file.write_text("#!/bin/sh\n" + script)
+        file.chmod(0o755)
+        return {"VISUAL": "", "EDITOR": str(file), "XDG_RUNTIME_DIR": str(memory)}
+
+    def left():
+        return list(memory.iterdir())
+
+    home.ok("put", "secret/app/edited", "a=-", "b=env:B", text="one", B="two")
+    change = editor('stat -c %a "$1" "$(dirname "$1")" >&2; cp "$1" "$1.swp"; sed -i s/one/planted/ "$1"')
+    code, output, errors = home.kista("edit", "secret/app/edited", **change)
+    assert code == 0 and "600\n700\n" in errors and "~ a" in errors and "planted" not in errors, errors
+    assert "version 2" in output and home.ok("get", "secret/app/edited#a") == "planted"
+    assert left() == [], left()
+    code, _, errors = home.kista("edit", "secret/app/edited", **editor("true"))
+    assert code == 0 and "nothing has changed" in errors, errors
+    code, _, errors = home.kista("edit", "secret/app/edited", "--dry-run", **editor("echo '{}' > \"$1\""))
+    assert code == 0 and "- a" in errors and "dry run" in errors, errors
+    home.ok("edit", "secret/app/edited", **editor(': > "$1"'))
+    home.fails(1, "edit", "secret/app/edited", hint="line 1, column 6", **editor("echo '{\"a\":x' > \"$1\""))
+    home.fails(1, "edit", "secret/app/edited", hint="EDITOR", **editor("exit 3"))
+    meanwhile = f'printf 3 | {home.binary} patch secret/app/edited b=- >/dev/null; echo "{{}}" > "$1"'
+    home.fails(6, "edit", "secret/app/edited", hint="kista get", **editor(meanwhile))
+    assert home.ok("get", "secret/app/edited#b") == "3" and left() == [], left()
+    home.ok("edit", "secret/app/new", "--format", "env", **editor("echo 'A=\"x\\\\ny\"' > \"$1\""))
+    assert home.ok("get", "secret/app/new#A") == "x\ny"
+    twice = editor('[ -e "$0.once" ] && echo \'{"a":"good"}\' > "$1" || echo bad > "$1"; touch "$0.once"')
+    code, shown = home.person("edit", "secret/app/edited", answers=[("[y/N]", "y\n")], **twice)
+    assert code == 0 and home.ok("get", "secret/app/edited", "--json").count("good") == 1, shown
+    twice = editor("echo bad > \"$1\"")
+    for answer in ("n\n", "\x03"):
+        code, shown = home.person("edit", "secret/app/edited", answers=[("[y/N]", answer)], **twice)
+        assert code == 1 and "nothing was written" in shown and left() == [], shown
+    code, shown = home.person("edit", "secret/app/edited", answers=[("ready", "\x03")],
+                              **editor("printf ready; exec sleep 60"))
+    assert code == 1 and left() == [], shown
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        waiting = editor("trap '' INT; echo ready; exec sleep 60")
+        edit = subprocess.Popen([home.binary, "edit", "secret/app/edited"], stdout=subprocess.PIPE, text=True,
+                                stderr=subprocess.DEVNULL, env={**home.environment, **waiting})
+        assert edit.stdout.readline() == "ready\n" and left()
+        edit.send_signal(number)
+        if number == signal.SIGINT:  # the editor's to obey
+            time.sleep(0.3)
+            assert edit.poll() is None and left()
+            edit.send_signal(signal.SIGTERM)
+        assert edit.wait(timeout=10) == 1 and left() == [], left()
+        edit.stdout.close()
+    memory.rmdir()
+
+
 def sealed_it_says_so(home):
     home.ok("put", "secret/app/kept", "a=-", text="still here")
     home.ok("operator", "seal")
@@ -383,6 +439,7 @@ STEPS = [
     delete_is_soft, versions_are_shown_brought_back_and_destroyed,
     secrets_and_folders_are_copied_moved_and_removed,
     versions_differ_by_key_and_come_back,
+    a_secret_is_edited_and_nothing_is_left,
     sealed_it_says_so,
     shares_of_the_kit_unseal,
     it_starts_again_with_what_is_there,

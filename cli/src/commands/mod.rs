@@ -9,6 +9,7 @@ pub(crate) mod context;
 pub(crate) mod delete;
 pub(crate) mod destroy;
 pub(crate) mod diff;
+pub(crate) mod edit;
 mod examine;
 mod filter;
 pub(crate) mod find;
