@@ -253,3 +253,39 @@ fn it_waits_for_a_sealed_vault_and_not_for_a_refusal() {
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "started\n");
     assert!(String::from_utf8(output.stderr).unwrap().contains("waiting for the vault"));
 }
+
+#[test]
+fn a_copy_serves_while_the_vault_is_sealed_and_never_after_a_refusal() {
+    let site = Site::new();
+    let run = |offline: &str| {
+        site.run(&["-e", "secret/app/db", "--offline", offline, "--", "sh", "-c", "echo $URL"])
+    };
+    let text = |output: &Output| {
+        let stdout = String::from_utf8(output.stdout.clone()).unwrap();
+        (output.status.code(), stdout, String::from_utf8(output.stderr.clone()).unwrap())
+    };
+    let (code, _, errors) = text(&run("only"));
+    assert!(code == Some(5) && errors.contains("no copy"), "{errors}");
+    let (code, shown, errors) = text(&run("fallback"));
+    assert_eq!((code, &*shown, &*errors), (Some(0), "postgres://x\n", ""));
+    assert_eq!(site.server.call("PUT", "sys/seal", &site.kept.root, "").status, 204);
+    for offline in ["fallback", "only"] {
+        let (code, shown, errors) = text(&run(offline));
+        assert_eq!((code, &*shown), (Some(0), "postgres://x\n"), "{errors}");
+        assert!(errors.contains("this machine's copy, "), "{errors}");
+    }
+    assert_eq!(text(&run("off")).0, Some(5));
+    let old = ["-e", "secret/app/db", "--offline", "only", "--offline-max-age", "0s", "true"];
+    std::thread::sleep(Duration::from_millis(1100));
+    site.fails(5, "old, and the most is 0s", &old);
+    // Another token, though nobody can ask the vault about it, has no copy.
+    let mut other = site.command(&["-e", "secret/app/db", "--offline", "only", "--", "true"]);
+    let output = other.env("KISTA_TOKEN", "hvs.other").output().unwrap();
+    assert_eq!(output.status.code(), Some(5));
+    // What the vault says no to is forgotten.
+    assert_eq!(site.server.unseal(&site.kept).status, 200);
+    let path = "secret/metadata/app/db";
+    assert_eq!(site.server.call("DELETE", path, &site.kept.root, "").status, 204);
+    assert_eq!(text(&run("fallback")).0, Some(3));
+    assert_eq!(text(&run("only")).0, Some(5));
+}

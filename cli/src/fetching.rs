@@ -13,6 +13,7 @@ use crate::{
     arguments::ConnectionArguments,
     commands::{reading, target::Target},
     failure::{Exit, Failure},
+    offline::{Copied, Copies, NoCopy, Offline},
     output,
     reference::{Place, Reference},
     server::Server,
@@ -24,6 +25,12 @@ pub(crate) struct FetchArguments {
     /// While no vault answers or it is sealed, try again for so long, such as 60s
     #[arg(long, value_name = "DURATION", value_parser = clock::parse_duration)]
     wait: Option<Duration>,
+    /// Whether to keep a sealed copy on this machine of what is read, and to use it
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Offline::Off)]
+    offline: Offline,
+    /// The oldest copy to use
+    #[arg(long, value_name = "DURATION", value_parser = clock::parse_duration, default_value = "24h")]
+    offline_max_age: Duration,
 }
 
 /// Reads secrets, each once.
@@ -32,6 +39,8 @@ pub(crate) struct Fetcher<'a> {
     connection: &'a ConnectionArguments,
     give_up: Option<Instant>,
     has_told: bool,
+    offline: Offline,
+    max_age: Duration,
     servers: HashMap<Option<String>, Rc<Server>>,
     read: HashMap<Asked, Rc<Fields>>,
 }
@@ -45,6 +54,8 @@ impl<'a> Fetcher<'a> {
             connection,
             give_up: arguments.wait.map(|wait| Instant::now() + wait),
             has_told: false,
+            offline: arguments.offline,
+            max_age: arguments.offline_max_age,
             servers: HashMap::new(),
             read: HashMap::new(),
         }
@@ -58,7 +69,11 @@ impl<'a> Fetcher<'a> {
             return Ok(Rc::clone(fields));
         }
         let server = self.server(place)?;
-        let fields = Rc::new(self.patiently(&server, place, *version).await?);
+        let fields = Rc::new(match self.offline {
+            Offline::Off => self.patiently(&server, place, *version).await?,
+            Offline::Fallback => self.with_fallback(&server, place, *version).await?,
+            Offline::Only => self.copy(&server, place, *version, None)?,
+        });
         self.read.insert(asked, Rc::clone(&fields));
         Ok(fields)
     }
@@ -81,6 +96,69 @@ impl<'a> Fetcher<'a> {
         let server = Rc::new(Server::find_for(self.connection, place)?);
         self.servers.insert(place.context.clone(), Rc::clone(&server));
         Ok(server)
+    }
+
+    /// Reads and keeps a copy; uses the copy where what is in the way is no refusal. After a refusal
+    /// there is no copy any more.
+    async fn with_fallback(
+        &mut self,
+        server: &Server,
+        place: &Place,
+        version: Option<u64>,
+    ) -> Result<Fields, Failure> {
+        let read = self.patiently(server, place, version).await;
+        let entry = server.entry(place, version);
+        let copies = Copies::of_user(self.max_age)?;
+        match (read, entry) {
+            (Ok(fields), Some(entry)) => {
+                let store = server.store_id().await;
+                if let Err(failure) = copies.keep(entry, &store, &fields) {
+                    output::warn(&format!("no copy of {place} is kept: {}", failure.message));
+                }
+                Ok(fields)
+            }
+            (Err(failure), _) if failure.is_passing => {
+                self.copy(server, place, version, Some(failure))
+            }
+            (Err(failure), Some(entry))
+                if matches!(failure.exit, Exit::Denied | Exit::NotFound) =>
+            {
+                copies.forget(entry)?;
+                Err(failure)
+            }
+            (read, _) => read,
+        }
+    }
+
+    /// The copy of a secret, and tells that it is one. `instead` is why the vault's is not to be had.
+    fn copy(
+        &self,
+        server: &Server,
+        place: &Place,
+        version: Option<u64>,
+        instead: Option<Failure>,
+    ) -> Result<Fields, Failure> {
+        let found = match server.entry(place, version) {
+            Some(entry) => Copies::of_user(self.max_age)?.find(entry),
+            None => Err(NoCopy::None),
+        };
+        match (found, instead) {
+            (Ok(Copied { fields, age }), instead) => {
+                let why = instead.map(|failure| format!(" ({})", failure.message));
+                output::warn(&format!(
+                    "{place} is from this machine's copy, {} old{}",
+                    clock::format_duration(age),
+                    why.unwrap_or_default()
+                ));
+                Ok(fields)
+            }
+            (Err(none), Some(failure)) => {
+                Err(Failure { message: format!("{}; offline: {none}", failure.message), ..failure })
+            }
+            (Err(none), None) => Err(Failure::new(format!("cannot read {place} offline: {none}"))
+                .hint("--offline fallback keeps one while a vault answers")
+                .exit(Exit::Unavailable)),
+        }
     }
 
     /// Reads, again while what is in the way may pass and there is time left. A refusal stands.

@@ -7,6 +7,7 @@
 //! - `reference.rs`: how a secret is named
 //! - `values.rs`, `prompt.rs`: what is asked for; `generate/`: what is made instead
 //! - `fetching.rs`: reading what a program starts with; `variables.rs`: which variables it becomes
+//! - `offline.rs`: sealed copies of what was read, for when no vault answers
 //! - `dotenv.rs`, `project.rs`: files that say what a program starts with
 //! - `progress.rs`: how far long work has come
 //! - `clipboard.rs`: where a value may be put for a while
@@ -25,6 +26,7 @@ mod folders;
 mod generate;
 mod hygiene;
 mod logging;
+mod offline;
 mod output;
 mod progress;
 mod project;

@@ -12,6 +12,7 @@ use crate::{
     context::{Context, LOCAL},
     failure::{Exit, Failure},
     folders::Folders,
+    offline::Entry,
     reference::Place,
 };
 
@@ -21,6 +22,9 @@ pub(crate) struct Server {
     pub(crate) client: Client,
     address: Origin,
     token: Option<Origin>,
+    /// The token itself, and address and namespace: what copies are kept for.
+    token_text: Option<SecretString>,
+    scope: String,
 }
 
 /// Where a setting was found.
@@ -51,15 +55,18 @@ impl Server {
         if let Some(file) = found.ca_file {
             builder = builder.ca_file(file);
         }
-        if let Some(namespace) = found.namespace {
-            builder = builder.namespace(namespace);
+        let namespace = found.namespace.unwrap_or_default();
+        if !namespace.is_empty() {
+            builder = builder.namespace(&namespace);
         }
         let (token, token_origin) = found.token.unzip();
+        let token_text = token.as_ref().map(|token| token.expose(SecretString::copy_of));
         if let Some(token) = token {
             builder = builder.token(token);
         }
         let client = builder.build().map_err(|error| unusable(&error))?;
-        Ok(Self { client, address: address_origin, token: token_origin })
+        let scope = format!("{} {namespace}", client.address());
+        Ok(Self { client, address: address_origin, token: token_origin, token_text, scope })
     }
 
     /// Finds the server that a reference leads to: that of the context that it names, else the usual
@@ -75,6 +82,18 @@ impl Server {
                 ..arguments.clone()
             }),
         }
+    }
+
+    /// What a copy of a secret is kept under; `None` without a token.
+    pub(crate) fn entry<'a>(&'a self, place: &'a Place, version: Option<u64>) -> Option<Entry<'a>> {
+        let token = self.token_text.as_ref()?;
+        Some(Entry { scope: &self.scope, token, path: place, version })
+    }
+
+    /// The id of the store behind the server; empty when it tells none.
+    pub(crate) async fn store_id(&self) -> String {
+        let health = self.client.sys().health().await;
+        health.ok().and_then(|health| health.cluster_id).unwrap_or_default()
     }
 
     /// Says what cannot be done, why, and what to do next.

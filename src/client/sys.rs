@@ -55,6 +55,9 @@ pub struct Health {
     pub server_time_utc: u64,
     /// Version of the server.
     pub version: String,
+    /// The id of its store, when unsealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_id: Option<String>,
 }
 
 /// The answer to `POST sys/init`, given once.
