@@ -15,6 +15,7 @@ test:
 check:
     cargo fmt --all --check
     cargo fmt --manifest-path fuzz/Cargo.toml --check
+    cargo fmt --manifest-path tests/interop/vaultrs/Cargo.toml --check
     cargo clippy --workspace --all-targets --locked -- -D warnings
     cargo clippy --manifest-path fuzz/Cargo.toml --target-dir target --locked -- -D warnings
 
