@@ -7,6 +7,7 @@
 //! - `reference.rs`: how a secret is named
 //! - `values.rs`, `prompt.rs`: what is asked for; `generate/`: what is made instead
 //! - `fetching.rs`: reading what a program starts with; `variables.rs`: which variables it becomes
+//! - `quoting.rs`: values as other languages write them
 //! - `offline.rs`: sealed copies of what was read, for when no vault answers
 //! - `dotenv.rs`, `project.rs`: files that say what a program starts with
 //! - `progress.rs`: how far long work has come
@@ -31,6 +32,7 @@ mod output;
 mod progress;
 mod project;
 mod prompt;
+mod quoting;
 mod reference;
 mod server;
 mod values;
@@ -88,6 +90,7 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
         | Command::Diff(_)
         | Command::Rollback(_)
         | Command::Run(_)
+        | Command::Export(_)
         | Command::Delete(_)
         | Command::Undelete(_)
         | Command::Rm(_)
@@ -115,6 +118,7 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
             Command::Diff(diff) => diff.run().await,
             Command::Rollback(rollback) => rollback.run().await,
             Command::Run(run) => run.run(&before).await,
+            Command::Export(export) => export.run().await,
             Command::Delete(delete) => delete.run().await,
             Command::Undelete(undelete) => undelete.run().await,
             Command::Rm(rm) => rm.run().await,

@@ -233,6 +233,23 @@ def programs_start_with_secrets(home):
     home.fails(3, "run", "-e", "secret/app/rum", "--", "true", hint="secret/app/run")
 
 
+def secrets_are_exported_for_other_programs(home):
+    value = "it's $HOME `id` \"q\" \\\n\u00e5"
+    home.ok("put", "secret/app/export", "db-url=env:V", "n=env:N", V=value, N="5")
+    assert json.loads(home.ok("export", "secret/app/export", "-o", "json")) == {"db-url": value, "n": "5"}
+    assert json.loads(home.ok("export", "secret/app/export", "--json"))["n"] == "5"
+    lines = home.ok("export", "secret/app/export", "-o", "shell")
+    read = subprocess.run(["sh", "-c", lines + "printf %s \"$DB_URL\""], capture_output=True, text=True)
+    assert read.stdout == value, (lines, read)
+    (home.folder / "exported.env").write_text(home.ok("export", "secret/app/export"))
+    assert home.ok("run", "--env-file", str(home.folder / "exported.env"), "printenv", "DB_URL") == value + "\n"
+    assert home.ok("export", "secret/app/export#n=N", "-o", "yaml") == '"N": "5"\n'
+    assert "  name: \"export\"" in home.ok("export", "secret/app/export", "-o", "k8s-secret")
+    home.fails(2, "export", "secret/app/export", "-o", "k8s-secret", "--name", "A", hint="--name")
+    home.fails(2, "export", "secret/app/export", "-o", "xml", hint="k8s-secret")
+    home.fails(3, "export", "secret/app/exprt", hint="secret/app/export")
+
+
 def a_value_on_the_command_line_is_warned_of(home):
     code, _, errors = home.kista("put", "secret/app/argv", "a=b")
     assert code == 0 and errors, errors
@@ -432,7 +449,7 @@ STEPS = [
     secrets_go_in_and_come_out, references_name_single_values, names_are_listed_drawn_and_found,
     values_are_made_and_their_strength_is_told, a_value_goes_to_a_file_or_the_clipboard,
     a_patch_changes_what_it_names,
-    programs_start_with_secrets,
+    programs_start_with_secrets, secrets_are_exported_for_other_programs,
     a_value_on_the_command_line_is_warned_of,
     other_clients_work_with_the_printed_environment,
     mistakes_have_their_exit_codes_and_a_next_step,

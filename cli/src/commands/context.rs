@@ -8,7 +8,7 @@ use crate::{
     context::{Context, LOCAL},
     failure::{Exit, Failure},
     output::{self, Output},
-    server,
+    quoting, server,
 };
 
 #[derive(Debug, Subcommand)]
@@ -66,7 +66,7 @@ enum Reader {
 /// Lines for a POSIX shell. What the context has not is unset, so that no other server's stays.
 fn lines(context: &Context, reader: Reader) -> Vec<SecretString> {
     let set = |name: &str, value: &str| {
-        SecretString::from_string(format!("export {name}='{}'", value.replace('\'', r"'\''")))
+        SecretString::from_string(format!("export {name}={}", quoting::shell(value)))
     };
     let unset = |name: &str| SecretString::from_string(format!("unset {name}"));
     let token = match &context.token {

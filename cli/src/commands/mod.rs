@@ -11,6 +11,7 @@ pub(crate) mod destroy;
 pub(crate) mod diff;
 pub(crate) mod edit;
 mod examine;
+pub(crate) mod export;
 mod filter;
 pub(crate) mod find;
 pub(crate) mod get;
