@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::clipboard::ClearClipboard;
 use crate::commands::{
+    api::Api,
     backup::BackupCommand,
     context::ContextCommand,
     delete::Delete,
@@ -22,6 +23,7 @@ use crate::commands::{
     put::Put,
     rm::Rm,
     rollback::Rollback,
+    route::{List, Read, Write},
     run::Run,
     server::Serve,
     status::Status,
@@ -71,6 +73,10 @@ pub(crate) enum Command {
     Mv(Mv),
     Destroy(Destroy),
     Status(Status),
+    Read(Read),
+    Write(Write),
+    List(List),
+    Api(Api),
     /// Initialise, unseal and seal a server.
     #[command(subcommand, disable_help_subcommand = true)]
     Operator(OperatorCommand),

@@ -98,6 +98,10 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
         | Command::Mv(_)
         | Command::Destroy(_)
         | Command::Status(_)
+        | Command::Read(_)
+        | Command::Write(_)
+        | Command::List(_)
+        | Command::Api(_)
         | Command::Operator(_)
         | Command::ClearClipboard(_)
         | Command::Context(_) => Builder::new_current_thread(),
@@ -126,6 +130,10 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
             Command::Mv(mv) => mv.run().await,
             Command::Destroy(destroy) => destroy.run().await,
             Command::Status(status) => status.run().await,
+            Command::Read(read) => read.run().await,
+            Command::Write(write) => write.run().await,
+            Command::List(list) => list.run().await,
+            Command::Api(api) => api.run().await,
             Command::Operator(operator) => operator.run().await,
             Command::Backup(backup) => backup.run().await,
             Command::ClearClipboard(clear) => clear.run().await,

@@ -3,7 +3,7 @@
 use std::{error::Error as _, fmt, path::PathBuf};
 
 use kista::{
-    client::{BuildError, Client, Environment, Error, Setting},
+    client::{BuildError, Client, Environment, Error, Setting, encode_text},
     secret::SecretString,
 };
 
@@ -25,6 +25,8 @@ pub(crate) struct Server {
     /// The token itself, and address and namespace: what copies are kept for.
     token_text: Option<SecretString>,
     scope: String,
+    ca_file: Option<PathBuf>,
+    namespace: Option<String>,
 }
 
 /// Where a setting was found.
@@ -52,12 +54,11 @@ impl Server {
         let found = find(arguments, environment, context(arguments.context.as_deref())?);
         let (address, address_origin) = found.address;
         let mut builder = Client::builder(address);
-        if let Some(file) = found.ca_file {
+        if let Some(file) = &found.ca_file {
             builder = builder.ca_file(file);
         }
-        let namespace = found.namespace.unwrap_or_default();
-        if !namespace.is_empty() {
-            builder = builder.namespace(&namespace);
+        if let Some(namespace) = &found.namespace {
+            builder = builder.namespace(namespace);
         }
         let (token, token_origin) = found.token.unzip();
         let token_text = token.as_ref().map(|token| token.expose(SecretString::copy_of));
@@ -65,8 +66,17 @@ impl Server {
             builder = builder.token(token);
         }
         let client = builder.build().map_err(|error| unusable(&error))?;
-        let scope = format!("{} {namespace}", client.address());
-        Ok(Self { client, address: address_origin, token: token_origin, token_text, scope })
+        let scope =
+            format!("{} {}", client.address(), found.namespace.as_deref().unwrap_or_default());
+        Ok(Self {
+            client,
+            address: address_origin,
+            token: token_origin,
+            token_text,
+            scope,
+            ca_file: found.ca_file,
+            namespace: found.namespace,
+        })
     }
 
     /// Finds the server that a reference leads to: that of the context that it names, else the usual
@@ -94,6 +104,40 @@ impl Server {
     pub(crate) async fn store_id(&self) -> String {
         let health = self.client.sys().health().await;
         health.ok().and_then(|health| health.cluster_id).unwrap_or_default()
+    }
+
+    /// The curl command of a call; the shell puts the token in, and a body comes on stdin.
+    pub(crate) fn curl(&self, method: &str, path: &str, has_body: bool) -> String {
+        let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+        let mut words = vec!["curl".to_owned()];
+        if let Some(file) = &self.ca_file {
+            words.extend(["--cacert".to_owned(), quoted(&file.to_string_lossy())]);
+        }
+        words.extend(["--request".to_owned(), method.to_owned()]);
+        words.push(r#"--header "X-Vault-Token: $VAULT_TOKEN""#.to_owned());
+        if let Some(namespace) = &self.namespace {
+            words.extend([
+                "--header".to_owned(),
+                quoted(&format!("X-Vault-Namespace: {namespace}")),
+            ]);
+        }
+        if has_body {
+            let media = match method {
+                "PATCH" => "application/merge-patch+json",
+                _ => "application/json",
+            };
+            words.extend(["--header".to_owned(), quoted(&format!("Content-Type: {media}"))]);
+            words.push("--data-binary @-".to_owned());
+        }
+        let (bare, query) = path.split_once('?').unwrap_or((path, ""));
+        let bare: Vec<String> = bare.split('/').map(encode_text).collect();
+        let mark = if query.is_empty() { "" } else { "?" };
+        words.push(quoted(&format!(
+            "{}/v1/{}{mark}{query}",
+            self.client.address(),
+            bare.join("/")
+        )));
+        words.join(" ")
     }
 
     /// Says what cannot be done, why, and what to do next.

@@ -65,6 +65,11 @@ impl SourceArguments {
         Sources { person: Person::look(self.no_input), argv_ok: self.argv_ok }
     }
 
+    /// Whether any value is to be made.
+    pub(crate) fn makes(&self) -> bool {
+        !self.generate.is_empty()
+    }
+
     /// The keys of the command line, with those whose values are made.
     pub(crate) fn assignments(&self, keys: &[String]) -> Result<Vec<Assignment>, Failure> {
         let named = keys.iter().map(|key| Assignment::parse(key));

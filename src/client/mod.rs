@@ -28,6 +28,7 @@
 //! - `value.rs`: [`Fields`] and [`JsonValue`], JSON whose text is kept
 //! - `kv2.rs`: [`Kv2`], secrets with versions; `listing.rs`: their names, page by page;
 //!   `tree.rs`: their histories and folders, copied, moved and removed
+//! - `logical.rs`: any route
 //! - `sys.rs`: [`Sys`], the state of the server; `rotation.rs`: its keys;
 //!   `compaction.rs`: its files; `slots.rs`: the ways to the root key
 
@@ -37,6 +38,7 @@ mod environment;
 mod error;
 mod kv2;
 mod listing;
+mod logical;
 mod retry;
 mod rotation;
 mod slots;
@@ -57,6 +59,7 @@ pub use environment::{Environment, Setting};
 pub use error::{Capability, Error};
 pub use kv2::{CheckAndSet, Kv2, Secret, SecretMetadata, VersionMetadata, VersionState};
 pub use listing::{Named, Page, Reach};
+pub use logical::Verb;
 pub use rotation::{
     DestroyedNames, DestroyedTerm, KeyStatus, NamesRotation, NewSchedule, Rotation,
     RotationSchedule,
@@ -65,6 +68,6 @@ pub use slots::{AddedSlot, NewSlot, Rekey, RekeyPlan, RekeySecret, Slot};
 pub use sys::{
     Found, Health, Initialised, MountInfo, SealStatus, Sys, UnsealKey, Verification, Verified,
 };
-pub use transport::Client;
+pub use transport::{Client, encode_text};
 pub use tree::{Existing, Removal, TreeDone};
 pub use value::{Fields, JsonValue, NotJson};

@@ -168,6 +168,19 @@ impl Call {
         Self::new(Method::GET, path, "list=true", Effect::Read, Capability::List)
     }
 
+    /// Any call. The body, where there is one, is JSON.
+    pub(super) fn of(
+        method: Method,
+        path: String,
+        query: &str,
+        effect: Effect,
+        needed: Capability,
+        body: Option<SecretBytes>,
+    ) -> Result<Self, Error> {
+        let body = body.map(|body| Bytes::from_owner(body.into_zeroizing()));
+        Ok(Self { body, ..Self::new(method, path, query, effect, needed)? })
+    }
+
     /// Lists a page, by a query of the caller's.
     pub(super) fn listed(path: String, query: &str, needed: Capability) -> Result<Self, Error> {
         Self::new(Method::GET, path, query, Effect::Read, needed)
@@ -231,6 +244,11 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    /// Whether it has no body.
+    pub(super) fn is_empty(&self) -> bool {
+        self.body.is_empty()
+    }
+
     /// Reads the whole body.
     pub(super) fn bare<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Error> {
         serde_json::from_slice(&self.body)
@@ -349,7 +367,7 @@ fn encode(path: &str) -> Result<String, Error> {
 }
 
 /// Percent-encodes all but the unreserved characters (RFC 3986 §2.3).
-pub(super) fn encode_text(text: &str) -> String {
+pub fn encode_text(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

@@ -417,6 +417,30 @@ def a_secret_is_edited_and_nothing_is_left(home):
     memory.rmdir()
 
 
+def any_route_is_read_written_and_listed(home):
+    home.ok("write", "cubbyhole/note", "text=-", text="hidden")
+    assert home.ok("read", "cubbyhole/note", "-k", "text") == "hidden"
+    assert home.ok("read", "cubbyhole/note") == "text\thidden\n"
+    assert json.loads(home.ok("read", "cubbyhole/note", "--json"))["data"] == {"text": "hidden"}
+    assert home.ok("list", "cubbyhole") == "note\n"
+    home.ok("write", "cubbyhole/note", "-", text='{"n": 1, "o": {"k": [true]}}')
+    assert json.loads(home.ok("api", "get", "/v1/cubbyhole/note"))["data"] == {"n": 1, "o": {"k": [True]}}
+    home.ok("api", "DELETE", "cubbyhole/note")
+    home.fails(3, "read", "cubbyhole/note", hint="nothing is there")
+    assert json.loads(home.ok("api", "LIST", "secret/metadata/tree?limit=1"))["data"]["keys"] == ["a"]
+    home.fails(2, "write", "cubbyhole/note")
+    home.fails(2, "write", "cubbyhole/note", "@/dev/null", hint="one JSON object")
+    home.fails(2, "api", "GET", "sys/mounts", "a=b", hint="query")
+    home.fails(2, "api", "FETCH", "sys/mounts", hint="possible values")
+    curl = home.ok("api", "GET", "secret/data/app/a'b?version=1", "--curl")
+    assert "$VAULT_TOKEN" in curl and "hvs." not in curl and "/a%27b?version=1'" in curl, curl
+    words = home.ok("context", "env") + home.ok("api", "POST", "cubbyhole/by-curl", "k=env:K", "--curl", K="not shown")
+    assert "not shown" not in words
+    subprocess.run(["sh", "-ec", f'echo \'{{"k":"v"}}\' > body\n{words.rstrip()} --silent --fail < body'], check=True,
+                   cwd=home.folder, timeout=30)
+    assert home.ok("read", "cubbyhole/by-curl", "-k", "k") == "v"
+
+
 def sealed_it_says_so(home):
     home.ok("put", "secret/app/kept", "a=-", text="still here")
     home.ok("operator", "seal")
@@ -457,6 +481,7 @@ STEPS = [
     secrets_and_folders_are_copied_moved_and_removed,
     versions_differ_by_key_and_come_back,
     a_secret_is_edited_and_nothing_is_left,
+    any_route_is_read_written_and_listed,
     sealed_it_says_so,
     shares_of_the_kit_unseal,
     it_starts_again_with_what_is_there,

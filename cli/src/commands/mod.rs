@@ -1,8 +1,10 @@
 //! One file for each command, or for each family of them.
 
 mod accept_rollback;
+pub(crate) mod api;
 pub(crate) mod backup;
 mod below;
+mod body;
 mod changes;
 mod compact;
 pub(crate) mod context;
@@ -28,6 +30,7 @@ mod repair;
 pub(crate) mod rm;
 pub(crate) mod rollback;
 mod rotate;
+pub(crate) mod route;
 pub(crate) mod run;
 mod serve;
 pub(crate) mod server;
