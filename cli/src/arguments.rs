@@ -20,11 +20,13 @@ use crate::commands::{
     ls::Ls,
     operator::OperatorCommand,
     patch::Patch,
+    policy::PolicyCommand,
     put::Put,
     rm::Rm,
     rollback::Rollback,
     route::{List, Read, Write},
     run::Run,
+    secrets::SecretsCommand,
     server::Serve,
     status::Status,
     transfer::{Cp, Mv},
@@ -77,6 +79,12 @@ pub(crate) enum Command {
     Write(Write),
     List(List),
     Api(Api),
+    /// What tokens may do: list, print, write, test and remove policies.
+    #[command(subcommand, disable_help_subcommand = true)]
+    Policy(PolicyCommand),
+    /// The mounts of secrets: list, enable, disable.
+    #[command(subcommand, disable_help_subcommand = true)]
+    Secrets(SecretsCommand),
     /// Initialise, unseal and seal a server.
     #[command(subcommand, disable_help_subcommand = true)]
     Operator(OperatorCommand),

@@ -102,6 +102,8 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
         | Command::Write(_)
         | Command::List(_)
         | Command::Api(_)
+        | Command::Policy(_)
+        | Command::Secrets(_)
         | Command::Operator(_)
         | Command::ClearClipboard(_)
         | Command::Context(_) => Builder::new_current_thread(),
@@ -134,6 +136,8 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
             Command::Write(write) => write.run().await,
             Command::List(list) => list.run().await,
             Command::Api(api) => api.run().await,
+            Command::Policy(policy) => policy.run().await,
+            Command::Secrets(secrets) => secrets.run().await,
             Command::Operator(operator) => operator.run().await,
             Command::Backup(backup) => backup.run().await,
             Command::ClearClipboard(clear) => clear.run().await,

@@ -441,6 +441,36 @@ def any_route_is_read_written_and_listed(home):
     assert home.ok("read", "cubbyhole/by-curl", "-k", "k") == "v"
 
 
+def policies_and_mounts_are_made_tested_and_removed(home):
+    file = home.folder / "app.hcl"
+    file.write_text('path "secret/data/tree/*" { capabilities = ["read"] }\n'
+                    'path "secret/metadata/tree/*" { capabilities = ["list"] }\n'
+                    'path "secret/metadata/tree" { capabilities = ["list"] }\n')
+    assert home.ok("policy", "test", str(file), "secret/data/tree/a", "read") == "read\n"
+    code, output, errors = home.kista("policy", "test", str(file), "secret/data/tree/a", "read", "update")
+    assert code == 4 and output == "read\n" and "update" in errors, (code, output, errors)
+    home.ok("policy", "put", "app", str(file))
+    assert home.ok("policy", "get", "app") == file.read_text()
+    assert "app" in home.ok("policy", "ls").splitlines()
+    token = home.ok("write", "auth/token/create", "policies=app", "--argv-ok", "--json")
+    token = json.loads(token)["auth"]["client_token"]
+    listed = home.ok("ls", "-r", "secret/tree", KISTA_TOKEN=token).splitlines()
+    assert listed == ["a", "b/c/key", "b/key", "b.c"], listed  # by LIST, since it may not SCAN
+    home.fails(4, "find", "key", hint="name one", KISTA_TOKEN=token)
+    home.ok("policy", "rm", "app")
+    home.fails(3, "policy", "get", "app", hint="kista policy ls")
+    file.write_text("path {")
+    home.fails(1, "policy", "put", "app", str(file), hint="cannot read the policy: at 1:7")
+    home.ok("secrets", "enable", "kv", "--path", "team", "--description", "of the team")
+    assert "team/\tkv\t2\tof the team" in home.ok("secrets", "ls").splitlines()
+    home.ok("put", "team/a", "k=-", text="v")
+    home.fails(2, "secrets", "disable", "team", hint="--yes")
+    home.ok("secrets", "disable", "team", "--dry-run")
+    assert home.ok("get", "team/a#k") == "v"
+    home.ok("secrets", "disable", "team", "--yes")
+    home.fails(3, "secrets", "disable", "team", "--yes", hint="kista secrets ls")
+
+
 def sealed_it_says_so(home):
     home.ok("put", "secret/app/kept", "a=-", text="still here")
     home.ok("operator", "seal")
@@ -482,6 +512,7 @@ STEPS = [
     versions_differ_by_key_and_come_back,
     a_secret_is_edited_and_nothing_is_left,
     any_route_is_read_written_and_listed,
+    policies_and_mounts_are_made_tested_and_removed,
     sealed_it_says_so,
     shares_of_the_kit_unseal,
     it_starts_again_with_what_is_there,
