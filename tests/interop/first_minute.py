@@ -279,6 +279,10 @@ def mistakes_have_their_exit_codes_and_a_next_step(home):
 
 
 def delete_is_soft(home):
+    home.ok("delete", "secret/app/db", "--dry-run")
+    home.ok("destroy", "secret/app/db", "--all", "--dry-run")
+    home.fails(3, "delete", "secret/app/no-such", "--dry-run", hint="no secret/app/no-such")
+    assert home.ok("get", "secret/app/db", "-k", "password") == "correct horse"
     home.ok("delete", "secret/app/db")
     home.fails(3, "get", "secret/app/db")
 

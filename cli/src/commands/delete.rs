@@ -1,7 +1,7 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::target::Target;
+use super::{target::Target, versions};
 use crate::{
     arguments::ServerArguments,
     failure::{Exit, Failure},
@@ -19,6 +19,9 @@ use crate::{
 pub(crate) struct Delete {
     /// Mount and path, such as secret/app/db
     path: Place,
+    /// Say what would be deleted, and delete nothing
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     server: ServerArguments,
 }
@@ -37,6 +40,12 @@ impl Delete {
                 "this deletes the entry {:?} of the mount; without the API's part it is {meant}",
                 target.path
             ));
+        }
+        if self.dry_run {
+            let current = versions::known(&server, &target, &self.path).await?.current_version;
+            output::note(&format!("{}: version {current} would be deleted", target.whole()));
+            output::note("dry run: nothing was deleted");
+            return Ok(Exit::Done);
         }
         if let Err(error) = target.kv2(&server.client).delete(&target.path).await {
             return Err(server.explain(&format!("delete {}", self.path), error).await);

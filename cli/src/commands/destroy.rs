@@ -33,6 +33,9 @@ pub(crate) struct Destroy {
     /// Do not ask
     #[arg(long)]
     yes: bool,
+    /// Say what would be destroyed, and destroy nothing
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
     /// Ask for nothing, and refuse without --yes
     #[arg(long)]
     no_input: bool,
@@ -61,6 +64,11 @@ impl Destroy {
             true => format!("{whole} with all its versions ({})", numbers.join(", ")),
             false => format!("version {} of {whole}", numbers.join(", ")),
         };
+        if self.dry_run {
+            output::note(&format!("this would destroy {what}, for good"));
+            output::note("dry run: nothing was destroyed");
+            return Ok(Exit::Done);
+        }
         self.confirm(&what, &whole)?;
         let kv2 = target.kv2(&server.client);
         let destroyed = match self.all {
