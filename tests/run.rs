@@ -135,6 +135,7 @@ fn a_program_that_does_not_run_has_the_codes_of_shells() {
     let site = Site::new();
     site.fails(127, "no such program", &["-e", "secret/app/db", "--", "no-such-program"]);
     site.fails(127, "interpreter", &["-e", "secret/app/db", "--", "./none"]);
+    site.fails(127, "sh -c", &["-e", "secret/app/db", "--", "cd /tmp && ls"]);
     let plain = site.file("plain", "text");
     site.fails(126, "chmod +x", &["-e", "secret/app/db", "--", plain.to_str().unwrap()]);
     site.fails(126, "executable", &["-e", "secret/app/db", "--", "/usr"]);
@@ -191,6 +192,12 @@ fn files_hold_values_and_references() {
     );
     let broken = site.file("broken.env", "A=1\nB='x\n");
     site.fails(2, "line 2", &["--env-file", broken.to_str().unwrap(), "--", "true"]);
+    let typo = site.file("typo.env", "\nA=kista://secret/app/db#ur\n");
+    site.fails(
+        3,
+        "typo.env:2: A: secret/app/db has no key",
+        &["--env-file", typo.to_str().unwrap(), "--", "true"],
+    );
     let whole = site.file("whole.env", "A=kista://secret/app/db\n");
     site.fails(2, "whole.env:1: A: which key", &["--env-file", whole.to_str().unwrap(), "true"]);
 }

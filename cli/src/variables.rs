@@ -25,12 +25,21 @@ pub(crate) enum WantedError {
     Reference(#[from] ReferenceError),
     #[error("{0:?} is not a variable's name: letters, digits and '_', and no digit first")]
     Name(String),
+    #[error("the name stands behind the key: {reference}={name}")]
+    NameFirst { name: String, reference: String },
 }
 
 impl FromStr for Wanted {
     type Err = WantedError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some((name, reference)) = text.split_once('=')
+            && dotenv::is_name(name)
+            && reference.contains(['/', '#'])
+        {
+            let (name, reference) = (name.to_owned(), reference.to_owned());
+            return Err(WantedError::NameFirst { name, reference });
+        }
         // The name stands behind the key and before the settings, so that a default may hold a '='.
         let key = text.find('#').map_or(text.len(), |at| at + 1);
         let (before, behind) = text.split_at(key);
@@ -383,6 +392,8 @@ mod tests {
         assert!(parse("secret/a=b").unwrap().name.is_none());
         assert!(parse("kista://secret/a#k?default=x=Y").unwrap().name.is_none());
         assert!(matches!(parse("secret/a#k=9"), Err(WantedError::Name(_))));
+        let first = parse("PW=secret/a#k").unwrap_err().to_string();
+        assert!(first.ends_with(": secret/a#k=PW"), "{first}");
         assert!(matches!(parse("secret/a#=N"), Err(WantedError::Reference(_))));
     }
 }

@@ -200,12 +200,18 @@ async fn add_file(
                     return Err(Failure::usage(format!("{place}: {name}: which key is meant?"))
                         .hint(format!("{name}=kista://{}#KEY", reference.place)));
                 };
-                fetcher.value(&reference, key).await?.plain()
+                let value = fetcher.value(&reference, key).await;
+                value.map_err(|failure| at(&format!("{place}: {name}"), failure))?.plain()
             }
         };
         variables.add_named(&name, value, place)?;
     }
     Ok(())
+}
+
+/// The failure, with the place in a file that leads to it.
+fn at(place: &str, failure: Failure) -> Failure {
+    Failure { message: format!("{place}: {}", failure.message), ..failure }
 }
 
 /// The reference that a value of a file is, if it is one.
@@ -226,7 +232,7 @@ fn not_run(program: &OsStr, error: &io::Error) -> Failure {
         io::ErrorKind::NotFound => {
             let failure = Failure::new(format!("cannot run {program}: there is no such program"))
                 .exit(Exit::NoProgram);
-            match program.contains('/') {
+            match program.contains('/') && !program.contains(' ') {
                 true => failure.hint(
                     "is the path right? of a script, the interpreter in its first line must be there",
                 ),
