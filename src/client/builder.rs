@@ -9,7 +9,7 @@ use http::HeaderValue;
 use reqwest::{Url, redirect};
 use zeroize::Zeroizing;
 
-use super::{Client, tls};
+use super::{Client, Pin, tls};
 use crate::secret::SecretString;
 
 /// What a [`Client`] is made from.
@@ -18,6 +18,8 @@ pub struct Builder {
     address: String,
     token: Option<SecretString>,
     ca_file: Option<PathBuf>,
+    pin: Option<Pin>,
+    store: Option<String>,
     namespace: Option<String>,
     timeout: Duration,
     retries: u32,
@@ -78,6 +80,8 @@ impl Builder {
             address: address.into(),
             token: None,
             ca_file: None,
+            pin: None,
+            store: None,
             namespace: None,
             timeout: Duration::from_secs(60),
             retries: 2,
@@ -94,6 +98,20 @@ impl Builder {
     #[must_use]
     pub fn ca_file(self, file: impl AsRef<Path>) -> Self {
         Self { ca_file: Some(file.as_ref().to_owned()), ..self }
+    }
+
+    /// Trusts the certificate of this pin, whoever has issued it, and no other.
+    #[must_use]
+    pub fn pin(self, pin: &Pin) -> Self {
+        Self { pin: Some(pin.clone()), ..self }
+    }
+
+    /// Refuses a server of another store than the one of this name (`cluster_id` of `sys/health`).
+    /// It is asked for before the token is first sent; a sealed server, which has no name to tell,
+    /// passes.
+    #[must_use]
+    pub fn store(self, name: impl Into<String>) -> Self {
+        Self { store: Some(name.into()), ..self }
     }
 
     /// Sends this namespace with each call.
@@ -123,7 +141,7 @@ impl Builder {
         let token = self.token.as_ref().map(token_header).transpose()?;
         let namespace = self.namespace.map(namespace_header).transpose()?;
         let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::config(self.ca_file.as_deref())?)
+            .tls_backend_preconfigured(tls::config(self.pin.as_ref(), self.ca_file.as_deref())?)
             .connect_timeout(CONNECT_TIMEOUT.min(self.timeout))
             .timeout(self.timeout)
             // A redirect could carry the token to an address that nobody chose.
@@ -133,7 +151,7 @@ impl Builder {
             .user_agent(concat!("kista/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(BuildError::Http)?;
-        Ok(Client::new(http, base, token, namespace, self.retries))
+        Ok(Client::new(http, base, token, namespace, self.retries).of_store(self.store))
     }
 }
 

@@ -40,6 +40,16 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The server serves another store than the one that the client was made for.
+    #[error("the store at {address} is {found}, not {expected}")]
+    OtherStore {
+        /// The address given.
+        address: String,
+        /// The name that the client was given.
+        expected: String,
+        /// The name that the server tells.
+        found: String,
+    },
     /// The secret has changed since the version that the write names.
     #[error("the secret has another current version than the one given")]
     CasConflict,

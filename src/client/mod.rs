@@ -21,7 +21,7 @@
 //!
 //! - `builder.rs`: [`Builder`], what a client is made from
 //! - `environment.rs`: [`Environment`], the variables it may come from
-//! - `tls.rs`: whom it trusts
+//! - `tls.rs`: whom it trusts; `pin.rs`: [`Pin`], one certificate and no other
 //! - `transport.rs`: one call: URL, headers, retries, body
 //! - `retry.rs`: which calls may be sent again, and when
 //! - `error.rs`: [`Error`]
@@ -31,6 +31,7 @@
 //! - `logical.rs`: any route
 //! - `sys.rs`: [`Sys`], the state of the server; `rotation.rs`: its keys;
 //!   `compaction.rs`: its files; `slots.rs`: the ways to the root key
+//! - `token.rs`: [`OwnToken`], the token that the client holds
 
 mod builder;
 mod compaction;
@@ -39,11 +40,13 @@ mod error;
 mod kv2;
 mod listing;
 mod logical;
+mod pin;
 mod retry;
 mod rotation;
 mod slots;
 mod sys;
 mod tls;
+mod token;
 mod transport;
 mod tree;
 mod value;
@@ -60,6 +63,7 @@ pub use error::{Capability, Error};
 pub use kv2::{CheckAndSet, Kv2, Secret, SecretMetadata, VersionMetadata, VersionState};
 pub use listing::{Named, Page, Reach};
 pub use logical::Verb;
+pub use pin::Pin;
 pub use rotation::{
     DestroyedNames, DestroyedTerm, KeyStatus, NamesRotation, NewSchedule, Rotation,
     RotationSchedule,
@@ -68,6 +72,7 @@ pub use slots::{AddedSlot, NewSlot, Rekey, RekeyPlan, RekeySecret, Slot};
 pub use sys::{
     Found, Health, Initialised, MountInfo, SealStatus, Sys, UnsealKey, Verification, Verified,
 };
+pub use token::{OwnToken, TokenInfo};
 pub use transport::{Client, encode_text};
 pub use tree::{Existing, Removal, TreeDone};
 pub use value::{Fields, JsonValue, NotJson};

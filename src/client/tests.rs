@@ -232,3 +232,48 @@ async fn the_keys_of_a_secret_come_without_values_and_a_deleted_one_has_none() {
     assert!(client.kv2("secret").keys("x").await.unwrap().is_empty());
     assert!(fake.requests()[0].starts_with("GET /v1/secret/subkeys/x?depth=1 "));
 }
+
+#[tokio::test]
+async fn a_pinned_certificate_is_trusted_itself_and_no_other() {
+    let health = Scripted::Answer(
+        200,
+        "",
+        r#"{"initialized":true,"sealed":true,"standby":false,"server_time_utc":1,"version":"2"}"#,
+    );
+    let fake = Fake::start(vec![health]).await;
+    let unknown = Pin::unknown();
+    let refused = fake.builder().pin(&unknown).build().unwrap().sys().health().await;
+    assert!(matches!(refused, Err(Error::Untrusted { .. })), "{refused:?}");
+    let shown = unknown.shown();
+    assert_eq!(shown.len(), 1);
+
+    let mut other = shown[0].clone();
+    *other.last_mut().unwrap() ^= 1;
+    let refused = fake.builder().pin(&Pin::of(&other)).build().unwrap().sys().health().await;
+    assert!(matches!(refused, Err(Error::Untrusted { .. })), "{refused:?}");
+    assert!(fake.requests().is_empty(), "nothing is sent to a server that is not known");
+
+    let pin = Pin::of_file(&fake.ca_file()).unwrap();
+    fake.builder().pin(&pin).build().unwrap().sys().health().await.unwrap();
+    assert_eq!(pin.shown(), shown);
+}
+
+#[tokio::test]
+async fn another_store_gets_no_token() {
+    let health = Scripted::Answer(
+        200,
+        "",
+        r#"{"initialized":true,"sealed":false,"standby":false,"server_time_utc":1,"version":"2","cluster_id":"a"}"#,
+    );
+    let fake = Fake::start(vec![health, health, READ, READ]).await;
+    let refused = fake.builder().store("b").build().unwrap().kv2("secret").read("x").await;
+    assert!(matches!(refused, Err(Error::OtherStore { .. })), "{refused:?}");
+    let client = fake.builder().store("a").build().unwrap();
+    client.kv2("secret").read("x").await.unwrap();
+    client.clone().kv2("secret").read("x").await.unwrap();
+    let requests = fake.requests();
+    assert_eq!(requests.len(), 4, "the store is asked for once");
+    for asked in &requests[..2] {
+        assert!(asked.contains("sys/health") && !asked.contains("hvs.planted"), "{asked}");
+    }
+}

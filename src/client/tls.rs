@@ -7,18 +7,22 @@ use rustls::{
 };
 use rustls_platform_verifier::BuilderVerifierExt;
 
-use super::BuildError;
+use super::{BuildError, Pin};
 
-/// Whom to trust: the certificates of this file and no others, or the system's.
+/// Whom to trust: one certificate, else those of this file and no others, else the system's.
 ///
 /// TLS 1.3, and 1.2 with the forward-secret suites that rustls has.
-pub(super) fn config(ca_file: Option<&Path>) -> Result<ClientConfig, BuildError> {
+pub(super) fn config(
+    pin: Option<&Pin>,
+    ca_file: Option<&Path>,
+) -> Result<ClientConfig, BuildError> {
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(BuildError::Tls)?;
-    let mut config = match ca_file {
-        Some(file) => builder.with_root_certificates(roots(file)?),
-        None => builder.with_platform_verifier().map_err(BuildError::Tls)?,
+    let mut config = match (pin, ca_file) {
+        (Some(pin), _) => builder.dangerous().with_custom_certificate_verifier(pin.verifier()),
+        (None, Some(file)) => builder.with_root_certificates(roots(file)?),
+        (None, None) => builder.with_platform_verifier().map_err(BuildError::Tls)?,
     }
     .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];

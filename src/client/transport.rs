@@ -1,4 +1,11 @@
-use std::{error, fmt, io, time::Duration};
+use std::{
+    error, fmt, io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, header};
@@ -9,7 +16,7 @@ use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use super::{
-    BuildError, Builder, Capability, Environment, Error, Kv2, Sys,
+    BuildError, Builder, Capability, Environment, Error, Kv2, OwnToken, Sys,
     retry::{self, Effect, Outcome},
 };
 use crate::secret::SecretBytes;
@@ -22,6 +29,13 @@ pub struct Client {
     token: Option<HeaderValue>,
     namespace: Option<HeaderValue>,
     retries: u32,
+    store: Option<Arc<Store>>,
+}
+
+/// The store that a client is for.
+struct Store {
+    name: String,
+    is_confirmed: AtomicBool,
 }
 
 impl Client {
@@ -61,6 +75,11 @@ impl Client {
         Sys::new(self)
     }
 
+    /// The token that this client holds.
+    pub fn own_token(&self) -> OwnToken<'_> {
+        OwnToken::new(self)
+    }
+
     /// The address that calls go to.
     pub fn address(&self) -> &str {
         self.base.as_str().trim_end_matches('/')
@@ -73,13 +92,19 @@ impl Client {
         namespace: Option<HeaderValue>,
         retries: u32,
     ) -> Self {
-        Self { http, base, token, namespace, retries }
+        Self { http, base, token, namespace, retries, store: None }
+    }
+
+    pub(super) fn of_store(self, name: Option<String>) -> Self {
+        let store = name.map(|name| Arc::new(Store { name, is_confirmed: AtomicBool::new(false) }));
+        Self { store, ..self }
     }
 
     /// Sends a call, again where that is safe, and reads the answer.
     ///
     /// A 404 that carries data or warnings is an answer: that of a deleted version.
     pub(super) async fn send(&self, call: &Call) -> Result<Answer, Error> {
+        self.confirm_store().await?;
         let url = self.base.join(&format!("v1/{}", call.target)).map_err(|_| {
             // INVARIANT: the target is percent-encoded, so that it joins to any base.
             Error::BadPath(call.target.clone())
@@ -93,6 +118,31 @@ impl Client {
                 None => return ended.result,
             }
             attempt += 1;
+        }
+    }
+
+    /// Asks, once and without the token, which store the server has.
+    async fn confirm_store(&self) -> Result<(), Error> {
+        let Some(store) = self.store.as_ref().filter(|_| self.token.is_some()) else {
+            return Ok(());
+        };
+        if store.is_confirmed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let stranger = Self { token: None, store: None, ..self.clone() };
+        // In a box, since asking is a call, and this is in each call.
+        let health = Box::pin(async move { stranger.sys().health().await }).await?;
+        match health.cluster_id {
+            Some(found) if found != store.name => Err(Error::OtherStore {
+                address: self.address().to_owned(),
+                expected: store.name.clone(),
+                found,
+            }),
+            Some(_) => {
+                store.is_confirmed.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 
@@ -344,6 +394,7 @@ fn plain(reason: &CertificateError) -> String {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "it is for other names than this address"
         }
+        CertificateError::ApplicationVerificationFailure => "it is another one than was pinned",
         _ => &text,
     };
     words.to_owned()

@@ -163,7 +163,8 @@ impl Certificates {
 }
 
 impl Fingerprint {
-    fn of(certificate: &CertificateDer<'_>) -> Self {
+    /// That of a certificate in DER.
+    pub fn of(certificate: &[u8]) -> Self {
         Self(sha256(&[certificate]))
     }
 
