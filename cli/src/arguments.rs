@@ -17,6 +17,8 @@ use crate::commands::{
     find::Find,
     get::Get,
     log::Log,
+    login::Login,
+    logout::Logout,
     ls::Ls,
     operator::OperatorCommand,
     patch::Patch,
@@ -91,7 +93,9 @@ pub(crate) enum Command {
     /// Copies of a store: make, verify, restore.
     #[command(subcommand, disable_help_subcommand = true)]
     Backup(BackupCommand),
-    /// What is known of a server: address, CA, token.
+    Login(Login),
+    Logout(Logout),
+    /// What is known of servers, by name: address, CA, token.
     #[command(subcommand, disable_help_subcommand = true)]
     Context(ContextCommand),
     ClearClipboard(ClearClipboard),
@@ -126,7 +130,7 @@ pub(crate) struct ConnectionArguments {
     /// PEM file of the only CA to trust [also: KISTA_CACERT, BAO_CACERT, VAULT_CACERT]
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_cert: Option<PathBuf>,
-    /// Context to use instead of "local" and of BAO_* and VAULT_* variables
+    /// Context to use, before the one in use and BAO_* and VAULT_* variables
     #[arg(long, value_name = "NAME", env = "KISTA_CONTEXT")]
     pub(crate) context: Option<String>,
 }

@@ -1,13 +1,13 @@
-//! Contexts: a server's address, how to trust it, and a token, kept under a name.
+//! Contexts: a server's address, how to trust it, its store's name and a token, kept under a name.
 
-use std::path::{Path, PathBuf};
+use std::{fs, io, path::PathBuf};
 
 use kista::secret::{SecretBytes, SecretString};
 use serde::{Deserialize, Serialize};
 
-use crate::{failure::Failure, files, folders::Folders, prompt};
+use crate::{failure::Failure, files, folders::Folders, prompt, trust::Trust};
 
-/// The context that `kista up` makes, and that is used when none is named.
+/// The context that `kista up` makes, and that is used when no other is.
 pub(crate) const LOCAL: &str = "local";
 
 /// One context.
@@ -16,8 +16,9 @@ pub(crate) struct Context {
     pub(crate) name: String,
     pub(crate) address: String,
     pub(crate) token: Option<SecretString>,
-    /// A PEM file; without one the system's CA certificates are trusted.
-    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) trust: Trust,
+    /// Name of the store, once it is known; another one is refused.
+    pub(crate) store: Option<String>,
     /// The folder of the store that `kista up` serves at the address.
     pub(crate) data: Option<PathBuf>,
 }
@@ -32,10 +33,19 @@ struct Stored {
     #[serde(skip_serializing_if = "Option::is_none")]
     ca_file: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    certificate_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<PathBuf>,
 }
 
 impl Context {
+    /// Whether it is that of the server at this address.
+    pub(crate) fn is_at(&self, address: &str) -> bool {
+        self.address.trim_end_matches('/') == address.trim_end_matches('/')
+    }
+
     /// Reads the context of this name; `None` when there is none.
     pub(crate) fn load(folders: &Folders, name: &str) -> Result<Option<Self>, Failure> {
         let file = file(folders, name)?;
@@ -43,14 +53,17 @@ impl Context {
         let text = prompt::text(bytes, &file.display().to_string())?;
         // The parser's message would quote the line, and that may be the token's.
         let stored: Stored = text.expose(|text| toml::from_str(text)).map_err(|_| {
-            Failure::new(format!("the context file {} is not understood", file.display()))
-                .hint("it holds `address`, and may hold `token`, `ca_file` and `data`")
+            Failure::new(format!("the context file {} is not understood", file.display())).hint(
+                "it holds `address`, and may hold `token`, `ca_file`, `certificate_file`, \
+                       `store` and `data`",
+            )
         })?;
         Ok(Some(Self {
             name: name.to_owned(),
             address: stored.address,
             token: stored.token.map(SecretString::from_string),
-            ca_file: stored.ca_file,
+            trust: Trust { ca_file: stored.ca_file, certificate_file: stored.certificate_file },
+            store: stored.store,
             data: stored.data,
         }))
     }
@@ -60,7 +73,9 @@ impl Context {
         let stored = Stored {
             address: self.address.clone(),
             token: self.token.as_ref().map(|token| token.expose(str::to_owned)),
-            ca_file: self.ca_file.clone(),
+            ca_file: self.trust.ca_file.clone(),
+            certificate_file: self.trust.certificate_file.clone(),
+            store: self.store.clone(),
             data: self.data.clone(),
         };
         let text = toml::to_string(&stored);
@@ -71,6 +86,48 @@ impl Context {
         })?;
         files::replace(&file(folders, &self.name)?, &SecretBytes::from_vec(text.into_bytes()))
     }
+}
+
+/// The name of the context that is used when none is named.
+pub(crate) fn current(folders: &Folders) -> Result<String, Failure> {
+    let file = current_file(folders);
+    match fs::read_to_string(&file) {
+        Ok(name) => {
+            check_name(name.trim())?;
+            Ok(name.trim().to_owned())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(LOCAL.to_owned()),
+        Err(error) => Err(Failure::io(format!("read {}", file.display()), &error)),
+    }
+}
+
+/// Has this context used when none is named.
+pub(crate) fn set_current(folders: &Folders, name: &str) -> Result<(), Failure> {
+    files::replace(&current_file(folders), &SecretBytes::copy_of(format!("{name}\n").as_bytes()))
+}
+
+/// Has the context of `kista up` used again.
+pub(crate) fn unset_current(folders: &Folders) -> Result<(), Failure> {
+    files::remove(&current_file(folders))
+}
+
+/// The names of all contexts, sorted.
+pub(crate) fn names(folders: &Folders) -> Result<Vec<String>, Failure> {
+    let folder = folders.config.join(FOLDER);
+    let failed = |error: &io::Error| Failure::io(format!("list {}", folder.display()), error);
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(&error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(|error| failed(&error))?.file_name();
+        let name = name.to_str().and_then(|name| name.strip_suffix(".toml"));
+        names.extend(name.filter(|name| check_name(name).is_ok()).map(str::to_owned));
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// Whether the user has a context of this name.
@@ -93,11 +150,19 @@ pub(crate) fn check_name(name: &str) -> Result<(), Failure> {
 /// The file of the context of this name.
 pub(crate) fn file(folders: &Folders, name: &str) -> Result<PathBuf, Failure> {
     check_name(name)?;
-    Ok(Path::new(&folders.config).join("contexts").join(format!("{name}.toml")))
+    Ok(folders.config.join(FOLDER).join(format!("{name}.toml")))
 }
+
+fn current_file(folders: &Folders) -> PathBuf {
+    folders.config.join("context")
+}
+
+const FOLDER: &str = "contexts";
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn folders(root: &Path) -> Folders {
@@ -112,14 +177,28 @@ mod tests {
             name: LOCAL.to_owned(),
             address: "https://127.0.0.1:8200".to_owned(),
             token: Some(SecretString::copy_of("hvs.planted")),
-            ca_file: Some(PathBuf::from("/ca.pem")),
+            trust: Trust { ca_file: Some(PathBuf::from("/ca.pem")), certificate_file: None },
+            store: Some("5b1c".to_owned()),
             data: None,
         };
         context.save(&folders).unwrap();
         let read = Context::load(&folders, LOCAL).unwrap().unwrap();
-        assert_eq!((read.address, read.ca_file), (context.address, context.ca_file));
+        assert_eq!((read.address, read.trust), (context.address, context.trust));
+        assert_eq!(read.store, context.store);
         assert!(read.token.unwrap().expose(|token| token == "hvs.planted"));
         assert!(Context::load(&folders, "other").unwrap().is_none());
+    }
+
+    #[test]
+    fn local_is_in_use_until_another_is() {
+        let root = tempfile::tempdir().unwrap();
+        let folders = folders(root.path());
+        assert_eq!(current(&folders).unwrap(), LOCAL);
+        set_current(&folders, "prod").unwrap();
+        assert_eq!(current(&folders).unwrap(), "prod");
+        unset_current(&folders).unwrap();
+        assert_eq!(current(&folders).unwrap(), LOCAL);
+        assert!(names(&folders).unwrap().is_empty());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! - `arguments.rs`: the command line as it is typed
 //! - `commands/`: what each command does
 //! - `server.rs`: which server a command talks to, and what its refusals mean
+//! - `trust.rs`: the first meeting with a server
 //! - `context.rs`, `folders.rs`, `files.rs`: what is kept on this machine
 //! - `reference.rs`: how a secret is named
 //! - `values.rs`, `prompt.rs`: what is asked for; `generate/`: what is made instead
@@ -35,6 +36,7 @@ mod prompt;
 mod quoting;
 mod reference;
 mod server;
+mod trust;
 mod values;
 mod variables;
 
@@ -106,7 +108,9 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
         | Command::Secrets(_)
         | Command::Operator(_)
         | Command::ClearClipboard(_)
-        | Command::Context(_) => Builder::new_current_thread(),
+        | Command::Context(_)
+        | Command::Login(_)
+        | Command::Logout(_) => Builder::new_current_thread(),
     };
     let runtime = builder.enable_all().build().map_err(|error| Failure::io("start", &error))?;
     runtime.block_on(async {
@@ -141,7 +145,9 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
             Command::Operator(operator) => operator.run().await,
             Command::Backup(backup) => backup.run().await,
             Command::ClearClipboard(clear) => clear.run().await,
-            Command::Context(context) => context.run(),
+            Command::Context(context) => context.run().await,
+            Command::Login(login) => login.run().await,
+            Command::Logout(logout) => logout.run().await,
         }
     })
 }

@@ -3,17 +3,18 @@
 use std::{error::Error as _, fmt, path::PathBuf};
 
 use kista::{
-    client::{BuildError, Client, Environment, Error, Setting, encode_text},
+    client::{BuildError, Client, Environment, Error, Pin, Setting, encode_text},
     secret::SecretString,
 };
 
 use crate::{
     arguments::ConnectionArguments,
-    context::{Context, LOCAL},
+    context::{self, Context},
     failure::{Exit, Failure},
     folders::Folders,
     offline::Entry,
     reference::Place,
+    trust::Trust,
 };
 
 /// A server to talk to.
@@ -36,6 +37,7 @@ enum Origin {
     Flag,
     Variable(String),
     Context(String),
+    Typed,
 }
 
 /// What was found for each setting.
@@ -43,7 +45,9 @@ enum Origin {
 struct Found {
     address: (String, Origin),
     token: Option<(SecretString, Origin)>,
-    ca_file: Option<PathBuf>,
+    trust: Trust,
+    /// The store that the context is of.
+    store: Option<String>,
     namespace: Option<String>,
 }
 
@@ -52,10 +56,48 @@ impl Server {
     pub(crate) fn find(arguments: &ConnectionArguments) -> Result<Self, Failure> {
         let environment = Environment::read().map_err(|error| unusable(&error))?;
         let found = find(arguments, environment, context(arguments.context.as_deref())?);
+        Self::new(found)
+    }
+
+    /// The server of a context, with this token and regardless of the environment.
+    pub(crate) fn of_context(
+        context: &Context,
+        token: Option<&SecretString>,
+    ) -> Result<Self, Failure> {
+        let copy = |token: &SecretString| token.expose(SecretString::copy_of);
+        Self::new(Found {
+            address: (context.address.clone(), Origin::Context(context.name.clone())),
+            token: token.map(|token| (copy(token), Origin::Typed)),
+            trust: context.trust.clone(),
+            store: context.store.clone(),
+            namespace: None,
+        })
+    }
+
+    /// A server whose address was just given, met without a token.
+    pub(crate) fn typed(client: Client) -> Self {
+        let scope = client.address().to_owned();
+        Self {
+            client,
+            address: Origin::Typed,
+            token: None,
+            token_text: None,
+            scope,
+            ca_file: None,
+            namespace: None,
+        }
+    }
+
+    fn new(found: Found) -> Result<Self, Failure> {
         let (address, address_origin) = found.address;
         let mut builder = Client::builder(address);
-        if let Some(file) = &found.ca_file {
+        if let Some(file) = &found.trust.ca_file {
             builder = builder.ca_file(file);
+        } else if let Some(file) = &found.trust.certificate_file {
+            builder = builder.pin(&Pin::of_file(file).map_err(|error| unusable(&error))?);
+        }
+        if let Some(store) = found.store {
+            builder = builder.store(store);
         }
         if let Some(namespace) = &found.namespace {
             builder = builder.namespace(namespace);
@@ -74,7 +116,7 @@ impl Server {
             token: token_origin,
             token_text,
             scope,
-            ca_file: found.ca_file,
+            ca_file: found.trust.file().cloned(),
             namespace: found.namespace,
         })
     }
@@ -177,11 +219,21 @@ impl Server {
             Error::Untrusted { reason, .. } => {
                 failure(&format!("the certificate of {address} is not trusted: {reason}"))
                     .hint(
-                        "name the CA of that server with --ca-cert FILE or KISTA_CACERT; `kista \
-                         up` keeps its own in the context that it makes",
+                        "name the CA of that server with --ca-cert FILE or KISTA_CACERT; or, once \
+                         you have its fingerprint from whoever runs it: kista login --address URL \
+                         --fingerprint SHA256",
                     )
                     .exit(Exit::Unavailable)
             }
+            Error::OtherStore { expected, found, .. } => failure(&format!(
+                "another store answers at {address}: it is {found}, and the context is that of \
+                 {expected}"
+            ))
+            .hint(
+                "no token was sent to it; if the store was replaced on purpose: kista context rm \
+                 NAME, then kista login",
+            )
+            .exit(Exit::Unavailable),
             Error::CasConflict => failure(&error.to_string()).exit(Exit::Conflict),
             Error::BadPath(_) => failure(&error.to_string()).exit(Exit::Usage),
             Error::Other { messages, .. } if !messages.is_empty() => {
@@ -195,7 +247,7 @@ impl Server {
         let (why, next) = match &self.token {
             None => (
                 "no token was given".to_owned(),
-                "set one: read -rs KISTA_TOKEN && export KISTA_TOKEN".to_owned(),
+                "kista login keeps one; or: read -rs KISTA_TOKEN && export KISTA_TOKEN".to_owned(),
             ),
             Some(Origin::Variable(name)) => (
                 format!("the server does not know the token of {name}"),
@@ -206,8 +258,7 @@ impl Server {
             ),
             Some(origin) => (
                 format!("the server does not know the token, which {origin}"),
-                "it may have expired or be another store's; give a good one: read -rs KISTA_TOKEN \
-                 && export KISTA_TOKEN"
+                "it may have expired or be another store's; give a good one: kista login"
                     .to_owned(),
             ),
         };
@@ -241,21 +292,49 @@ impl fmt::Display for Origin {
             Self::Flag => f.write_str("the command line names"),
             Self::Variable(name) => write!(f, "{name} holds"),
             Self::Context(name) => write!(f, "the context {name:?} holds"),
+            Self::Typed => f.write_str("was just given"),
         }
     }
 }
 
-/// The context to use: the one named, which must be there, else `local` if it is.
+/// The address to use: the flag's, else the environment's, else the context's.
+pub(crate) fn address(
+    arguments: &ConnectionArguments,
+    context: Option<&Context>,
+) -> Result<String, Failure> {
+    let environment = Environment::read().map_err(|error| unusable(&error))?;
+    Ok(find_address(arguments, environment.address, context).0)
+}
+
+/// The context to use: the one named, which must be there, else the one in use, which need not be
+/// there when that is `local`.
 pub(crate) fn context(name: Option<&str>) -> Result<Option<Context>, Failure> {
     let Some(name) = name else {
         // Without a home there are no contexts, and none is needed.
-        return Folders::of_user().map_or(Ok(None), |folders| Context::load(&folders, LOCAL));
+        let Ok(folders) = Folders::of_user() else { return Ok(None) };
+        let current = context::current(&folders)?;
+        return match Context::load(&folders, &current)? {
+            None if current != context::LOCAL => Err(no_context(&current)),
+            found => Ok(found),
+        };
     };
-    match Context::load(&Folders::of_user()?, name)? {
-        Some(context) => Ok(Some(context)),
-        None => Err(Failure::usage(format!("there is no context {name:?}"))
-            .hint("leave out --context and KISTA_CONTEXT to use the context \"local\"")),
-    }
+    Context::load(&Folders::of_user()?, name)?.map(Some).ok_or_else(|| no_context(name))
+}
+
+/// The same, where there must be one.
+pub(crate) fn known_context(name: Option<&str>) -> Result<Context, Failure> {
+    context(name)?.ok_or_else(|| no_context(context::LOCAL))
+}
+
+/// There is no context of this name.
+pub(crate) fn no_context(name: &str) -> Failure {
+    let hint = if name == context::LOCAL {
+        "`kista up` makes it; `kista login --address URL` makes that of another server"
+    } else {
+        "kista context ls shows those that there are; kista login --context NAME --address URL \
+         makes one"
+    };
+    Failure::new(format!("there is no context {name:?}")).hint(hint).exit(Exit::NotFound)
 }
 
 /// Flags win over the environment, and that over the context; a context named outright wins over
@@ -268,21 +347,13 @@ fn find(
     context: Option<Context>,
 ) -> Found {
     let is_named = arguments.context.is_some();
-    let address = match (&arguments.address, kept(environment.address, is_named), &context) {
-        (Some(address), _, _) => (address.clone(), Origin::Flag),
-        (None, Some(setting), _) => (setting.value, Origin::Variable(setting.variable)),
-        (None, None, Some(context)) => {
-            (context.address.clone(), Origin::Context(context.name.clone()))
+    let address = find_address(arguments, environment.address, context.as_ref());
+    let context = context.filter(|context| context.is_at(&address.0));
+    let (context_token, context_trust, store) = match context {
+        Some(Context { name, token, trust, store, .. }) => {
+            (token.map(|token| (token, Origin::Context(name))), trust, store)
         }
-        (None, None, None) => (DEFAULT_ADDRESS.to_owned(), Origin::Default),
-    };
-    let bare = |address: &str| address.trim_end_matches('/').to_owned();
-    let context = context.filter(|context| bare(&context.address) == bare(&address.0));
-    let (context_token, context_ca) = match context {
-        Some(Context { name, token, ca_file, .. }) => {
-            (token.map(|token| (token, Origin::Context(name))), ca_file)
-        }
-        None => (None, None),
+        None => (None, Trust::default(), None),
     };
     let token = kept(environment.token, is_named)
         .map(|setting| (setting.value, Origin::Variable(setting.variable)))
@@ -290,17 +361,36 @@ fn find(
     let ca_file = arguments
         .ca_cert
         .clone()
-        .or(kept(environment.ca_file, is_named).map(|setting| setting.value))
-        .or(context_ca);
+        .or(kept(environment.ca_file, is_named).map(|setting| setting.value));
+    let trust = match ca_file {
+        Some(file) => Trust { ca_file: Some(file), certificate_file: None },
+        None => context_trust,
+    };
     let namespace = kept(environment.namespace, is_named).map(|setting| setting.value);
-    Found { address, token, ca_file, namespace }
+    Found { address, token, trust, store, namespace }
+}
+
+fn find_address(
+    arguments: &ConnectionArguments,
+    environment: Option<Setting<String>>,
+    context: Option<&Context>,
+) -> (String, Origin) {
+    match (&arguments.address, kept(environment, arguments.context.is_some()), context) {
+        (Some(address), _, _) => (address.clone(), Origin::Flag),
+        (None, Some(setting), _) => (setting.value, Origin::Variable(setting.variable)),
+        (None, None, Some(context)) => {
+            (context.address.clone(), Origin::Context(context.name.clone()))
+        }
+        (None, None, None) => (DEFAULT_ADDRESS.to_owned(), Origin::Default),
+    }
 }
 
 fn kept<T>(setting: Option<Setting<T>>, context_is_named: bool) -> Option<Setting<T>> {
     setting.filter(|setting| !context_is_named || setting.variable.starts_with("KISTA_"))
 }
 
-fn unusable(error: &BuildError) -> Failure {
+/// A client cannot be made of what was given.
+pub(crate) fn unusable(error: &BuildError) -> Failure {
     let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
     Failure::new(format!("cannot reach a server: {error}{cause}")).exit(Exit::Usage)
 }
@@ -339,10 +429,11 @@ mod tests {
 
     fn local() -> Option<Context> {
         Some(Context {
-            name: LOCAL.to_owned(),
+            name: context::LOCAL.to_owned(),
             address: "https://127.0.0.1:8200".to_owned(),
             token: Some(SecretString::copy_of("hvs.local")),
-            ca_file: Some(PathBuf::from("/ca.pem")),
+            trust: Trust { ca_file: Some("/ca.pem".into()), certificate_file: None },
+            store: Some("5b1c".to_owned()),
             data: None,
         })
     }
@@ -358,11 +449,11 @@ mod tests {
     #[test]
     fn a_contexts_token_goes_to_its_own_address_only() {
         let found = find(&arguments(None, None), nothing(), local());
-        assert!(found.token.is_some() && found.ca_file.is_some());
+        assert!(found.token.is_some() && found.trust.ca_file.is_some() && found.store.is_some());
         let found = find(&arguments(Some("https://127.0.0.1:8200/"), None), nothing(), local());
         assert!(found.token.is_some());
         let found = find(&arguments(Some("https://elsewhere"), None), nothing(), local());
-        assert!(found.token.is_none() && found.ca_file.is_none());
+        assert!(found.token.is_none() && found.trust == Trust::default() && found.store.is_none());
         let elsewhere = Environment {
             address: setting("VAULT_ADDR", "https://elsewhere".to_owned()),
             ..nothing()
@@ -380,8 +471,14 @@ mod tests {
             find(&arguments(None, name), with_token(variable), local()).token.unwrap().1
         };
         assert_eq!(origin(None, "VAULT_TOKEN"), Origin::Variable("VAULT_TOKEN".to_owned()));
-        assert_eq!(origin(Some(LOCAL), "VAULT_TOKEN"), Origin::Context(LOCAL.to_owned()));
-        assert_eq!(origin(Some(LOCAL), "KISTA_TOKEN"), Origin::Variable("KISTA_TOKEN".to_owned()));
+        assert_eq!(
+            origin(Some(context::LOCAL), "VAULT_TOKEN"),
+            Origin::Context(context::LOCAL.to_owned())
+        );
+        assert_eq!(
+            origin(Some(context::LOCAL), "KISTA_TOKEN"),
+            Origin::Variable("KISTA_TOKEN".to_owned())
+        );
     }
 
     #[test]

@@ -267,6 +267,81 @@ def other_clients_work_with_the_printed_environment(home):
     assert json.loads(answer.stdout)["data"]["data"]["password"] == "correct horse"
 
 
+def other_homes_log_in_and_out(home):
+    home.ok("put", "secret/app/shared", "a=-", text="for both")
+    address = f"https://{home.listen}"
+    known = json.loads(home.ok("context", "show", "--json"))
+    assert known["token"] == "kept" and known["store"], known
+    token = made_token(home)
+    fingerprint = next(line.split()[-1] for line in home.said().splitlines() if "SHA-256" in line)
+    away = {"HOME": str(home.folder / "away")}
+    home.fails(3, "context", "show", hint="kista login", **away)
+    home.fails(2, "login", "--address", address, hint=fingerprint, **away)
+    home.fails(5, "login", "--address", address, "--fingerprint", "AA" * 32, hint="another certificate", **away)
+    home.fails(5, "get", "secret/app/shared", "--address", address, hint="--fingerprint", **away)
+    refused, shown = home.person("login", "--address", address, answers=[("(empty to end):", "no\n")], **away)
+    assert refused == 5 and fingerprint in shown, shown
+    code, shown = home.person("login", "--context", "far", "--address", address, **away, answers=[
+        ("(empty to end):", "yes\n"), ("token (hidden):", token + "\n")])
+    assert code == 0 and fingerprint in shown and token not in shown, shown
+    assert home.ok("get", "secret/app/shared#a", **away) == "for both"
+    file = home.folder / "away/.config/kista/contexts/far.toml"
+    assert file.stat().st_mode & 0o777 == 0o600 and known["store"] in file.read_text()
+    [listed] = json.loads(home.ok("context", "ls", "--json", **away))
+    assert listed["name"] == "far" and listed["in_use"] and token not in json.dumps(listed), listed
+    home.fails(2, "login", "--context", "far", "--address", "https://127.0.0.1:1", hint="another server", **away)
+    home.fails(2, "context", "add", "far", "--address", address, hint="already", **away)
+    home.ok("context", "add", "near", "--address", address, "--fingerprint", fingerprint, **away)
+    home.fails(4, "get", "secret/app/shared", "--context", "near", hint="kista login", **away)
+    home.fails(3, "context", "use", "none", hint="kista context ls", **away)
+    home.ok("context", "use", "near", **away)
+    assert home.ok("get", "kista://far/secret/app/shared#a", **away) == "for both"
+    home.ok("context", "rm", "near", **away)
+    code, _, errors = home.kista("login", "--context", "far", text="hvs.wrong\n", **away)
+    assert code == 4 and "does not know" in errors and "hvs.wrong" not in errors, errors
+    home.fails(2, "context", "rm", "far", hint="--yes", **away)
+
+    kept = file.read_text()
+    file.write_text(kept.replace(known["store"], "11111111-2222-4333-8444-555555555555"))
+    home.fails(5, "get", "secret/app/shared", "--context", "far", hint="another store", **away)
+    file.write_text(kept)
+    home.ok("logout", "--context", "far", **away)
+    assert token not in file.read_text()
+    home.fails(4, "get", "secret/app/shared", KISTA_TOKEN=token, hint="KISTA_TOKEN")
+    home.ok("context", "rm", "far", **away)
+    assert json.loads(home.ok("context", "ls", "--json", **away)) == []
+    home.ok("delete", "secret/app/shared")
+
+
+def made_token(home):
+    """A token beside the context's own, made as any client would."""
+    variables = json.loads(home.ok("context", "env", "--json"))
+    made = subprocess.run(
+        ["curl", "--silent", "--show-error", "--cacert", variables["VAULT_CACERT"], "-X", "POST",
+         "-H", f"X-Vault-Token: {variables['VAULT_TOKEN']}", "-d", '{"policies":["root"]}',
+         f"{variables['VAULT_ADDR']}/v1/auth/token/create"],
+        capture_output=True, text=True, timeout=30, check=True)
+    return json.loads(made.stdout)["auth"]["client_token"]
+
+
+def a_certificate_without_a_ca_is_pinned_itself(home):
+    folder = home.folder / "lone"
+    folder.mkdir()
+    away = {"HOME": str(folder / "home")}
+    with servers.Server(home.binary, folder) as server:
+        server.start()
+        code, _, errors = home.kista("context", "add", "lone", "--address", server.url, **away)
+        shown = next(line.split()[-1] for line in errors.splitlines() if "SHA-256" in line)
+        assert code == 2, errors
+        home.ok("context", "add", "lone", "--address", server.url, "--fingerprint", shown, **away)
+        status = json.loads(home.kista("status", "--context", "lone", "--json", **away)[1])
+        assert status["initialized"] is False, status
+        server.stop()
+        servers.make_certificate(server.ca, server.key)
+        server.start()
+        home.fails(5, "status", "--context", "lone", hint="another one than was pinned", **away)
+
+
 def mistakes_have_their_exit_codes_and_a_next_step(home):
     home.fails(3, "get", "secret/app/no-such")
     home.fails(4, "get", "nowhere/app/db", hint="mount")
@@ -510,6 +585,7 @@ STEPS = [
     programs_start_with_secrets, secrets_are_exported_for_other_programs,
     a_value_on_the_command_line_is_warned_of,
     other_clients_work_with_the_printed_environment,
+    other_homes_log_in_and_out, a_certificate_without_a_ca_is_pinned_itself,
     mistakes_have_their_exit_codes_and_a_next_step,
     delete_is_soft, versions_are_shown_brought_back_and_destroyed,
     secrets_and_folders_are_copied_moved_and_removed,

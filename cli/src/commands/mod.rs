@@ -19,6 +19,8 @@ pub(crate) mod find;
 pub(crate) mod get;
 mod key;
 pub(crate) mod log;
+pub(crate) mod login;
+pub(crate) mod logout;
 pub(crate) mod ls;
 mod near;
 pub(crate) mod operator;

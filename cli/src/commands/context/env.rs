@@ -1,34 +1,24 @@
-use clap::{Args, Subcommand};
+use clap::Args;
 use kista::{
     client::{Fields, JsonValue},
     secret::SecretString,
 };
 
 use crate::{
-    context::{Context, LOCAL},
+    context::Context,
     failure::{Exit, Failure},
     output::{self, Output},
     quoting, server,
 };
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum ContextCommand {
-    Env(Env),
-}
-
-impl ContextCommand {
-    pub(crate) fn run(&self) -> Result<Exit, Failure> {
-        match self {
-            Self::Env(env) => env.run(),
-        }
-    }
-}
-
 /// Print the variables that make any Vault client use the context's server.
 #[derive(Debug, Args)]
-#[command(before_help = "Example:\n  eval \"$(kista context env)\"")]
+#[command(
+    before_help = "Example:\n  eval \"$(kista context env)\"",
+    after_help = "Exit codes: 0 printed, 1 error, 2 usage, 3 no such context."
+)]
 pub(crate) struct Env {
-    /// Context to print
+    /// Context to print [default: the one in use]
     #[arg(long, value_name = "NAME", env = "KISTA_CONTEXT")]
     context: Option<String>,
     /// Print JSON, one object
@@ -37,12 +27,8 @@ pub(crate) struct Env {
 }
 
 impl Env {
-    fn run(&self) -> Result<Exit, Failure> {
-        let Some(context) = server::context(self.context.as_deref())? else {
-            return Err(Failure::new(format!("there is no context {LOCAL:?} yet"))
-                .hint("`kista up` makes it")
-                .exit(Exit::NotFound));
-        };
+    pub(super) fn run(&self) -> Result<Exit, Failure> {
+        let context = server::known_context(self.context.as_deref())?;
         let output = Output::new(self.json);
         if output.wants_json() {
             output.object(&object(&context))?;
@@ -74,7 +60,8 @@ fn lines(context: &Context, reader: Reader) -> Vec<SecretString> {
         Some(token) => token.expose(|token| set("VAULT_TOKEN", token)),
         None => unset("VAULT_TOKEN"),
     };
-    let ca = match &context.ca_file {
+    // Other clients trust a certificate that is its own issuer when they are given it as a CA.
+    let ca = match context.trust.file() {
         Some(file) => set("VAULT_CACERT", &file.to_string_lossy()),
         None => unset("VAULT_CACERT"),
     };
@@ -84,7 +71,7 @@ fn lines(context: &Context, reader: Reader) -> Vec<SecretString> {
 fn object(context: &Context) -> Fields {
     let mut object = Fields::new();
     object.set("VAULT_ADDR", JsonValue::string(&SecretString::copy_of(&context.address)));
-    if let Some(file) = &context.ca_file {
+    if let Some(file) = context.trust.file() {
         let file = SecretString::copy_of(&file.to_string_lossy());
         object.set("VAULT_CACERT", JsonValue::string(&file));
     }
@@ -99,13 +86,15 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::trust::Trust;
 
     fn context(token: Option<&str>) -> Context {
         Context {
-            name: LOCAL.to_owned(),
+            name: "local".to_owned(),
             address: "https://127.0.0.1:8200".to_owned(),
             token: token.map(SecretString::copy_of),
-            ca_file: Some(PathBuf::from("/it's/ca.pem")),
+            trust: Trust { ca_file: Some(PathBuf::from("/it's/ca.pem")), certificate_file: None },
+            store: None,
             data: None,
         }
     }

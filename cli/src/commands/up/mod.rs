@@ -27,6 +27,7 @@ use crate::{
     files,
     folders::Folders,
     logging, output,
+    trust::Trust,
 };
 
 /// Make a store, its keys and certificates, and serve it; again: serve what is there.
@@ -67,7 +68,8 @@ impl Up {
             name: places.context.clone(),
             address: address_for_clients(server.local_addr()),
             token: None,
-            ca_file: Some(certificates.authority.clone()),
+            trust: Trust { ca_file: Some(certificates.authority.clone()), certificate_file: None },
+            store: None,
             data: Some(places.data.clone()),
         };
         let is_first = !kista.vault().status().is_initialized;
@@ -78,8 +80,11 @@ impl Up {
             context.save(&folders)?;
             context.token = Some(first::start(&kista, &places).await?);
         } else {
+            context.store = known.as_ref().and_then(|known| known.store.clone());
             context.token = again(&kista, &places, known).await?;
         }
+        // A sealed store does not tell its name.
+        context.store = kista.vault().status().cluster_id.or(context.store);
         context.save(&folders)?;
         tell(&places, &certificates, &context, is_first);
         let is_sealed = kista.vault().status().is_sealed;

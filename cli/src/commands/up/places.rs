@@ -100,6 +100,7 @@ pub(super) fn shown(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trust::Trust;
 
     fn folders() -> Folders {
         Folders { config: "/c/kista".into(), data: "/d/kista".into(), state: "/s/kista".into() }
@@ -110,7 +111,8 @@ mod tests {
             name: LOCAL.to_owned(),
             address: String::new(),
             token: None,
-            ca_file: None,
+            trust: Trust::default(),
+            store: None,
             data: data.map(PathBuf::from),
         }
     }
