@@ -8,6 +8,7 @@ use crate::clipboard::ClearClipboard;
 use crate::commands::{
     api::Api,
     backup::BackupCommand,
+    completion::Completion,
     context::ContextCommand,
     delete::Delete,
     destroy::Destroy,
@@ -20,6 +21,7 @@ use crate::commands::{
     login::Login,
     logout::Logout,
     ls::Ls,
+    man::Man,
     operator::OperatorCommand,
     patch::Patch,
     policy::PolicyCommand,
@@ -93,6 +95,8 @@ pub(crate) enum Command {
     /// Copies of a store: make, verify, restore.
     #[command(subcommand, disable_help_subcommand = true)]
     Backup(BackupCommand),
+    Completion(Completion),
+    Man(Man),
     Login(Login),
     Logout(Logout),
     /// What is known of servers, by name: address, CA, token.

@@ -110,6 +110,8 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
         | Command::ClearClipboard(_)
         | Command::Context(_)
         | Command::Login(_)
+        | Command::Completion(_)
+        | Command::Man(_)
         | Command::Logout(_) => Builder::new_current_thread(),
     };
     let runtime = builder.enable_all().build().map_err(|error| Failure::io("start", &error))?;
@@ -146,6 +148,8 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
             Command::Backup(backup) => backup.run().await,
             Command::ClearClipboard(clear) => clear.run().await,
             Command::Context(context) => context.run().await,
+            Command::Completion(completion) => completion.run(),
+            Command::Man(man) => man.run(),
             Command::Login(login) => login.run().await,
             Command::Logout(logout) => logout.run().await,
         }

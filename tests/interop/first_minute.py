@@ -342,6 +342,21 @@ def a_certificate_without_a_ca_is_pinned_itself(home):
         home.fails(5, "status", "--context", "lone", hint="another one than was pinned", **away)
 
 
+def the_manual_and_completions_are_printed(home):
+    pages = home.folder / "man1"
+    home.ok("man", "--dir", str(pages))
+    page = pages / "kista-context-use.1"
+    assert "kista context use prod" in page.read_text() and page.stat().st_mode & 0o777 == 0o644
+    assert ".TH kista" in home.ok("man")
+    script = home.ok("completion", "bash")
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True, timeout=30)
+    home.fails(2, "completion", "csh", hint="fish")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([home.binary, "completion", "zsh"], stdout=full, stderr=subprocess.PIPE,
+                              text=True, env=home.environment, timeout=30)
+    assert done.returncode == 1 and "No space left" in done.stderr, done
+
+
 def mistakes_have_their_exit_codes_and_a_next_step(home):
     home.fails(3, "get", "secret/app/no-such")
     home.fails(4, "get", "nowhere/app/db", hint="mount")
@@ -586,6 +601,7 @@ STEPS = [
     a_value_on_the_command_line_is_warned_of,
     other_clients_work_with_the_printed_environment,
     other_homes_log_in_and_out, a_certificate_without_a_ca_is_pinned_itself,
+    the_manual_and_completions_are_printed,
     mistakes_have_their_exit_codes_and_a_next_step,
     delete_is_soft, versions_are_shown_brought_back_and_destroyed,
     secrets_and_folders_are_copied_moved_and_removed,
