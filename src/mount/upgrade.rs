@@ -44,7 +44,8 @@ impl Mounts {
                 continue;
             }
             let mut copying = Copying::of(&entry.view).await?;
-            while copying.next(now).await? {
+            // What is disabled is swept: nothing may be written there behind the sweep.
+            while self.is_copying(&entry.record.uuid) && copying.next(now).await? {
                 if Instant::now() >= end {
                     return Ok(false);
                 }
@@ -52,6 +53,12 @@ impl Mounts {
             self.finish_upgrade(&entry.record.uuid).await?;
         }
         Ok(true)
+    }
+
+    fn is_copying(&self, uuid: &str) -> bool {
+        let table = self.table();
+        let is_it = |record: &Record| record.uuid == uuid && record.upgrade == Upgrade::Copying;
+        table.all().into_iter().any(|entry| is_it(&entry.record))
     }
 
     /// Makes the mount version 2, while none of its requests is under way.
