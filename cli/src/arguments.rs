@@ -33,6 +33,7 @@ use crate::commands::{
     secrets::SecretsCommand,
     server::Serve,
     status::Status,
+    token::TokenCommand,
     transfer::{Cp, Mv},
     tree::Tree,
     undelete::Undelete,
@@ -86,6 +87,9 @@ pub(crate) enum Command {
     /// What tokens may do: list, print, write, test and remove policies.
     #[command(subcommand, disable_help_subcommand = true)]
     Policy(PolicyCommand),
+    /// Tokens: make, show, renew, revoke.
+    #[command(subcommand, disable_help_subcommand = true)]
+    Token(TokenCommand),
     /// The mounts of secrets: list, enable, disable.
     #[command(subcommand, disable_help_subcommand = true)]
     Secrets(SecretsCommand),

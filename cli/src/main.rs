@@ -52,8 +52,8 @@ use crate::{
     hygiene::Before,
 };
 
-/// Wipes what is freed. Bodies and plaintext pass through buffers of libraries (HTTP, TLS, JSON) that
-/// know of no secret; this reaches those too.
+/// Wipes what is freed. Bodies and plaintext pass through buffers of libraries (HTTP, TLS, JSON)
+/// that know of no secret; this reaches those too.
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
@@ -105,6 +105,7 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
         | Command::List(_)
         | Command::Api(_)
         | Command::Policy(_)
+        | Command::Token(_)
         | Command::Secrets(_)
         | Command::Operator(_)
         | Command::ClearClipboard(_)
@@ -143,6 +144,7 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
             Command::List(list) => list.run().await,
             Command::Api(api) => api.run().await,
             Command::Policy(policy) => policy.run().await,
+            Command::Token(token) => token.run().await,
             Command::Secrets(secrets) => secrets.run().await,
             Command::Operator(operator) => operator.run().await,
             Command::Backup(backup) => backup.run().await,

@@ -398,6 +398,30 @@ def versions_are_shown_brought_back_and_destroyed(home):
     home.ok("delete", "secret/app/db")
 
 
+def tokens_are_made_shown_renewed_and_revoked(home):
+    home.ok("policy", "put", "reading", "-", text='path "secret/data/app/*" { capabilities = ["read"] }')
+    code, token, said = home.kista("token", "create", "--policy", "reading", "--ttl", "1h", "--display-name", "api")
+    assert code == 0 and token.startswith("hvs.") and token == token.strip(), (code, said)
+    assert token not in said and "reading" in said, said
+    accessor = said.split("accessor: ")[1].split()[0]
+    shown = json.loads(home.ok("token", "show", "--json", KISTA_TOKEN=token))
+    assert (shown["accessor"], shown["display_name"]) == (accessor, "token-api") and "id" not in shown, shown
+    lines = dict(line.split("\t", 1) for line in home.ok("token", "show", "--accessor", accessor).splitlines())
+    assert lines["policies"] == "default, reading" and lines["creation_ttl"] == "3600", lines
+    assert token not in str(lines)
+    renewed = json.loads(home.ok("token", "renew", "--increment", "30m", "--json", KISTA_TOKEN=token))
+    assert renewed["lease_duration"] == 1800 and "client_token" not in renewed, renewed
+    home.ok("token", "renew", "--increment", "1h", "--accessor", accessor)
+    assert accessor in home.ok("token", "ls").splitlines()
+    home.fails(4, "token", "ls", KISTA_TOKEN=token, hint="sudo")
+    home.fails(2, "token", "revoke", token, hint="not its accessor")
+    home.ok("token", "revoke", accessor)
+    home.fails(4, "token", "show", KISTA_TOKEN=token)
+    made = json.loads(home.ok("token", "create", "--policy", "reading", "--uses", "1", "--orphan", "--not-renewable",
+                              "--no-default-policy", "--json"))
+    assert (made["orphan"], made["renewable"], made["policies"]) == (True, False, ["reading"]), made
+
+
 def secrets_and_folders_are_copied_moved_and_removed(home):
     for path in ("old/a", "old/b/c", "old/b/d"):
         for value in ("first", "second"):
@@ -604,6 +628,7 @@ STEPS = [
     the_manual_and_completions_are_printed,
     mistakes_have_their_exit_codes_and_a_next_step,
     delete_is_soft, versions_are_shown_brought_back_and_destroyed,
+    tokens_are_made_shown_renewed_and_revoked,
     secrets_and_folders_are_copied_moved_and_removed,
     versions_differ_by_key_and_come_back,
     a_secret_is_edited_and_nothing_is_left,

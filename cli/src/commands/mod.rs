@@ -43,6 +43,7 @@ pub(crate) mod server;
 mod slot;
 pub(crate) mod status;
 pub(crate) mod target;
+pub(crate) mod token;
 pub(crate) mod transfer;
 pub(crate) mod tree;
 pub(crate) mod undelete;
