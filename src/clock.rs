@@ -1,7 +1,7 @@
 //! Time: timestamps, durations and the clock.
 //!
-//! Nothing in the library asks the system for the time but [`SystemClock`], so that a test turns the
-//! clock by hand. Durations on the wire are Vault's, which are Go's.
+//! Nothing in the library asks the system for the time but [`SystemClock`], so that a test turns
+//! the clock by hand. Durations on the wire are Vault's, which are Go's.
 
 use std::{
     fmt,
@@ -12,7 +12,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// A moment in nanoseconds since 1970-01-01T00:00:00Z, up to the year 2554. Serialized as that number.
+/// A moment in nanoseconds since 1970-01-01T00:00:00Z, up to the year 2554. Serialized as that
+/// number.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -25,12 +26,14 @@ impl Timestamp {
         Self(nanos)
     }
 
-    /// The moment `millis` milliseconds after the epoch; the last representable one beyond the range.
+    /// The moment `millis` milliseconds after the epoch; the last representable one beyond the
+    /// range.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis.saturating_mul(NANOS_PER_MILLI))
     }
 
-    /// Reads an RFC 3339 time with any offset; `None` for another form and for moments out of range.
+    /// Reads an RFC 3339 time with any offset; `None` for another form and for moments out of
+    /// range.
     pub fn from_rfc3339(text: &str) -> Option<Self> {
         let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
         u64::try_from(moment.unix_timestamp_nanos()).ok().map(Self)
@@ -141,7 +144,8 @@ pub enum DurationError {
 /// (`1h30m`, `1.5h`, `500ms`). An empty text is zero, as in Vault.
 ///
 /// # Errors
-/// [`DurationError`] for anything else, for negative durations and for those over 2^63-1 nanoseconds.
+/// [`DurationError`] for anything else, for negative durations and for those over 2^63-1
+/// nanoseconds.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     if text.is_empty() {
         return Ok(Duration::ZERO);

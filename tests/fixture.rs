@@ -1,7 +1,7 @@
 //! A store that this format's first version has written opens in every later one.
 //!
-//! `tests/fixtures/format-1/` holds a data folder (without its index, which is rebuilt), its anchor, a
-//! backup of it, and the one share that opens both. It is written once, by
+//! `tests/fixtures/format-1/` holds a data folder (without its index, which is rebuilt), its
+//! anchor, a backup of it, and the one share that opens both. It is written once, by
 //! `cargo test -p kista-cli --test kista fixture::write -- --ignored`, and never again.
 
 use std::{

@@ -1,7 +1,7 @@
 //! What must not compile: forging a permit or an answer, printing a secret.
 //!
-//! The compiler's words are pinned, so that a case fails for its own reason and no other. They change
-//! with the compiler; they are compared on the version they were pinned with.
+//! The compiler's words are pinned, so that a case fails for its own reason and no other. They
+//! change with the compiler; they are compared on the version they were pinned with.
 
 use std::process::Command;
 

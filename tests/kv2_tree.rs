@@ -154,7 +154,8 @@ async fn what_makes_no_sense_is_refused() {
     assert_eq!(names(&vault, "").await, ["a/b"]);
 }
 
-/// One secret that the caller may not read, delete or write where it would go: nothing happens to any.
+/// One secret that the caller may not read, delete or write where it would go: nothing happens to
+/// any.
 #[tokio::test]
 async fn rights_are_those_of_each_secret() {
     let vault = TestVault::open().await;
@@ -214,7 +215,8 @@ async fn rights_are_those_of_each_secret() {
     }
 }
 
-/// Writers and two movers at once: each secret is in one place, with the last value that was acknowledged.
+/// Writers and two movers at once: each secret is in one place, with the last value that was
+/// acknowledged.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_that_is_written_to_moves_and_loses_nothing() {
     let vault = Arc::new(TestVault::open().await);

@@ -1,4 +1,5 @@
-//! A stolen data folder, the audit file and the log at trace level show no name, value, token or share.
+//! A stolen data folder, the audit file and the log at trace level show no name, value, token or
+//! share.
 
 use std::{
     fs,

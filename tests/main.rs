@@ -1,7 +1,8 @@
 //! Tests of the whole: one binary, so that everything is linked once.
 //!
 //! - `architecture.rs`, `forged.rs`: what must not be written
-//! - `routes.rs`, `kv1.rs`, `kv2.rs`, `kv2_tree.rs`, `mounts.rs`, `rotation.rs`, `slots.rs`: the library's vault, asked without HTTP
+//! - `routes.rs`, `kv1.rs`, `kv2.rs`, `kv2_tree.rs`, `mounts.rs`, `rotation.rs`, `slots.rs`: the
+//!   library's vault, asked without HTTP
 //! - `run.rs`: programs that start with secrets, against the real binary
 //! - `operator.rs`: the commands of operators, against the real binary
 //! - `fixture.rs`: what the first version of the format has written

@@ -1,4 +1,5 @@
-//! What the real server's process shows of itself, and what its memory still holds once it is sealed.
+//! What the real server's process shows of itself, and what its memory still holds once it is
+//! sealed.
 
 use std::{
     fs,

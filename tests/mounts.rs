@@ -149,8 +149,8 @@ async fn what_version_1_left_goes_and_is_not_found_again() {
     assert_eq!(vault.names("plain/", &["secrets"]).await, 0);
 }
 
-/// While it is in use: no write is lost, none comes back, and no request is refused but those that come to
-/// the old mount in the moment it ends.
+/// While it is in use: no write is lost, none comes back, and no request is refused but those that
+/// come to the old mount in the moment it ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mount_is_upgraded_under_its_writers() {
     let vault = Arc::new(TestVault::open().await);

@@ -201,8 +201,8 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-/// The folder of a sealed vault and an older copy of it open, and neither does with the seal file of the
-/// other.
+/// The folder of a sealed vault and an older copy of it open, and neither does with the seal file
+/// of the other.
 async fn assert_apart(vault: &TestVault, old: &Path) {
     let new = vault.folder();
     for (data, seal, opens) in
@@ -251,8 +251,8 @@ async fn an_old_term_is_destroyed_and_so_is_what_it_sealed() {
     assert_eq!(status(&vault).await["destroyed"][0]["term"], 1);
     vault.seal().await;
 
-    // Old data files and the new seal file: the term that sealed them is in neither. The new data files
-    // and the old seal file: it is too old for them.
+    // Old data files and the new seal file: the term that sealed them is in neither. The new data
+    // files and the old seal file: it is too old for them.
     assert_apart(&vault, old.path()).await;
 }
 
@@ -344,7 +344,7 @@ async fn names_come_under_a_new_key_and_the_old_one_is_destroyed() {
     assert_eq!(list().await["data"]["keys"].as_array().unwrap().len(), 59);
     vault.seal().await;
 
-    // Old data files and the new seal file: their names are read by no key that it holds. The new data
-    // files and the old seal file: it is too old for them.
+    // Old data files and the new seal file: their names are read by no key that it holds. The new
+    // data files and the old seal file: it is too old for them.
     assert_apart(&vault, old.path()).await;
 }

@@ -1,5 +1,5 @@
-//! Every route there is, asked by those who may not: with no token, with a token that may do nothing,
-//! without sudo, and while sealed.
+//! Every route there is, asked by those who may not: with no token, with a token that may do
+//! nothing, without sudo, and while sealed.
 
 use std::collections::BTreeSet;
 

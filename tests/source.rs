@@ -118,8 +118,8 @@ fn is_foreign(tokens: &[Token<'_>], at: usize) -> bool {
     starts && (word(tokens, at + 1) == "::" || matches!(before, "use" | "extern" | "crate"))
 }
 
-/// Names that the file declares or imports as modules of its own: a path that begins with one of them
-/// names no foreign crate.
+/// Names that the file declares or imports as modules of its own: a path that begins with one of
+/// them names no foreign crate.
 fn own_names<'a>(tokens: &[Token<'a>]) -> Vec<&'a str> {
     let declared = tokens.windows(2).filter(|pair| pair[0].1 == "mod").map(|pair| pair[1].1);
     let mut names: Vec<_> = declared.collect();

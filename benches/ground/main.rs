@@ -1,13 +1,13 @@
-//! What the ground takes: opening, memory and disk of a large store, and what its work in the background
-//! does to clients.
+//! What the ground takes: opening, memory and disk of a large store, and what its work in the
+//! background does to clients.
 //!
 //! ```text
 //! cargo bench --bench ground                      # 100,000 secrets of 300 bytes
 //! RECORDS=1000000 cargo bench --bench ground
 //! ```
-//! A million secrets are to be open within 2 s after a compaction and within 8 s with the journal at its
-//! fullest, in under 300 MiB, with at most 3 KB of disk each. Background work is to leave the 99th
-//! percentile of 64 writers within twice what it is without.
+//! A million secrets are to be open within 2 s after a compaction and within 8 s with the journal
+//! at its fullest, in under 300 MiB, with at most 3 KB of disk each. Background work is to leave
+//! the 99th percentile of 64 writers within twice what it is without.
 
 #![expect(clippy::print_stdout, reason = "a bench says what it measured")]
 #![expect(clippy::indexing_slicing, reason = "plain code is clearer in benches")]

@@ -28,8 +28,8 @@ const VALUE: usize = 300;
 /// Secrets in one commit.
 const BATCH: u64 = 100;
 
-/// Fills a store, and opens it in processes of their own: with all of it in the journal, and after a
-/// compaction that leaves one generation.
+/// Fills a store, and opens it in processes of their own: with all of it in the journal, and after
+/// a compaction that leaves one generation.
 pub(crate) fn growth(folder: &Path, records: u64) -> Result<(), Box<dyn Error>> {
     println!("{records} secrets of {VALUE} bytes");
     let empty = child(folder, "fill", "0")?;

@@ -5,9 +5,9 @@
 //! SECONDS=20 cargo bench --bench http
 //! ONLY=writes cargo bench --bench http # or ONLY=reads
 //! ```
-//! Read the ratios, not the rates: load and server share the machine. On two cores a read is to reach
-//! 0.50 of the bare route by rate now and 0.80 later; 64 writers are to reach four times the disk's own
-//! rate of synced appends.
+//! Read the ratios, not the rates: load and server share the machine. On two cores a read is to
+//! reach 0.50 of the bare route by rate now and 0.80 later; 64 writers are to reach four times the
+//! disk's own rate of synced appends.
 
 #![expect(clippy::print_stdout, reason = "a bench says what it measured")]
 #![expect(clippy::indexing_slicing, reason = "plain code is clearer in benches")]

@@ -98,8 +98,8 @@ impl<'a> Fetcher<'a> {
         Ok(server)
     }
 
-    /// Reads and keeps a copy; uses the copy where what is in the way is no refusal. After a refusal
-    /// there is no copy any more.
+    /// Reads and keeps a copy; uses the copy where what is in the way is no refusal. After a
+    /// refusal there is no copy any more.
     async fn with_fallback(
         &mut self,
         server: &Server,
@@ -130,7 +130,8 @@ impl<'a> Fetcher<'a> {
         }
     }
 
-    /// The copy of a secret, and tells that it is one. `instead` is why the vault's is not to be had.
+    /// The copy of a secret, and tells that it is one. `instead` is why the vault's is not to be
+    /// had.
     fn copy(
         &self,
         server: &Server,

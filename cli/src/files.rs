@@ -34,7 +34,8 @@ pub(crate) fn replace(file: &Path, content: &SecretBytes) -> Result<(), Failure>
     rename(unfinished, file)
 }
 
-/// Writes a file that was not there, readable by the owner alone, and on the disk when this returns.
+/// Writes a file that was not there, readable by the owner alone, and on the disk when this
+/// returns.
 pub(crate) fn create(file: &Path, content: &SecretBytes) -> Result<(), Failure> {
     let written = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;

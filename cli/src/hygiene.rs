@@ -48,8 +48,8 @@ pub(crate) fn prepare() -> Before {
     Before { umask, core }
 }
 
-/// What cannot be taken back, for every process that starts no program of the user's: such a program
-/// may need rights of its own, as `sudo` does, and may want its core dumps.
+/// What cannot be taken back, for every process that starts no program of the user's: such a
+/// program may need rights of its own, as `sudo` does, and may want its core dumps.
 pub(crate) fn give_up_rights() {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).unwrap_or_default();
     // Whatever runs in this process, and whatever it should ever start, gains no rights.
@@ -57,8 +57,8 @@ pub(crate) fn give_up_rights() {
 }
 
 impl Before {
-    /// Puts it back. Whether the process may be dumped, the system itself puts back as it starts the
-    /// program.
+    /// Puts it back. Whether the process may be dumped, the system itself puts back as it starts
+    /// the program.
     pub(crate) fn restore(&self) {
         umask(self.umask);
         setrlimit(Resource::Core, self.core).unwrap_or_default();
@@ -94,8 +94,8 @@ pub(crate) fn guard_configuration(file: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Refuses a data folder, or a seal file in it, that others than the owner may use. What is not there
-/// yet is made for the owner alone.
+/// Refuses a data folder, or a seal file in it, that others than the owner may use. What is not
+/// there yet is made for the owner alone.
 fn refuse_open_to_others(data: &Path) -> Result<(), Failure> {
     let seal = SEAL_FILES.map(|name| data.join(name));
     for (path, right) in [(data.to_owned(), "700")].into_iter().chain(seal.map(|p| (p, "600"))) {

@@ -1,15 +1,15 @@
 //! What was read before, sealed on this machine, for the time in which no vault answers.
 //!
-//! One file for each secret in `$XDG_STATE_HOME/kista/offline`, for its owner alone. Name and key of a
-//! file are derived from the token (HKDF, RFC 5869), so without the token it tells neither what it
-//! holds nor of which secret, and another token's copies are not found. A file is
+//! One file for each secret in `$XDG_STATE_HOME/kista/offline`, for its owner alone. Name and key
+//! of a file are derived from the token (HKDF, RFC 5869), so without the token it tells neither
+//! what it holds nor of which secret, and another token's copies are not found. A file is
 //!
 //! ```text
 //! "kista offline 1\n" | salt 16 | nonce 24 | seconds since 1970, u64 | store id, u16 length | sealed JSON
 //! ```
 //!
-//! Numbers are big-endian. The sealed part is bound to all before it, and to the server's address and
-//! namespace, the path and the version: what is moved or renamed does not open.
+//! Numbers are big-endian. The sealed part is bound to all before it, and to the server's address
+//! and namespace, the path and the version: what is moved or renamed does not open.
 
 use std::{
     fs,

@@ -6,8 +6,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::output;
 
-/// A bar on stderr with rate and time left. Nothing is drawn where nobody watches, nor for work that
-/// is over within a second. Dropping it takes the bar away.
+/// A bar on stderr with rate and time left. Nothing is drawn where nobody watches, nor for work
+/// that is over within a second. Dropping it takes the bar away.
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: ProgressBar,

@@ -31,8 +31,8 @@ pub(crate) fn dotenv(text: &str) -> String {
     quoted
 }
 
-/// A value in YAML's flow style: its JSON, with what YAML takes for unprintable (YAML 1.2.2 §5.1) or
-/// for a line break spelled out. Such characters stand inside strings only.
+/// A value in YAML's flow style: its JSON, with what YAML takes for unprintable (YAML 1.2.2 §5.1)
+/// or for a line break spelled out. Such characters stand inside strings only.
 pub(crate) fn yaml(value: &JsonValue) -> SecretString {
     value.expose_json(|json| {
         let mut text = String::with_capacity(json.len());

@@ -121,8 +121,8 @@ impl Server {
         })
     }
 
-    /// Finds the server that a reference leads to: that of the context that it names, else the usual
-    /// one.
+    /// Finds the server that a reference leads to: that of the context that it names, else the
+    /// usual one.
     pub(crate) fn find_for(
         arguments: &ConnectionArguments,
         place: &Place,

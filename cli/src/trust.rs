@@ -64,8 +64,8 @@ impl Trust {
             }
         }
         let certificate = approved(address, approval).await?;
-        // Only now does the server prove that it holds the certificate's key, and that what it sends
-        // along is from it.
+        // Only now does the server prove that it holds the certificate's key, and that what it
+        // sends along is from it.
         let pin = Pin::of(&certificate);
         let client = Client::builder(address).pin(&pin).build().map_err(|e| unusable(&e))?;
         if let Err(error) = client.sys().health().await {

@@ -212,8 +212,8 @@ fn name_of(prefix: &str, key: &str) -> String {
     format!("{prefix}{key}")
 }
 
-/// Whether a variable steers the loader, a shell, an interpreter or another program that the started
-/// one may start. Who can write a secret should not thereby run code where it is used.
+/// Whether a variable steers the loader, a shell, an interpreter or another program that the
+/// started one may start. Who can write a secret should not thereby run code where it is used.
 fn is_reserved(name: &str) -> bool {
     RESERVED.contains(&name) || RESERVED_BEGINNINGS.iter().any(|begin| name.starts_with(begin))
 }

@@ -49,7 +49,8 @@ fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-/// What is made of documents passes the check too, and a patch that was applied changes nothing more.
+/// What is made of documents passes the check too, and a patch that was applied changes nothing
+/// more.
 fn reshape(document: &str) {
     let is_checked = |text: &str| json::check(text.as_bytes()).is_ok();
     assert!(

@@ -75,16 +75,16 @@ pub enum OpenError {
 }
 
 impl Broker {
-    /// Opens the devices of a store that is being unsealed: checks the end of each file, begins with
-    /// a synced checkpoint, and starts the thread that syncs. Blocks.
+    /// Opens the devices of a store that is being unsealed: checks the end of each file, begins
+    /// with a synced checkpoint, and starts the thread that syncs. Blocks.
     ///
     /// The files lie on `disk`. `keys` derives a device's keys from its id, `position` tells the
-    /// store's newest durable commit. The first device is the one whose checkpoints the store's head
-    /// names through `mark`; when another device becomes the first, clear the mark and commit before
-    /// it is opened here.
+    /// store's newest durable commit. The first device is the one whose checkpoints the store's
+    /// head names through `mark`; when another device becomes the first, clear the mark and commit
+    /// before it is opened here.
     ///
-    /// `kept` are checkpoints that were kept elsewhere: the file of a device has to reach its newest
-    /// one, with the same line there.
+    /// `kept` are checkpoints that were kept elsewhere: the file of a device has to reach its
+    /// newest one, with the same line there.
     ///
     /// What was not as it was left comes back as findings, for log and health. It is on the first
     /// lines of its file already.
@@ -156,8 +156,8 @@ impl Broker {
         self.devices.first().and_then(Device::synced)
     }
 
-    /// Ends every chain with a synced checkpoint, before the store's last head is written. Lines are
-    /// refused after it. Blocks.
+    /// Ends every chain with a synced checkpoint, before the store's last head is written. Lines
+    /// are refused after it. Blocks.
     pub fn close(&self) {
         self.ticker.stop();
         for device in self.devices.iter() {

@@ -196,8 +196,8 @@ impl Device {
             }
         }
         writer.file.sync_data()?;
-        // A file is there after a power cut only when its folder is synced too, and an opening before
-        // this one may have made it and come no further.
+        // A file is there after a power cut only when its folder is synced too, and an opening
+        // before this one may have made it and come no further.
         match tail::sync_folder(disk, path) {
             // Somebody else made it, in a folder that is closed to us.
             Err(cause) if tail.length > 0 && cause.kind() == io::ErrorKind::PermissionDenied => {}
@@ -345,8 +345,8 @@ impl Device {
         }
     }
 
-    /// After a failed sync nobody knows which bytes the disk has: the file is not gone on with as if
-    /// they were there, but opened and checked again, and they are written again.
+    /// After a failed sync nobody knows which bytes the disk has: the file is not gone on with as
+    /// if they were there, but opened and checked again, and they are written again.
     fn fail(&self, cause: &io::Error) {
         tracing::error!(device = %self.config.name, error = %cause, "audit device cannot sync");
         let mut state = self.state();

@@ -78,8 +78,8 @@ impl Finding {
 }
 
 /// The state of the store that the last checkpoint of an audit file names, for the journal: if it
-/// ends before that, it was cut. Asked before the store is attached, when the device's id, which lies
-/// in the store, is not known yet; so the id is the file's own, and the signature proves it.
+/// ends before that, it was cut. Asked before the store is attached, when the device's id, which
+/// lies in the store, is not known yet; so the id is the file's own, and the signature proves it.
 ///
 /// `None` when there is no file, or its last checkpoint is not signed by this store. A sequence of
 /// another generation says nothing about the journal.
@@ -121,8 +121,8 @@ pub(super) struct Tail {
     pub(super) findings: Vec<Finding>,
 }
 
-/// Opens an audit file to go on with it. `marks` are checkpoints of its device that it has to reach:
-/// the one that the store's head names, and one that was kept elsewhere.
+/// Opens an audit file to go on with it. `marks` are checkpoints of its device that it has to
+/// reach: the one that the store's head names, and one that was kept elsewhere.
 pub(super) fn open(
     disk: &Disk,
     path: &Path,
@@ -218,8 +218,8 @@ impl Tail {
         Ok(proven)
     }
 
-    /// A file that proves nothing may be one that an opening has just begun, in place of one that it
-    /// moved away; a crash may have come then. The chain goes on from the newest of those.
+    /// A file that proves nothing may be one that an opening has just begun, in place of one that
+    /// it moved away; a crash may have come then. The chain goes on from the newest of those.
     fn go_on_from_aside(
         &mut self,
         disk: &Disk,
@@ -283,8 +283,8 @@ impl Tail {
     }
 }
 
-/// Writes a range of the file again as it is read: after a failed sync the system may call bytes clean
-/// that never came to the disk. A file that only grows (`chattr +a`) is left as it is.
+/// Writes a range of the file again as it is read: after a failed sync the system may call bytes
+/// clean that never came to the disk. A file that only grows (`chattr +a`) is left as it is.
 pub(super) fn write_again(disk: &Disk, path: &Path, from: u64, to: u64) -> io::Result<()> {
     let file = match disk.open_rw(path) {
         Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => return Ok(()),

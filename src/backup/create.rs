@@ -47,8 +47,8 @@ pub enum CreateError {
     },
 }
 
-/// Makes a backup in a file, in the place of one of that name. It is written beside it and takes the
-/// name at the end, when it is on the disk: what breaks off leaves the old file, or none.
+/// Makes a backup in a file, in the place of one of that name. It is written beside it and takes
+/// the name at the end, when it is on the disk: what breaks off leaves the old file, or none.
 ///
 /// # Errors
 /// [`CreateError`]; nothing is left then but a file of the same name that was there.
@@ -85,7 +85,8 @@ pub fn create_file(
     Ok(summary)
 }
 
-/// Copies the store in a folder as it stands at its newest commit, whether or not a server runs on it.
+/// Copies the store in a folder as it stands at its newest commit, whether or not a server runs on
+/// it.
 ///
 /// Nothing is locked and nothing asked of the server: what is copied never changes, but for the
 /// journal's end, where the copy stops at the last whole commit. No key is needed, and none leaves
@@ -119,8 +120,8 @@ pub fn create(
     Ok(summary)
 }
 
-/// The seal file and the store's files, of one moment: a term that is taken from the seal file while
-/// the store is read would leave records that nothing opens.
+/// The seal file and the store's files, of one moment: a term that is taken from the seal file
+/// while the store is read would leave records that nothing opens.
 fn freeze(disk: &Disk, data: &Path) -> Result<(seal::SealFile, Frozen), CreateError> {
     for _ in 0..TRIES {
         let before = seal::inspect(disk, data).into_file()?;

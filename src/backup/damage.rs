@@ -1,8 +1,8 @@
 //! Any byte of a backup changed, and the backup cut anywhere: it is refused, by its place where the
 //! place can be known, and a restore leaves nothing behind.
 //!
-//! The store is that of `vault/damage/`; the short form runs in `cargo test`, the long one as a part of
-//! `just damage`.
+//! The store is that of `vault/damage/`; the short form runs in `cargo test`, the long one as a
+//! part of `just damage`.
 
 use std::{path::Path, time::Instant};
 
@@ -67,8 +67,8 @@ fn is_restored(n: usize) -> bool {
     form() == Form::Long || n.is_multiple_of(RESTORED_OF)
 }
 
-/// Whether the error says where: in this part, at or before the change. All that a snapshot can say of
-/// a changed byte is that its checksum does not hold.
+/// Whether the error says where: in this part, at or before the change. All that a snapshot can say
+/// of a changed byte is that its checksum does not hold.
 fn is_placed(error: &BundleError, part: Part, changed: usize) -> bool {
     match error {
         BundleError::Malformed { offset, .. } => *offset <= changed as u64,

@@ -2,8 +2,8 @@
 //!
 //! A backup is a copy of files that never change and of the journal up to one commit, so it is
 //! consistent by construction, and no key is needed to make one: what is in it is sealed, and opens
-//! with a slot secret of its time. It is verified by being opened, and restored beside the old store,
-//! never over it.
+//! with a slot secret of its time. It is verified by being opened, and restored beside the old
+//! store, never over it.
 //!
 //! - `create.rs`: [`create`], [`create_file`]
 //! - `restore.rs`: [`look`], [`check`], [`restore`]

@@ -84,10 +84,10 @@ pub enum RepairError {
     },
 }
 
-/// Mends a stopped store from what is kept twice: the other copy of the seal file, the snapshot before
-/// and the journal since then, a backup. Nothing is dropped: when the repaired files do not reach the
-/// newest commit that was whole before, everything is put back. Damaged files stay beside the new ones,
-/// with `.damaged` behind their names.
+/// Mends a stopped store from what is kept twice: the other copy of the seal file, the snapshot
+/// before and the journal since then, a backup. Nothing is dropped: when the repaired files do not
+/// reach the newest commit that was whole before, everything is put back. Damaged files stay beside
+/// the new ones, with `.damaged` behind their names.
 ///
 /// Needs no key; whether every record opens is for a verification to see. Blocking.
 ///

@@ -65,10 +65,10 @@ pub fn check(from: impl Read, step: &mut dyn FnMut(u64)) -> Result<Summary, Bund
     reader.end()
 }
 
-/// Makes a data folder of a backup: everything is written beside it and takes its name at the end, so
-/// that a restore that broke off leaves no half store. The store's files are checked as at a start;
-/// that they open is for the caller to see. `seal_file` stands in for the one that a backup was made
-/// without.
+/// Makes a data folder of a backup: everything is written beside it and takes its name at the end,
+/// so that a restore that broke off leaves no half store. The store's files are checked as at a
+/// start; that they open is for the caller to see. `seal_file` stands in for the one that a backup
+/// was made without.
 ///
 /// The next unseal goes on in the next generation, so that an anchor of the old store does not take
 /// the restored one for a rollback.
@@ -154,8 +154,9 @@ fn fill(
     Ok(summary)
 }
 
-/// Says where a backup is damaged whose checksum does not hold, from what its parts say of themselves:
-/// all of them are in the folder, but for the seal file. When they are whole it is the head.
+/// Says where a backup is damaged whose checksum does not hold, from what its parts say of
+/// themselves: all of them are in the folder, but for the seal file. When they are whole it is the
+/// head.
 fn placed(
     disk: &Disk,
     folder: &Path,

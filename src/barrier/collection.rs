@@ -14,8 +14,9 @@ pub trait Record: Serialize + DeserializeOwned {
     /// The version byte.
     const VERSION: u8;
 
-    /// How many bytes a record of an older version lacks at its end, where fields have been added since: each
-    /// of them was as if zero, which postcard writes as one byte. None for a version that is not read.
+    /// How many bytes a record of an older version lacks at its end, where fields have been added
+    /// since: each of them was as if zero, which postcard writes as one byte. None for a version
+    /// that is not read.
     fn missing(version: u8) -> Option<usize> {
         (version == Self::VERSION).then_some(0)
     }

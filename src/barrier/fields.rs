@@ -27,8 +27,8 @@ impl<'a> Fields<'a> {
         self.bytes().map(|bytes| u64::from_be_bytes(*bytes))
     }
 
-    /// A time in milliseconds. One beyond what a timestamp holds is refused, so that whatever is read
-    /// is written back as the same bytes.
+    /// A time in milliseconds. One beyond what a timestamp holds is refused, so that whatever is
+    /// read is written back as the same bytes.
     pub(super) fn time_ms(&mut self) -> Option<Timestamp> {
         let millis = self.be64()?;
         let time = Timestamp::from_millis(millis);

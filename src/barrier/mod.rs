@@ -1,8 +1,8 @@
 //! The wall: everything that storage keeps is sealed here.
 //!
 //! A [`Barrier`] stands over one attached store. It seals values and names (FORMAT.md 4 and 5),
-//! lends storage the seal that covers each commit (2.5, 2.7), and hands out [`MountView`]s, the only
-//! sight of storage that the floors above get. It judges no caller and knows no engine.
+//! lends storage the seal that covers each commit (2.5, 2.7), and hands out [`MountView`]s, the
+//! only sight of storage that the floors above get. It judges no caller and knows no engine.
 //!
 //! - `keyring/`: [`Keyring`], the random keys; `term.rs`: what one term seals with
 //! - `read.rs`: from a path to its value, whatever changes meanwhile
@@ -11,8 +11,8 @@
 //! - `moving.rs`: names that come under another key, and their records with them
 //! - `rotation.rs`: terms that come and go; sealing records again under the newest
 //! - `erasure.rs`: that what was removed leaves every file
-//! - `state.rs`: the multiset sum; `head.rs`: the sealed head; `state_seal.rs`: the hook for storage;
-//!   `snapshot.rs`: the same for snapshots
+//! - `state.rs`: the multiset sum; `head.rs`: the sealed head; `state_seal.rs`: the hook for
+//!   storage; `snapshot.rs`: the same for snapshots
 //! - `scan.rs`: sees and opens every record; `watch.rs`: what the seal keeps for that;
 //!   `tally.rs`: the sums met; `freshness.rs`: the newest record of each key; `finding.rs`
 //! - `inspect.rs`: the same of a stopped store, file by file

@@ -42,8 +42,8 @@ impl Barrier {
     }
 
     /// Moves the next records from the old names to the new ones, a bounded number of them in one
-    /// batch: each leaves its old key and is sealed again for its new one. What `note` writes about it
-    /// goes into the same batch.
+    /// batch: each leaves its old key and is sealed again for its new one. What `note` writes about
+    /// it goes into the same batch.
     ///
     /// No cursor is needed, since what has moved is not met again.
     ///
@@ -115,8 +115,8 @@ impl Barrier {
         }
     }
 
-    /// Moves the values that operations are about, as far as they still lie under the old keys beside
-    /// them. An expectation of one holds for the value as it lies then: it is the same one.
+    /// Moves the values that operations are about, as far as they still lie under the old keys
+    /// beside them. An expectation of one holds for the value as it lies then: it is the same one.
     async fn bring(&self, located: &mut [(Operation, Option<Vec<u8>>)]) -> Result<(), CommitError> {
         for _ in 0..TRIES {
             let terms = self.terms.load_full();

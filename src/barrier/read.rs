@@ -87,8 +87,8 @@ impl Barrier {
 
     /// The record under a key, if it is the newest one as far as is known.
     ///
-    /// What is known to be absent is not looked for: there is nothing, or what somebody has put there
-    /// who does not know the keys, and which verification finds.
+    /// What is known to be absent is not looked for: there is nothing, or what somebody has put
+    /// there who does not know the keys, and which verification finds.
     pub(super) async fn record(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
         if self.shared.watch.is_absent(key) {
             return Ok(None);
@@ -136,7 +136,8 @@ impl Barrier {
     ) -> Result<Option<SecretBytes>, ReadError> {
         if record::is_head(record) {
             let head = LargeHead::open(terms, key, record)?;
-            // Boxed, as all that is rare on the way of a read: the future of every call has room for it.
+            // Boxed, as all that is rare on the way of a read: the future of every call has room
+            // for it.
             return Box::pin(self.read_chunks(terms, key, &head)).await;
         }
         Ok(Some(record::open(terms, key, Kind::Value, record)?))

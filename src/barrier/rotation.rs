@@ -53,7 +53,8 @@ impl Barrier {
         Ok(())
     }
 
-    /// Whether [`adopt`](Self::adopt) will take a keyring: to be asked before the seal file holds it.
+    /// Whether [`adopt`](Self::adopt) will take a keyring: to be asked before the seal file holds
+    /// it.
     ///
     /// # Errors
     /// As [`adopt`](Self::adopt).
@@ -139,7 +140,8 @@ impl Barrier {
         Err(CommitError::Conflict)
     }
 
-    /// Commits records on their way together with a note about them; false when they were overtaken.
+    /// Commits records on their way together with a note about them; false when they were
+    /// overtaken.
     pub(super) async fn commit_page(
         &self,
         terms: &Arc<Terms>,

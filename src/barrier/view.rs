@@ -116,8 +116,8 @@ impl MountView {
     /// Removes everything below a folder, in batches of bounded size, and returns how many records
     /// that were, chunks included. A record of the folder's own name stays.
     ///
-    /// For a sweep: nobody writes there any more, since the commit before has made it so. Dropped or
-    /// failed half-way, it goes on when called again.
+    /// For a sweep: nobody writes there any more, since the commit before has made it so. Dropped
+    /// or failed half-way, it goes on when called again.
     ///
     /// # Errors
     /// [`CommitError`].

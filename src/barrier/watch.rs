@@ -154,11 +154,11 @@ impl Watch {
         !self.is_fresh() || self.table.holds(key, header)
     }
 
-    /// Whether no record lies under a key for certain: in the index there is none either, or one that
-    /// was put there behind the store's back.
+    /// Whether no record lies under a key for certain: in the index there is none either, or one
+    /// that was put there behind the store's back.
     ///
-    /// A commit reaches the index whole and the table key by key: nothing is certain meanwhile, else
-    /// who has seen one key of it could be told that another is not there.
+    /// A commit reaches the index whole and the table key by key: nothing is certain meanwhile,
+    /// else who has seen one key of it could be told that another is not there.
     pub(super) fn is_absent(&self, key: &[u8]) -> bool {
         let before = self.settling.load(Ordering::SeqCst);
         before.is_multiple_of(2)

@@ -129,12 +129,13 @@ impl<'a> Kv2<'a> {
         self.client.send(&call).await?.data()
     }
 
-    /// Writes a new version: the current one with these fields set, and those that are `null` taken away.
+    /// Writes a new version: the current one with these fields set, and those that are `null` taken
+    /// away.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when there is none or it is deleted, [`Error::CasConflict`] when the current
-    /// version is not `expected`, and what any call may answer. After [`Error::Unreachable`] it may or may
-    /// not have been written.
+    /// [`Error::NotFound`] when there is none or it is deleted, [`Error::CasConflict`] when the
+    /// current version is not `expected`, and what any call may answer. After
+    /// [`Error::Unreachable`] it may or may not have been written.
     pub async fn patch(
         &self,
         path: &str,

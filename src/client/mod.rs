@@ -1,4 +1,5 @@
-//! The HTTPS client: how Rust programs and the command line talk to a Kista, Vault or OpenBao server.
+//! The HTTPS client: how Rust programs and the command line talk to a Kista, Vault or OpenBao
+//! server.
 //!
 //! It knows the wire and nothing of the server. Certificates are always verified, plain HTTP is
 //! spoken to loopback addresses only, redirects and proxies are not followed, so the token goes to

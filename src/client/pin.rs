@@ -12,11 +12,11 @@ use rustls::{
 
 use super::BuildError;
 
-/// Trust in one certificate itself, whoever has issued it and whatever names and times it holds; or,
-/// made by [`Pin::unknown`], in none, to see what a server shows.
+/// Trust in one certificate itself, whoever has issued it and whatever names and times it holds;
+/// or, made by [`Pin::unknown`], in none, to see what a server shows.
 ///
-/// The server proves that it holds the certificate's key, as ever. One that shows another certificate
-/// is hung up on before anything is sent to it.
+/// The server proves that it holds the certificate's key, as ever. One that shows another
+/// certificate is hung up on before anything is sent to it.
 #[derive(Debug, Clone)]
 pub struct Pin(Arc<Verifier>);
 
@@ -50,8 +50,8 @@ impl Pin {
 
     /// What the server has shown last, in DER: its own certificate, then those it sends along.
     ///
-    /// They are the server's only after a call of a pin that trusts the first of them: the handshake
-    /// of an unknown one is broken off before the server has proved anything.
+    /// They are the server's only after a call of a pin that trusts the first of them: the
+    /// handshake of an unknown one is broken off before the server has proved anything.
     pub fn shown(&self) -> Vec<Vec<u8>> {
         let shown = self.0.shown.lock().unwrap_or_else(PoisonError::into_inner);
         shown.iter().map(|certificate| certificate.to_vec()).collect()

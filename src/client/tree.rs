@@ -37,11 +37,13 @@ pub enum Removal {
 }
 
 impl Kv2<'_> {
-    /// Copies a secret with its whole history, or a folder of them (both paths end in a slash). The call works
-    /// for some seconds: until it is `finished` it is made again, with `after` as it was answered.
+    /// Copies a secret with its whole history, or a folder of them (both paths end in a slash). The
+    /// call works for some seconds: until it is `finished` it is made again, with `after` as it was
+    /// answered.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when nothing is there, and what any call may answer: 400 when a new path is taken.
+    /// [`Error::NotFound`] when nothing is there, and what any call may answer: 400 when a new path
+    /// is taken.
     pub async fn copy(
         &self,
         from: &str,

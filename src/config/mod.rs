@@ -72,7 +72,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Where and how the server listens.
     pub listener: Listener,
-    /// Lifetime of a lease or token that asks for none; at most [`max_lease_ttl`](Self::max_lease_ttl).
+    /// Lifetime of a lease or token that asks for none; at most
+    /// [`max_lease_ttl`](Self::max_lease_ttl).
     pub default_lease_ttl: Duration,
     /// The longest lifetime of a lease or token.
     pub max_lease_ttl: Duration,

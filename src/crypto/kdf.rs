@@ -39,8 +39,8 @@ pub fn hkdf_sha256(salt: &[u8], ikm: &[u8], info: &[u8], out: &mut [u8]) {
 
 /// The key for one purpose: `kdf` of FORMAT.md 2, as long as `A`'s keys.
 ///
-/// `ikm` is a secret of full strength (root key, term, lineage secret, KEK), `purpose` and `context`
-/// are of the table there; two different pairs give independent keys.
+/// `ikm` is a secret of full strength (root key, term, lineage secret, KEK), `purpose` and
+/// `context` are of the table there; two different pairs give independent keys.
 pub fn derive<A: Algorithm>(
     store_id: &[u8; 16],
     ikm: &[u8],

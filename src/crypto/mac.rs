@@ -58,14 +58,15 @@ impl Mac {
         Self { keyed }
     }
 
-    /// The tag of `parts`, one after the other; as for [`sha256`], lengths are the caller's to join.
+    /// The tag of `parts`, one after the other; as for [`sha256`], lengths are the caller's to
+    /// join.
     pub fn tag(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut state = self.keyed.lend().clone();
         for part in parts {
             state.update(part);
         }
-        // Not `finalize`, which moves the state: the place it moves from keeps the end of the message,
-        // such as a token, and is never wiped.
+        // Not `finalize`, which moves the state: the place it moves from keeps the end of the
+        // message, such as a token, and is never wiped.
         state.finalize_reset().into_bytes().into()
     }
 }
@@ -182,8 +183,8 @@ mod tests {
         assert!(!equal(b"same", b"sam"));
     }
 
-    /// HMAC fills a short key with zeros and hashes one longer than a block (FIPS 198-1 §4), so that
-    /// vectors of other lengths have an equal key of 32 bytes.
+    /// HMAC fills a short key with zeros and hashes one longer than a block (FIPS 198-1 §4), so
+    /// that vectors of other lengths have an equal key of 32 bytes.
     fn keyed(key: &[u8]) -> Mac {
         let mut bytes = [0; 32];
         if key.len() > 64 {

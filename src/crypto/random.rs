@@ -1,5 +1,5 @@
-//! Randomness from the system, asked each time (but for the names of requests): a generator of our own
-//! would repeat itself when a virtual machine is restored twice (FORMAT.md 2).
+//! Randomness from the system, asked each time (but for the names of requests): a generator of our
+//! own would repeat itself when a virtual machine is restored twice (FORMAT.md 2).
 
 use std::{cell::RefCell, io::Write};
 
@@ -9,8 +9,8 @@ use crate::secret::{Algorithm, Key, SecretString};
 
 /// Fills `bytes`, one system call for the whole.
 ///
-/// Ends the process when the system gives no randomness: no caller could go on safely, and keys that
-/// are half zero are worse than none.
+/// Ends the process when the system gives no randomness: no caller could go on safely, and keys
+/// that are half zero are worse than none.
 pub fn fill(bytes: &mut [u8]) {
     if let Err(error) = getrandom::fill(bytes) {
         let line = format!("kista: the system gives no random bytes: {error}\n");
@@ -61,8 +61,8 @@ pub fn uuid() -> String {
     uuid_of(array())
 }
 
-/// A UUID for one request. The system is asked for many of them at once: a system call for each would be
-/// a fiftieth of a read's time, and a request's name need only differ from others.
+/// A UUID for one request. The system is asked for many of them at once: a system call for each
+/// would be a fiftieth of a read's time, and a request's name need only differ from others.
 pub fn request_id() -> String {
     thread_local! {
         static AHEAD: RefCell<Vec<[u8; 16]>> = const { RefCell::new(Vec::new()) };

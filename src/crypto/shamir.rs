@@ -29,7 +29,8 @@ pub enum SplitError {
     },
 }
 
-/// The shares do not fit together: none, of different or too short a length, or one x twice or zero.
+/// The shares do not fit together: none, of different or too short a length, or one x twice or
+/// zero.
 ///
 /// One text, so that it does not tell which share is bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -42,7 +43,8 @@ pub struct CombineError;
 /// x are drawn without order, so that a share does not show which holder came first.
 ///
 /// # Errors
-/// [`SplitError`] when the secret is empty or the numbers are not 2 <= threshold <= shares or 1 of 1.
+/// [`SplitError`] when the secret is empty or the numbers are not 2 <= threshold <= shares or 1 of
+/// 1.
 pub fn split(secret: &[u8], threshold: u8, shares: u8) -> Result<Vec<SecretBytes>, SplitError> {
     if secret.is_empty() {
         return Err(SplitError::Empty);
@@ -53,8 +55,8 @@ pub fn split(secret: &[u8], threshold: u8, shares: u8) -> Result<Vec<SecretBytes
     if threshold < 2 || threshold > shares {
         return Err(SplitError::Threshold { threshold, shares });
     }
-    // Uniform over all of GF(256), the top coefficient too: were it never zero, threshold - 1 shares
-    // would rule out one value of each secret byte.
+    // Uniform over all of GF(256), the top coefficient too: were it never zero, threshold - 1
+    // shares would rule out one value of each secret byte.
     let degree = usize::from(threshold) - 1;
     let mut coefficients = Zeroizing::new(vec![0; secret.len() * degree]);
     random::fill(&mut coefficients);
@@ -64,8 +66,8 @@ pub fn split(secret: &[u8], threshold: u8, shares: u8) -> Result<Vec<SecretBytes
 
 /// Gives back the secret of `shares`; a single one is the secret itself (1 of 1).
 ///
-/// With too few shares, or one of another split, the answer is a different secret: the caller checks
-/// it.
+/// With too few shares, or one of another split, the answer is a different secret: the caller
+/// checks it.
 ///
 /// # Errors
 /// [`CombineError`] when there are none, or their lengths or x do not fit together.

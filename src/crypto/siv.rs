@@ -76,8 +76,9 @@ impl Siv {
         outcome.map(|()| plaintext).map_err(|_| OpenFailed)
     }
 
-    /// A fresh instance for each call: the crate's keeps its CMAC state behind `&mut`, and a shared one
-    /// needs a lock to save little (1.0 against 0.8 us a name, since CTR expands its key anyway).
+    /// A fresh instance for each call: the crate's keeps its CMAC state behind `&mut`, and a shared
+    /// one needs a lock to save little (1.0 against 0.8 us a name, since CTR expands its key
+    /// anyway).
     fn cipher(&self) -> Aes256Siv {
         #[expect(clippy::expect_used, reason = "Key<AesSiv512> always holds 64 bytes")]
         self.key.expose(|bytes| {

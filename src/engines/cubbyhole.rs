@@ -1,7 +1,7 @@
 //! The cubbyhole: secrets that only the token sees that wrote them, and that end with it.
 //!
-//! Each token has a folder of its digest in the space of the mount; what takes a token away takes its folder
-//! away too ([`token::Store`](crate::token::Store)).
+//! Each token has a folder of its digest in the space of the mount; what takes a token away takes
+//! its folder away too ([`token::Store`](crate::token::Store)).
 
 use std::sync::LazyLock;
 

@@ -38,8 +38,8 @@ fn place<'a>(secrets: &'a str, folder: &'a str, below: &'a str) -> Vec<&'a str> 
     std::iter::once(secrets).chain(names).collect()
 }
 
-/// The names in a folder, those of folders with a slash; 404 when there are none. `secrets` is where all
-/// secrets of the mount lie.
+/// The names in a folder, those of folders with a slash; 404 when there are none. `secrets` is
+/// where all secrets of the mount lie.
 pub(super) async fn names_in(
     view: &MountView,
     secrets: &str,
@@ -85,8 +85,8 @@ struct Level {
     rest: Vec<Entry>,
 }
 
-/// The secrets below a folder, as [`Walk`] finds them; 404 when there are none. A page goes on behind
-/// `after`.
+/// The secrets below a folder, as [`Walk`] finds them; 404 when there are none. A page goes on
+/// behind `after`.
 pub(super) async fn secrets_below(
     view: &MountView,
     secrets: &str,
@@ -107,8 +107,8 @@ pub(super) async fn secrets_below(
 }
 
 impl<'a> Walk<'a> {
-    /// Begins behind a path below the folder; empty for the folder's first secret. `most` is how many
-    /// secrets are wanted.
+    /// Begins behind a path below the folder; empty for the folder's first secret. `most` is how
+    /// many secrets are wanted.
     pub(super) async fn behind(
         view: &'a MountView,
         secrets: &'a str,
@@ -126,7 +126,8 @@ impl<'a> Walk<'a> {
         Ok(walk)
     }
 
-    /// The next secret's path below the folder. `most` is how many are still wanted, this one among them.
+    /// The next secret's path below the folder. `most` is how many are still wanted, this one among
+    /// them.
     pub(super) async fn next(&mut self, most: usize) -> Result<Option<String>, ApiError> {
         while let Some(level) = self.levels.last_mut() {
             let Some(entry) = level.rest.pop() else {

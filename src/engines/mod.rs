@@ -1,7 +1,7 @@
 //! Secret engines: wings that are mounted under a path of the operator's choice.
 //!
-//! They hold no storage: what they read and write comes from the [`Permit`](crate::gate::Permit) of a
-//! request that the gate has let in.
+//! They hold no storage: what they read and write comes from the [`Permit`](crate::gate::Permit) of
+//! a request that the gate has let in.
 //!
 //! - `kv1/`: secrets without versions
 //! - `kv2/`: versioned secrets
@@ -21,7 +21,8 @@ mod value;
 
 use crate::gate::ApiError;
 
-/// How often a write is tried against others to the same secret. Each round at least one of them wins.
+/// How often a write is tried against others to the same secret. Each round at least one of them
+/// wins.
 const TRIES: usize = 1_000;
 
 fn too_many_writes() -> ApiError {

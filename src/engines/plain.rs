@@ -1,5 +1,5 @@
-//! Secrets that are one record each: the JSON text behind a version byte. A write replaces what was there,
-//! and what was there is erased.
+//! Secrets that are one record each: the JSON text behind a version byte. A write replaces what was
+//! there, and what was there is erased.
 
 use crate::{
     barrier::{Batch, CommitError, Expected, MountView},

@@ -1,8 +1,8 @@
 //! From KV version 1 to version 2: each secret becomes the first version of one.
 //!
 //! The secrets are copied beside their old records while version 1 goes on and writes both
-//! ([`Switch`](super::kv1::Switch)). Then the mount is version 2 in one small commit, and the old records
-//! go. What is interrupted is begun again: what has been copied is passed over.
+//! ([`Switch`](super::kv1::Switch)). Then the mount is version 2 in one small commit, and the old
+//! records go. What is interrupted is begun again: what has been copied is passed over.
 
 use super::{kv1, kv2, listing::Walk};
 use crate::{

@@ -17,8 +17,9 @@ impl Body {
     /// Checks a body against what its request says it is.
     ///
     /// # Errors
-    /// 415 for a media type that is neither JSON nor a form that begins like JSON (for `PATCH`: not a
-    /// merge patch), 400 for what is not one JSON object, is nested deeper than 64, or has a key twice.
+    /// 415 for a media type that is neither JSON nor a form that begins like JSON (for `PATCH`: not
+    /// a merge patch), 400 for what is not one JSON object, is nested deeper than 64, or has a key
+    /// twice.
     pub fn check(
         operation: Operation,
         media: &Media,
@@ -82,8 +83,8 @@ impl Body {
     }
 }
 
-/// The members of a JSON object in the order given, each value as it was written: numbers, key order
-/// and Unicode pass through untouched.
+/// The members of a JSON object in the order given, each value as it was written: numbers, key
+/// order and Unicode pass through untouched.
 #[derive(Debug, Default)]
 pub struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 

@@ -1,9 +1,9 @@
 //! The only way in and the only way out.
 //!
-//! [`admit`] judges a caller and gives a [`Permit`], the only source of storage; [`release`] writes the
-//! audit line of an answer and gives a [`Released`], the only thing that HTTP takes. Both have private
-//! fields and no other maker, so what they stand for cannot be forgotten. This folder runs no handler
-//! and knows no engine.
+//! [`admit`] judges a caller and gives a [`Permit`], the only source of storage; [`release`] writes
+//! the audit line of an answer and gives a [`Released`], the only thing that HTTP takes. Both have
+//! private fields and no other maker, so what they stand for cannot be forgotten. This folder runs
+//! no handler and knows no engine.
 //!
 //! - `request.rs`: [`Head`], [`RequestPath`], [`Operation`]
 //! - `body.rs`: [`Body`], checked before anything reads it

@@ -10,8 +10,8 @@ use crate::{
     token::{self, Session},
 };
 
-/// Writes the audit line of an answer to a request that was admitted, and lets it go. Without a line
-/// there is no answer but a 500.
+/// Writes the audit line of an answer to a request that was admitted, and lets it go. Without a
+/// line there is no answer but a 500.
 pub fn release(
     ground: &Ground,
     session: &Session,
@@ -23,7 +23,8 @@ pub fn release(
     lines.release(answer)
 }
 
-/// Lets a refusal go that came before there was a caller or a mount: both of its lines are written here.
+/// Lets a refusal go that came before there was a caller or a mount: both of its lines are written
+/// here.
 pub fn refuse(
     ground: &Ground,
     session: Option<&Session>,

@@ -8,8 +8,8 @@ use crate::secret::SecretBuffer;
 
 /// An answer that may leave: its audit line is written, or it is of a kind that needs none.
 ///
-/// Only the gate makes one (private fields, no constructor outside), and the HTTP layer takes nothing
-/// else, so an answer without a line has no type.
+/// Only the gate makes one (private fields, no constructor outside), and the HTTP layer takes
+/// nothing else, so an answer without a line has no type.
 pub struct Released {
     status: u16,
     retry_after: Option<u64>,

@@ -2,7 +2,8 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 
 use crate::secret::SecretString;
 
-/// What a request wants of its path, folded from the method and `?list`/`?scan` before anything else.
+/// What a request wants of its path, folded from the method and `?list`/`?scan` before anything
+/// else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// `GET`.
@@ -68,8 +69,8 @@ impl RequestPath {
     /// Decodes and checks what follows `/v1/` in a request's target.
     ///
     /// # Errors
-    /// [`PathRefused`] for whatever has two readings: broken encodings, `.` and `..` segments, empty
-    /// segments, control characters, text that is not UTF-8.
+    /// [`PathRefused`] for whatever has two readings: broken encodings, `.` and `..` segments,
+    /// empty segments, control characters, text that is not UTF-8.
     pub fn parse(raw: &str) -> Result<Self, PathRefused> {
         let text = percent_decode(raw, PlusSign::Literal)?;
         Self::check(&text)?;
@@ -181,7 +182,8 @@ pub enum Media {
 pub struct Connection {
     /// The peer's address.
     pub remote: SocketAddr,
-    /// The certificate (DER) whose key the peer has proven to hold. Nothing else of it is judged yet.
+    /// The certificate (DER) whose key the peer has proven to hold. Nothing else of it is judged
+    /// yet.
     pub client_certificate: Option<Arc<[u8]>>,
 }
 

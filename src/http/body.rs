@@ -28,8 +28,8 @@ impl Bodies {
 
     /// Reads a body of at most `limit` bytes within 30 seconds.
     ///
-    /// The budget is charged for what has come, not for what was announced: an announcement costs its
-    /// sender nothing.
+    /// The budget is charged for what has come, not for what was announced: an announcement costs
+    /// its sender nothing.
     ///
     /// # Errors
     /// [`Rejection`] when it is larger, does not end in time, breaks off, or the budget is spent.
@@ -101,8 +101,8 @@ impl Share {
     }
 }
 
-/// Takes in what little of an unwanted body is on its way, so that its sender reads the answer instead
-/// of an error of its own: a server that closes a connection with unread bytes resets it.
+/// Takes in what little of an unwanted body is on its way, so that its sender reads the answer
+/// instead of an error of its own: a server that closes a connection with unread bytes resets it.
 pub(super) async fn discard(parts: &Parts, body: &mut Body) {
     // HTTP/2 resets one stream, not the connection. Who expects a word before sending sends nothing
     // without it.

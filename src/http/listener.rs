@@ -313,8 +313,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// A connection that broke while it queued concerns nobody; want of file descriptors or memory does,
-/// and would otherwise spin.
+/// A connection that broke while it queued concerns nobody; want of file descriptors or memory
+/// does, and would otherwise spin.
 async fn pause_after(error: &io::Error) {
     let broken =
         [io::ErrorKind::ConnectionAborted, io::ErrorKind::ConnectionReset].contains(&error.kind());

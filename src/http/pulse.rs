@@ -33,7 +33,8 @@ pub(super) struct Pulse {
 pub(super) enum Heads {
     /// HTTP/1.1: they are.
     Plain,
-    /// HTTP/2: they may be pings; h2 bounds heads by size, and one connection can stall only itself.
+    /// HTTP/2: they may be pings; h2 bounds heads by size, and one connection can stall only
+    /// itself.
     Framed,
 }
 

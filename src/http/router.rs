@@ -28,8 +28,8 @@ pub(super) struct Origin {
     pub(super) is_tls: bool,
 }
 
-/// Makes one connection's router. Its state is the connection's own, so that a request carries nothing
-/// but itself.
+/// Makes one connection's router. Its state is the connection's own, so that a request carries
+/// nothing but itself.
 ///
 /// It has no routes: [`request::head`] reads the path, which would only be copied and decoded here.
 pub(super) fn router(origin: Origin) -> Router {
@@ -44,8 +44,8 @@ async fn answer(State(origin): State<Arc<Origin>>, request: Request) -> Response
     respond(released, insistence)
 }
 
-/// Carries a request to the pipeline: its head first, and its body only once the pipeline has looked at
-/// the token and said how much of a body it takes.
+/// Carries a request to the pipeline: its head first, and its body only once the pipeline has
+/// looked at the token and said how much of a body it takes.
 async fn carry(origin: &Origin, request: Request) -> Released {
     let (parts, mut body) = request.into_parts();
     match carry_parts(origin, &parts, &mut body).await {

@@ -1,8 +1,8 @@
 //! TLS as the server speaks it: 1.3 and 1.2, authenticated encryption and forward secrecy only.
 //!
 //! A client is asked for a certificate and need not have one. What it shows is judged here by one
-//! question, whether it holds the private key; chain, dates and names are judged where somebody logs
-//! in with it. No session is resumed, in either version: a resumed handshake would skip that
+//! question, whether it holds the private key; chain, dates and names are judged where somebody
+//! logs in with it. No session is resumed, in either version: a resumed handshake would skip that
 //! question, and a ticket key is one more secret in memory. There is no early data (RFC 8446 §8).
 
 use std::{
@@ -75,7 +75,8 @@ pub enum TlsError {
 /// Builds the server's side of TLS from its files.
 ///
 /// # Errors
-/// [`TlsError`] when a file cannot be read, holds something else, or the key is another certificate's.
+/// [`TlsError`] when a file cannot be read, holds something else, or the key is another
+/// certificate's.
 pub(super) fn server_config(files: &Tls) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = Arc::new(Possession {
@@ -106,8 +107,8 @@ pub(super) fn server_config(files: &Tls) -> Result<Arc<ServerConfig>, TlsError> 
 
 /// Asks one question of a client's certificate: does the client hold its key?
 ///
-/// rustls' own check reads the certificate as X.509 version 3 and refuses others; clients do present
-/// version 1.
+/// rustls' own check reads the certificate as X.509 version 3 and refuses others; clients do
+/// present version 1.
 #[derive(Debug)]
 struct Possession {
     offered: Vec<DistinguishedName>,
@@ -174,7 +175,8 @@ impl ClientCertVerifier for Possession {
     }
 }
 
-/// The public key of a certificate. Nothing else of it is parsed, so nothing else can be found wanting.
+/// The public key of a certificate. Nothing else of it is parsed, so nothing else can be found
+/// wanting.
 fn public_key<'a>(certificate: &'a CertificateDer<'_>) -> Result<SubjectPublicKeyInfo<'a>, Error> {
     find_public_key(certificate).map_err(|_| CertificateError::BadEncoding.into())
 }

@@ -1,4 +1,5 @@
-//! Work in the background of an open vault: ended tokens, what revocations and removed mounts leave.
+//! Work in the background of an open vault: ended tokens, what revocations and removed mounts
+//! leave.
 //!
 //! Every job is resumable and bounded: what a seal or a crash interrupts is done by a later round.
 //! Nothing depends on a job for its truth; a token whose time is over is refused without one.

@@ -3,8 +3,8 @@ use std::{sync::Weak, time::Duration};
 use super::{report, unsealed, until_sealed};
 use crate::vault::Vault;
 
-/// Goes on with upgrades of mounts that a call has not waited for, or a seal has interrupted, until the vault
-/// is dropped.
+/// Goes on with upgrades of mounts that a call has not waited for, or a seal has interrupted, until
+/// the vault is dropped.
 pub(super) async fn run(vault: Weak<Vault>) {
     loop {
         tokio::time::sleep(PAUSE).await;

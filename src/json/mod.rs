@@ -86,9 +86,9 @@ pub enum Reason {
     Trailing,
 }
 
-/// Checks that `bytes` are one JSON document (RFC 8259) in UTF-8, nested at most [`MAX_DEPTH`] deep,
-/// without duplicate keys (compared unescaped) and without lone surrogates, and says what it is.
-/// Memory: 24 bytes for each key of the objects that enclose the present place.
+/// Checks that `bytes` are one JSON document (RFC 8259) in UTF-8, nested at most [`MAX_DEPTH`]
+/// deep, without duplicate keys (compared unescaped) and without lone surrogates, and says what it
+/// is. Memory: 24 bytes for each key of the objects that enclose the present place.
 ///
 /// # Errors
 /// [`Error`] with the first place that is wrong; for a duplicate key, its second occurrence.
@@ -505,8 +505,8 @@ impl PartialEq for Key<'_> {
 
 impl Eq for Key<'_> {}
 
-/// The characters of a checked string. Their order is that of UTF-8 bytes, so that escaped and plain
-/// keys have one order.
+/// The characters of a checked string. Their order is that of UTF-8 bytes, so that escaped and
+/// plain keys have one order.
 fn unescaped(raw: &str) -> impl Iterator<Item = char> + '_ {
     let mut at = 0;
     std::iter::from_fn(move || {

@@ -8,10 +8,11 @@ use zeroize::Zeroizing;
 
 use super::{Key, MAX_DEPTH, Scanner};
 
-/// Applies a merge patch (RFC 7396) to a document. Both have passed [`check`](super::check); what comes
-/// out would pass it too. Members of `target` keep their places, new ones follow in the patch's order,
-/// and every value and key that is taken over is spelled as it was. A target that is no object counts as
-/// an empty one where the patch is an object. Memory: some 150 bytes for each key.
+/// Applies a merge patch (RFC 7396) to a document. Both have passed [`check`](super::check); what
+/// comes out would pass it too. Members of `target` keep their places, new ones follow in the
+/// patch's order, and every value and key that is taken over is spelled as it was. A target that is
+/// no object counts as an empty one where the patch is an object. Memory: some 150 bytes for each
+/// key.
 pub fn merge_patch(target: &str, patch: &str) -> Zeroizing<String> {
     // Whatever is written comes from one of the two, so that the text never moves.
     let mut out = Zeroizing::new(String::with_capacity(target.len() + patch.len()));
@@ -19,8 +20,8 @@ pub fn merge_patch(target: &str, patch: &str) -> Zeroizing<String> {
     out
 }
 
-/// What a document's objects are made of, without any value: objects stay, down to `depth` levels of
-/// keys, and everything else is `null`, an empty object inside too. The document has passed
+/// What a document's objects are made of, without any value: objects stay, down to `depth` levels
+/// of keys, and everything else is `null`, an empty object inside too. The document has passed
 /// [`check`](super::check). `null` when it is no object.
 pub fn skeleton(document: &str, depth: usize) -> Zeroizing<String> {
     // A member has five bytes at least, and three more where its value becomes `null`.

@@ -206,8 +206,8 @@ impl Mounts {
         Ok(())
     }
 
-    /// Stores a record and puts it into the table, in the place of the one that is there. Held meanwhile:
-    /// [`Self::changes`].
+    /// Stores a record and puts it into the table, in the place of the one that is there. Held
+    /// meanwhile: [`Self::changes`].
     ///
     /// # Errors
     /// What the commit fails with; the table stays as it was.
@@ -252,8 +252,8 @@ impl Mounts {
         Ok(())
     }
 
-    /// Deletes what removed mounts have left, and version 1 of upgraded ones, in bounded commits; what a
-    /// crash interrupts is taken up by the next call.
+    /// Deletes what removed mounts have left, and version 1 of upgraded ones, in bounded commits;
+    /// what a crash interrupts is taken up by the next call.
     ///
     /// # Errors
     /// What reading or committing fails with.

@@ -36,11 +36,11 @@ pub struct Record {
     pub upgrade: Upgrade,
     /// Who is told of it by `internal/ui/mounts`.
     pub listing: Listing,
-    /// Taken for the sake of clients, which look whether it stays: Kista keeps nothing of a mount's in a
-    /// cache that could be stale.
+    /// Taken for the sake of clients, which look whether it stays: Kista keeps nothing of a mount's
+    /// in a cache that could be stale.
     pub force_no_cache: bool,
-    /// Lists that clients set and read back; no engine gets or sets headers, and each value of an audit
-    /// line is digested.
+    /// Lists that clients set and read back; no engine gets or sets headers, and each value of an
+    /// audit line is digested.
     pub kept: KeptLists,
 }
 

@@ -33,8 +33,8 @@ impl Table {
         Self { entries: keyed.collect() }
     }
 
-    /// The mount that `path` lies in. Since none lies under another, the first prefix that fits is the
-    /// longest.
+    /// The mount that `path` lies in. Since none lies under another, the first prefix that fits is
+    /// the longest.
     pub fn find(&self, path: &str) -> Option<&Entry> {
         let ends = path.match_indices('/').map(|(at, _)| at + 1);
         let found =

@@ -86,8 +86,9 @@ pub enum MoveError {
 }
 
 impl Mounts {
-    /// Changes what is noted of the mount at `path` (ending in a slash). KV that is to be of version 2 is
-    /// on its way there from now on, which [`Mounts::upgrade`] goes to its end; true is answered then.
+    /// Changes what is noted of the mount at `path` (ending in a slash). KV that is to be of
+    /// version 2 is on its way there from now on, which [`Mounts::upgrade`] goes to its end; true
+    /// is answered then.
     ///
     /// # Errors
     /// [`TuneError`].
@@ -112,8 +113,8 @@ impl Mounts {
         Ok(is_upgrading)
     }
 
-    /// Gives the mount at `from` the path `to`, both ending in a slash. Its data stays where it is: it lies
-    /// in the mount's space, whatever the path.
+    /// Gives the mount at `from` the path `to`, both ending in a slash. Its data stays where it is:
+    /// it lies in the mount's space, whatever the path.
     ///
     /// # Errors
     /// [`MoveError`].

@@ -25,8 +25,8 @@ pub enum UpgradeError {
 }
 
 impl Mounts {
-    /// Notes that the secrets of a mount of version 1 are copied, and has its writes written for version 2
-    /// too from now on: once this is done no other write is under way.
+    /// Notes that the secrets of a mount of version 1 are copied, and has its writes written for
+    /// version 2 too from now on: once this is done no other write is under way.
     pub(super) async fn begin_upgrade(&self, record: Record) -> Result<(), CommitError> {
         let record = Record { upgrade: Upgrade::Copying, ..record };
         let switch = self.wings.switch(&record);

@@ -10,8 +10,8 @@ use crate::{
 };
 
 impl Kista {
-    /// Looks at a request before its body is read: is it for a public route, is the vault open, does
-    /// the token hold, is anything mounted there.
+    /// Looks at a request before its body is read: is it for a public route, is the vault open,
+    /// does the token hold, is anything mounted there.
     ///
     /// # Errors
     /// The answer, where the request goes no further.

@@ -1,9 +1,9 @@
 //! The one way in: from a request to an answer that may leave.
 //!
-//! `identify`, then the body, then [`admit`](crate::gate::admit), the handler, what it wished for, and
-//! [`release`](crate::gate::release). The token is looked at before the body is read, so that whoever
-//! has none costs nothing. A call goes to its end: a client that hangs up cancels nothing half-way, and
-//! a panic leaves a line in the audit file and a 500.
+//! `identify`, then the body, then [`admit`](crate::gate::admit), the handler, what it wished for,
+//! and [`release`](crate::gate::release). The token is looked at before the body is read, so that
+//! whoever has none costs nothing. A call goes to its end: a client that hangs up cancels nothing
+//! half-way, and a panic leaves a line in the audit file and a 500.
 //!
 //! - `identify.rs`: who is calling, and which mount is meant
 //! - `call.rs`: the rest of the way

@@ -13,9 +13,9 @@ pub(super) struct BrokenOff;
 
 /// A future that goes to its end whatever becomes of who waits for it.
 ///
-/// It runs where it is awaited: most calls end at the first poll, and a task of its own would cost each
-/// of them two ways through the scheduler. Whoever waits may go away (the client hangs up, its time is
-/// over); what is left then goes on in a task of its own.
+/// It runs where it is awaited: most calls end at the first poll, and a task of its own would cost
+/// each of them two ways through the scheduler. Whoever waits may go away (the client hangs up, its
+/// time is over); what is left then goes on in a task of its own.
 pub(super) struct ToTheEnd<F: Future<Output: Send> + Send + 'static>(Option<Pin<Box<F>>>);
 
 impl<F: Future<Output: Send> + Send + 'static> ToTheEnd<F> {

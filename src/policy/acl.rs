@@ -63,7 +63,8 @@ impl<'a> Decision<'a> {
     const DENIED: Self = Self { allowed: false, is_root: false, has_sudo: false, decided_by: None };
     const ROOT: Self = Self { allowed: true, is_root: true, has_sudo: true, decided_by: None };
 
-    /// The names of the policies that grant what is allowed, for the audit log; none when it is not.
+    /// The names of the policies that grant what is allowed, for the audit log; none when it is
+    /// not.
     pub fn granting(&self) -> Vec<&'a str> {
         if self.is_root {
             return vec![ROOT_POLICY];
@@ -105,7 +106,8 @@ impl Acl {
         }
     }
 
-    /// Whether the token has `sudo` on `path`, for what needs it in special cases (an orphan token).
+    /// Whether the token has `sudo` on `path`, for what needs it in special cases (an orphan
+    /// token).
     pub fn has_sudo(&self, path: &str, now: Timestamp) -> bool {
         match &self.0 {
             Rights::All => true,
@@ -113,8 +115,8 @@ impl Acl {
         }
     }
 
-    /// The names of the capabilities on `path`, sorted: `["root"]` for a root token, `["deny"]` when
-    /// there are none.
+    /// The names of the capabilities on `path`, sorted: `["root"]` for a root token, `["deny"]`
+    /// when there are none.
     pub fn capabilities(&self, path: &str, now: Timestamp) -> Vec<&'static str> {
         let capabilities = match &self.0 {
             Rights::All => return vec![ROOT_POLICY],
@@ -175,8 +177,8 @@ impl Tables {
         self.find_exact(path, now).or_else(|| Some(self.find_wildcard(path, now)?.1))
     }
 
-    /// The one pattern that counts for a list of `path`. A list is asked for with a slash at the end,
-    /// and rules are written with it and without.
+    /// The one pattern that counts for a list of `path`. A list is asked for with a slash at the
+    /// end, and rules are written with it and without.
     fn find_for_list(&self, path: &str, now: Timestamp) -> Option<&Grant> {
         let path = path.trim_start_matches('/');
         let bare = path.strip_suffix('/').unwrap_or(path);
@@ -191,9 +193,9 @@ impl Tables {
             return Some(grant);
         }
         match (self.find_wildcard(slashed, now), self.find_wildcard(bare, now)) {
-            // Differs from Vault, which asks without the slash only when nothing fits with it: there
-            // a list of `a/x` would slip past a deny on `a/+` through a grant on `a/*` (the class of
-            // GHSA-xp3c-3jw3-4vcr).
+            // Differs from Vault, which asks without the slash only when nothing fits with it:
+            // there a list of `a/x` would slip past a deny on `a/+` through a grant on `a/*` (the
+            // class of GHSA-xp3c-3jw3-4vcr).
             (Some((rank, _)), Some((bare_rank, denying)))
                 if bare_rank > rank && denying.denies(now) =>
             {

@@ -1,9 +1,9 @@
 //! Policies, from text to compiled rules.
 //!
 //! A policy is HCL or JSON text that grants capabilities on paths. [`parse`] reads one, and
-//! [`Acl::compile`] turns those of a token into tables that answer whether a request is allowed. All
-//! rules are Vault's; where Kista is stricter, `Differs from Vault:` says so. This folder never reads
-//! a request's body on its own and knows nothing of tokens or mounts.
+//! [`Acl::compile`] turns those of a token into tables that answer whether a request is allowed.
+//! All rules are Vault's; where Kista is stricter, `Differs from Vault:` says so. This folder never
+//! reads a request's body on its own and knows nothing of tokens or mounts.
 //!
 //! - `acl.rs`: [`Acl`], [`Ask`], [`Decision`]
 //! - `capability.rs`: [`Capability`], [`Capabilities`]

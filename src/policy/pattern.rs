@@ -12,8 +12,8 @@ pub(super) enum Pattern {
 }
 
 impl Pattern {
-    /// Reads a rule's path: `+` is any one segment, a `*` at the end is anything, and elsewhere both
-    /// are plain characters. `None` for `+*`, which Vault refuses.
+    /// Reads a rule's path: `+` is any one segment, a `*` at the end is anything, and elsewhere
+    /// both are plain characters. `None` for `+*`, which Vault refuses.
     pub(super) fn parse(path: &str) -> Option<Self> {
         if path.contains("+*") {
             return None;
@@ -137,8 +137,8 @@ impl<T> Prefixes<T> {
 
     /// The prefixes of `path`, the longest first.
     pub(super) fn of<'a>(&'a self, path: &str) -> impl Iterator<Item = (&'a str, &'a T)> {
-        // What stands between a path and its longest prefix begins with that prefix too, so that the
-        // chain of parents from the last entry before the path leads through it.
+        // What stands between a path and its longest prefix begins with that prefix too, so that
+        // the chain of parents from the last entry before the path leads through it.
         let after = self.entries.partition_point(|entry| entry.text.as_str() <= path);
         let mut next = Self::prefix_of(&self.entries, after.checked_sub(1), path);
         std::iter::from_fn(move || {

@@ -235,7 +235,8 @@ impl Store {
         Ok(Acl::compile(&policies))
     }
 
-    /// Commits a change of policies, and makes what was compiled void whether it comes about or not.
+    /// Commits a change of policies, and makes what was compiled void whether it comes about or
+    /// not.
     async fn change(&self, batch: Batch) -> Result<(), CommitError> {
         struct Void<'a>(&'a Store);
         impl Drop for Void<'_> {

@@ -17,8 +17,8 @@ use crate::{
 };
 
 impl Rotation {
-    /// Makes a new secret of names and has new records lie under it; the others follow in turns, and
-    /// then the old secret is destroyed (FORMAT.md 11).
+    /// Makes a new secret of names and has new records lie under it; the others follow in turns,
+    /// and then the old secret is destroyed (FORMAT.md 11).
     ///
     /// # Errors
     /// [`RotationError`]: [`KeyringError::NamesMoving`] while they move already. What was made and
@@ -135,8 +135,8 @@ impl Rotation {
         Ok(self.barrier.commit(batch).await?)
     }
 
-    /// Writes the seal file with another keyring and has names encrypted by it. Whoever waits for it
-    /// may go away: what has begun is ended.
+    /// Writes the seal file with another keyring and has names encrypted by it. Whoever waits for
+    /// it may go away: what has begun is ended.
     async fn change_names(
         &self,
         change: impl FnOnce(&Keyring) -> Result<Keyring, KeyringError> + Send + 'static,

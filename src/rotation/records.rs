@@ -55,7 +55,8 @@ pub(super) struct NamesCourse {
 pub(super) enum NamesPhase {
     /// Records move.
     Move,
-    /// Journal and snapshots give up what lay under the old names; then the seal file loses their key.
+    /// Journal and snapshots give up what lay under the old names; then the seal file loses their
+    /// key.
     Erase,
 }
 

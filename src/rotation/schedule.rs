@@ -46,8 +46,8 @@ impl Rotation {
         before.saturating_add(self.barrier.seals_under(active))
     }
 
-    /// Goes on from what is kept. On a full disk nothing is sealed, so that there is nothing to reserve:
-    /// the next look does that, once there is space.
+    /// Goes on from what is kept. On a full disk nothing is sealed, so that there is nothing to
+    /// reserve: the next look does that, once there is space.
     pub(super) async fn count_from_record(&self) -> Result<(), RotationError> {
         let term = self.barrier.keyring().active().id.0;
         let held = self.records.reserved.get(RESERVED).await?.map(|held| held.value);

@@ -33,7 +33,8 @@ impl Rotation {
     pub(super) async fn activate(&self, id: TermId) -> Result<(), RotationError> {
         let keyring = self.barrier.keyring();
         let before = self.records.courses.get(COURSE).await?;
-        // Terms of a rotation that has come to its last step, and is not told yet, are told by this.
+        // Terms of a rotation that has come to its last step, and is not told yet, are told by
+        // this.
         let told = before.map_or_else(Vec::new, |held| held.value.from);
         let told = told.into_iter().map(TermId);
         let going = keyring.retiring().into_iter().chain([keyring.active()]).map(|term| term.id);

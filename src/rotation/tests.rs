@@ -155,7 +155,8 @@ fn assert_destroyed(disk: &Disk, what: &str) {
     }
 }
 
-/// What is told to be destroyed cannot be put back unseen: the anchor names the seal file without it.
+/// What is told to be destroyed cannot be put back unseen: the anchor names the seal file without
+/// it.
 async fn assert_anchored(open: &Open, disk: &Disk, what: &str) {
     let status = open.status().await;
     if !status.destroyed.is_empty() || !status.names.destroyed.is_empty() {
@@ -164,8 +165,8 @@ async fn assert_anchored(open: &Open, disk: &Disk, what: &str) {
     }
 }
 
-/// Ends what goes on from `begin` on at each operation of its disk, and has one in four of the disks
-/// left opened and finished. Returns the steps, by `step`, that were met.
+/// Ends what goes on from `begin` on at each operation of its disk, and has one in four of the
+/// disks left opened and finished. Returns the steps, by `step`, that were met.
 async fn crash_anywhere(
     site: &Site,
     begin: usize,

@@ -9,8 +9,8 @@ use crate::{
 
 /// Builds a handler's input from a request: the one place where text becomes typed.
 ///
-/// Vault's routes decode weakly, as their clients expect (`"5"` for 5, `"1h"` or 3600, `"a,b"` for a
-/// list). A member that no getter has asked for is unknown and gets a line in `warnings`.
+/// Vault's routes decode weakly, as their clients expect (`"5"` for 5, `"1h"` or 3600, `"a,b"` for
+/// a list). A member that no getter has asked for is unknown and gets a line in `warnings`.
 pub trait FromFields: Sized + Send {
     /// Reads what it needs.
     ///

@@ -1,4 +1,5 @@
-//! The language in which wings describe themselves: patterns, operations, who may come, typed handlers.
+//! The language in which wings describe themselves: patterns, operations, who may come, typed
+//! handlers.
 //!
 //! A wing's table is static and knows nothing of where it is mounted: it is matched on what is left
 //! after the mount's own path. A handler is a plain `async fn (&self, &Permit<'_>, Input) ->

@@ -10,8 +10,8 @@ pub trait Engine: Send + Sync + Sized + 'static {
     /// Its table, the same for every mount.
     fn routes() -> &'static Routes<Self>;
 
-    /// Whether what a write names is there already: `create` or `update`? Asked only for routes added
-    /// with [`Routes::on_create_or_update`].
+    /// Whether what a write names is there already: `create` or `update`? Asked only for routes
+    /// added with [`Routes::on_create_or_update`].
     fn exists<'a>(&'a self, probe: &'a Probe<'a>) -> Boxed<'a, Result<bool, ApiError>> {
         let _ = probe;
         Box::pin(async { Ok(true) })

@@ -49,8 +49,8 @@ impl<E> fmt::Debug for Route<E> {
 
 /// A wing's table of routes.
 ///
-/// A pattern is matchit's, or a path of any length between two words: `mounts/{*path}/tune`. Of two that
-/// fit, the latter counts.
+/// A pattern is matchit's, or a path of any length between two words: `mounts/{*path}/tune`. Of two
+/// that fit, the latter counts.
 pub struct Routes<E> {
     routes: Vec<Route<E>>,
     /// Patterns of the second kind: what is before the path, what is behind it, the slot.
@@ -185,7 +185,8 @@ impl<E: Send + Sync + 'static> Routes<E> {
         let Some(route) = self.pick(slot, call.head.operation) else {
             return Box::pin(async { Err(ApiError::unsupported_operation()) });
         };
-        // The input is made before the future, so that nothing borrowed from the body crosses an await.
+        // The input is made before the future, so that nothing borrowed from the body crosses an
+        // await.
         call.body.expose_bytes(|bytes| {
             let object = bytes.map(Object::of_checked).unwrap_or_default();
             let fields = Fields::new(parameters, &call.head.query, &object).of_whole(bytes);

@@ -8,7 +8,8 @@ use super::{
 
 /// One whole copy of the seal file (FORMAT.md 8), structure and checksum in order.
 ///
-/// Until [`Loaded::open`](super::Loaded::open) succeeds nothing in it is proven: everything it tells is a hint.
+/// Until [`Loaded::open`](super::Loaded::open) succeeds nothing in it is proven: everything it
+/// tells is a hint.
 #[derive(Debug)]
 pub struct SealFile {
     bytes: Vec<u8>,

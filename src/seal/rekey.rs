@@ -173,8 +173,8 @@ pub enum RekeyRefused {
 }
 
 impl Rekey {
-    /// Begins one. `readable` are the secrets that the server has at hand: slots that they open stay
-    /// without being shown. Quick, unless one of them is a passphrase.
+    /// Begins one. `readable` are the secrets that the server has at hand: slots that they open
+    /// stay without being shown. Quick, unless one of them is a passphrase.
     ///
     /// # Errors
     /// [`RekeyRefused`], when the plan cannot be.

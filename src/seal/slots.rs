@@ -56,8 +56,8 @@ impl OpenRoot {
         Ok((details, made))
     }
 
-    /// Takes a slot out and keeps the root key: an older copy of the seal file and the slot's secret
-    /// still lead to it, and so to the store. Only a rekey shuts them out.
+    /// Takes a slot out and keeps the root key: an older copy of the seal file and the slot's
+    /// secret still lead to it, and so to the store. Only a rekey shuts them out.
     ///
     /// # Errors
     /// [`SlotsError`]; the slots are as they were.

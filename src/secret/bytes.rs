@@ -13,7 +13,8 @@ impl SecretBytes {
         Self(bytes)
     }
 
-    /// Takes over a buffer without copying it. The caller has not grown it, so no copy stays behind.
+    /// Takes over a buffer without copying it. The caller has not grown it, so no copy stays
+    /// behind.
     pub fn from_vec(bytes: Vec<u8>) -> Self {
         Self(Zeroizing::new(bytes))
     }

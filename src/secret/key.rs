@@ -12,8 +12,8 @@ pub trait Algorithm: 'static {
     const NAME: &'static str;
 }
 
-/// A key that enters its own algorithm only, lies in locked memory, is wiped when dropped and prints
-/// as its algorithm's name.
+/// A key that enters its own algorithm only, lies in locked memory, is wiped when dropped and
+/// prints as its algorithm's name.
 pub struct Key<A: Algorithm> {
     /// The first `A::KEY_BYTES` are the key.
     bytes: Locked<Zeroizing<[u8; LONGEST]>>,

@@ -7,7 +7,8 @@ use zeroize::Zeroizing;
 pub struct SecretString(Zeroizing<String>);
 
 impl SecretString {
-    /// Takes over a string without copying it. The caller has not grown it, so no copy stays behind.
+    /// Takes over a string without copying it. The caller has not grown it, so no copy stays
+    /// behind.
     pub fn from_string(text: String) -> Self {
         Self(Zeroizing::new(text))
     }

@@ -250,7 +250,8 @@ impl Worker {
 
     /// Takes what waits, without waiting for more: while a sync runs, the next group gathers.
     fn gather(&mut self, first: Message) -> (Vec<Request>, Option<Then>) {
-        // Whoever is ready to run hands in first: where all cores are busy, groups are half as long again.
+        // Whoever is ready to run hands in first: where all cores are busy, groups are half as long
+        // again.
         thread::yield_now();
         let mut group = Vec::new();
         let mut bytes = 0;
@@ -346,7 +347,8 @@ impl Start {
         Ok(())
     }
 
-    /// Looks a key up, in the index once for each group: what is expected is mostly what is written.
+    /// Looks a key up, in the index once for each group: what is expected is mostly what is
+    /// written.
     fn header<'g>(
         &self,
         key: &'g [u8],

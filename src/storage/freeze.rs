@@ -75,9 +75,9 @@ pub struct FrozenFile {
     pub bytes: u64,
 }
 
-/// Takes hold of the files of a store as they are at its newest commit. No lock and no key is needed:
-/// snapshots and closed segments never change, and of the last segment only whole commits count. The
-/// checksums of all that is held are checked, so this reads it once. Blocking.
+/// Takes hold of the files of a store as they are at its newest commit. No lock and no key is
+/// needed: snapshots and closed segments never change, and of the last segment only whole commits
+/// count. The checksums of all that is held are checked, so this reads it once. Blocking.
 ///
 /// # Errors
 /// [`OpenError`], when the files are damaged or keep changing.

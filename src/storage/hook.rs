@@ -34,8 +34,8 @@ pub trait CommitSeal: Send {
     /// counts, and its caller seals again.
     fn stage(&mut self, changes: &[Change<'_>]) -> Result<(), StaleTerm>;
 
-    /// Whether the seal knows that no record lies under a key, so that the index need not be asked. It
-    /// may always say that it does not know.
+    /// Whether the seal knows that no record lies under a key, so that the index need not be asked.
+    /// It may always say that it does not know.
     fn is_absent(&self, key: &[u8]) -> bool;
 
     /// Length in bytes of the head that [`seal`](Self::seal) will return next.

@@ -1,8 +1,9 @@
 //! Whether the index may be believed to be as it was left.
 //!
-//! sled syncs nothing in time. A process that ends, however, leaves what it has written to the system;
-//! what a machine or a disk that stops leaves of it may open and be wrong. So the folder says in which
-//! session of its file system it was opened last, and whether it was closed and synced since.
+//! sled syncs nothing in time. A process that ends, however, leaves what it has written to the
+//! system; what a machine or a disk that stops leaves of it may open and be wrong. So the folder
+//! says in which session of its file system it was opened last, and whether it was closed and
+//! synced since.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -18,8 +19,8 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 const FILE: &str = "kista.session";
 /// What it holds once everything is synced.
 const CLOSED: &str = "closed";
-/// `STATX_MNT_ID_UNIQUE`, of Linux 6.8: a mount's number that no other mount gets. Before it the number
-/// of a mount that has ended may come again, and verification alone finds what that leaves.
+/// `STATX_MNT_ID_UNIQUE`, of Linux 6.8: a mount's number that no other mount gets. Before it the
+/// number of a mount that has ended may come again, and verification alone finds what that leaves.
 const MOUNT_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
 /// Whether nothing but a process has ended since the index in this folder was opened last.
@@ -31,7 +32,8 @@ pub(super) fn is_sound(folder: &Path) -> bool {
 /// Says that the index is open now. On the disk when this returns, so before sled writes a byte.
 pub(super) fn begin(folder: &Path) -> io::Result<()> {
     let session = session(folder)?;
-    // As a process that was killed has left it: nothing need be written, which a full disk may refuse.
+    // As a process that was killed has left it: nothing need be written, which a full disk may
+    // refuse.
     if fs::read_to_string(folder.join(FILE)).is_ok_and(|left| left == session) {
         return Ok(());
     }
@@ -57,7 +59,8 @@ fn write(folder: &Path, text: &str) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Syncs the files of an index, and says so, once the engine has let go of them: it is dropped last.
+/// Syncs the files of an index, and says so, once the engine has let go of them: it is dropped
+/// last.
 #[derive(Debug)]
 pub(super) struct Ending {
     folder: PathBuf,
@@ -82,7 +85,8 @@ impl Drop for Ending {
         }
         let closed = sync_all(&self.folder).and_then(|()| write(&self.folder, CLOSED));
         if let Err(error) = closed {
-            // Set aside or removed meanwhile, or else built again after the next start of the machine.
+            // Set aside or removed meanwhile, or else built again after the next start of the
+            // machine.
             tracing::debug!(%error, "the index was not synced");
         }
     }

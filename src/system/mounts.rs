@@ -220,8 +220,8 @@ impl System {
         Ok(shown.map(|record| (record.path.clone(), MountOutput::of(record))).collect())
     }
 
-    /// `GET internal/ui/mounts`: the mounts that a caller may do anything in, and those that everybody is
-    /// told of. Every token has its own place in the cubbyhole and at `auth/token`.
+    /// `GET internal/ui/mounts`: the mounts that a caller may do anything in, and those that
+    /// everybody is told of. Every token has its own place in the cubbyhole and at `auth/token`.
     pub(super) async fn visible_mounts(
         &self,
         permit: &Permit<'_>,

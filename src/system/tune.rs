@@ -127,11 +127,11 @@ impl System {
         .with_copy())
     }
 
-    /// `POST mounts/:path/tune`. `options.version` 2 of KV makes the secrets the first versions of their
-    /// kind; the mount is in use all the while.
+    /// `POST mounts/:path/tune`. `options.version` 2 of KV makes the secrets the first versions of
+    /// their kind; the mount is in use all the while.
     ///
-    /// Differs from Vault: it stays a mount of version 1 until all of them are copied, and none of its
-    /// requests is refused meanwhile. With many of them that is after the answer.
+    /// Differs from Vault: it stays a mount of version 1 until all of them are copied, and none of
+    /// its requests is refused meanwhile. With many of them that is after the answer.
     pub(super) async fn tune(
         &self,
         permit: &Permit<'_>,

@@ -169,7 +169,8 @@ impl Store {
         }
     }
 
-    /// Up to `limit` accessors that sort after `after`; some may be of tokens that are dead already.
+    /// Up to `limit` accessors that sort after `after`; some may be of tokens that are dead
+    /// already.
     ///
     /// # Errors
     /// [`ReadError`].

@@ -45,8 +45,8 @@ pub enum RenewError {
 }
 
 impl Store {
-    /// Lets a token live for `increment` from now on, or for what it was given at first when that is
-    /// zero; a periodic token for its period.
+    /// Lets a token live for `increment` from now on, or for what it was given at first when that
+    /// is zero; a periodic token for its period.
     ///
     /// # Errors
     /// [`RenewError`].

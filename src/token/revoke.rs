@@ -58,8 +58,8 @@ impl Store {
         Ok(Swept { tokens, more: tokens >= limit })
     }
 
-    /// Deletes a token's records in one commit, and notes what is left to do with its children and its
-    /// cubbyhole.
+    /// Deletes a token's records in one commit, and notes what is left to do with its children and
+    /// its cubbyhole.
     async fn take_away(&self, digest: TokenDigest, children: Sweep) -> Result<bool, RevokeError> {
         let id = digest.segment();
         for _ in 0..ATTEMPTS {

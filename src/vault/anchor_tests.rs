@@ -442,8 +442,8 @@ impl Chance {
     }
 }
 
-/// A vault that lives at random: writes, anchors, compactions, slots, rotations, restarts. Gives the
-/// share that opens it at the end.
+/// A vault that lives at random: writes, anchors, compactions, slots, rotations, restarts. Gives
+/// the share that opens it at the end.
 async fn live(site: &Site, disk: &Disk, share: &SecretBytes, chance: &mut Chance) -> SecretBytes {
     let copy = |share: &SecretBytes| share.expose(SecretBytes::copy_of);
     let mut share = copy(share);

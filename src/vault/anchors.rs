@@ -241,8 +241,9 @@ pub(super) async fn anchor(open: &Arc<Unsealed>) -> Result<(), tokio::task::Join
 }
 
 /// Sees to it that no compaction takes from the store what an anchor is judged by: the point that
-/// each names is kept in the store first, then the anchors are written, so that they name what stays
-/// in the journal. Blocking calls follow on the compaction's thread, never on one of `runtime`'s own.
+/// each names is kept in the store first, then the anchors are written, so that they name what
+/// stays in the journal. Blocking calls follow on the compaction's thread, never on one of
+/// `runtime`'s own.
 pub(super) fn guard_compaction(
     barrier: &Arc<Barrier>,
     anchors: &Arc<Anchors>,

@@ -8,8 +8,8 @@ use crate::{
     storage::{FOLDERS, Generation},
 };
 
-/// Stands in the data folder from the first write of an init until its seal file is whole: what lies
-/// there meanwhile belongs to nobody yet and may be cleared away.
+/// Stands in the data folder from the first write of an init until its seal file is whole: what
+/// lies there meanwhile belongs to nobody yet and may be cleared away.
 const UNFINISHED: &str = "init.unfinished";
 /// Stands in a folder that was made of a backup, until it was opened first.
 const RESTORED: &str = "restored";
@@ -60,7 +60,8 @@ pub(crate) fn keep_name(disk: &Disk, folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends an init once the seal file is whole. Also called at start: a crash may have come in between.
+/// Ends an init once the seal file is whole. Also called at start: a crash may have come in
+/// between.
 pub(super) fn finish_init(disk: &Disk, folder: &Path) -> io::Result<()> {
     if !is_init_unfinished(disk, folder)? {
         return Ok(());

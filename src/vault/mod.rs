@@ -135,8 +135,8 @@ pub struct Unsealed {
     pub ground: Ground,
     /// What is mounted.
     pub mounts: Mounts,
-    /// The root key, for changes of the seal file, one at a time. Held from reading the keyring that
-    /// is to be written until the barrier has what was written.
+    /// The root key, for changes of the seal file, one at a time. Held from reading the keyring
+    /// that is to be written until the barrier has what was written.
     pub root: Arc<tokio::sync::Mutex<seal::OpenRoot>>,
     /// New terms, and the end of old ones.
     pub rotation: Rotation,
@@ -154,8 +154,8 @@ pub struct Unsealed {
 }
 
 impl Unsealed {
-    /// The notices of opening, whether keys lie in memory that may be swapped out, the audit devices
-    /// that cannot write now, and a disk that fills up.
+    /// The notices of opening, whether keys lie in memory that may be swapped out, the audit
+    /// devices that cannot write now, and a disk that fills up.
     pub fn warnings(&self) -> Vec<String> {
         let failing =
             self.ground.audit.health().into_iter().filter(|device| device.error.is_some());

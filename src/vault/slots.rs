@@ -288,7 +288,8 @@ impl Vault {
         let mut batch = Batch::default();
         rekey_records(barrier).put(&mut batch, REKEY, &RekeyRecord { epoch: next });
         barrier.commit(batch).await?;
-        // Only now: a commit that failed has changed nothing, and the shares need not be given again.
+        // Only now: a commit that failed has changed nothing, and the shares need not be given
+        // again.
         let rekey = held.take().ok_or(SlotChangeError::NotBegun)?;
         let now = self.clock.now();
         let apply = move |root: &mut OpenRoot, open: &Unsealed| {

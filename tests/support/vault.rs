@@ -22,7 +22,8 @@ use tempfile::TempDir;
 
 use super::Answer;
 
-/// An open vault with `secret/` mounted (KV version 2) and `plain/` (version 1), a root token, and a clock turned by hand.
+/// An open vault with `secret/` mounted (KV version 2) and `plain/` (version 1), a root token, and
+/// a clock turned by hand.
 pub(crate) struct TestVault {
     pub(crate) root: String,
     pub(crate) clock: Arc<ManualClock>,

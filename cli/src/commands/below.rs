@@ -15,7 +15,8 @@ use crate::{
     server::Server,
 };
 
-/// What a command is for: a secret, or a folder, whose path inside the mount ends in a slash or is empty.
+/// What a command is for: a secret, or a folder, whose path inside the mount ends in a slash or is
+/// empty.
 pub(crate) async fn subject(
     server: &Server,
     given: &Place,

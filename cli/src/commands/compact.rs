@@ -11,9 +11,9 @@ use crate::{
 
 /// Have the server write its journal into a snapshot, and erase what was removed.
 ///
-/// The server does so by itself when the journal has grown, and within 15 minutes of `destroy`. After
-/// this no file of the data folder holds what was destroyed or replaced before; that a disk has
-/// overwritten the place is another matter. The store is served meanwhile.
+/// The server does so by itself when the journal has grown, and within 15 minutes of `destroy`.
+/// After this no file of the data folder holds what was destroyed or replaced before; that a disk
+/// has overwritten the place is another matter. The store is served meanwhile.
 ///
 /// --json prints the answer of `sys/compact`.
 #[derive(Debug, Args)]

@@ -17,8 +17,8 @@ use crate::{
 /// Print secrets in the form that another program reads.
 ///
 /// env and dotenv-export name variables as `kista run` does: db-password becomes DB_PASSWORD. The
-/// others keep the keys. PATH#KEY=NAME names a value otherwise in each. Of several values of one name
-/// the last one wins.
+/// others keep the keys. PATH#KEY=NAME names a value otherwise in each. Of several values of one
+/// name the last one wins.
 ///
 /// `kista run` gives a program its secrets without a file in between.
 #[derive(Debug, Args)]

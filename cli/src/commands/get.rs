@@ -23,8 +23,8 @@ use crate::{
 /// Read secrets, or single values of them.
 ///
 /// A person sees the keys, with dots for the values; a program gets lines of key, tab and value.
-/// With -k, or #KEY behind the path, the value comes as it is, without a newline at its end unless a
-/// person reads it; several values come on a line each.
+/// With -k, or #KEY behind the path, the value comes as it is, without a newline at its end unless
+/// a person reads it; several values come on a line each.
 ///
 /// A reference is MOUNT/PATH[#KEY], or in full
 /// kista://[CONTEXT/]MOUNT/PATH[#KEY][?version=N&default=TEXT] with names percent-encoded.
@@ -44,7 +44,8 @@ pub(crate) struct Get {
     /// An earlier version
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     version: Option<u64>,
-    /// Write the one value to a new file, for you alone (with --json: all of it); nothing is printed
+    /// Write the one value to a new file, for you alone (with --json: all of it); nothing is
+    /// printed
     #[arg(long, value_name = "FILE", conflicts_with = "copy")]
     out: Option<PathBuf>,
     /// Replace the file of --out if it is there

@@ -15,9 +15,10 @@ use crate::{
 
 /// Keep a token for a server, under the name of a context.
 ///
-/// The token is asked for, hidden, or read from stdin; the server must know it. It is kept in a file
-/// for you alone, with the address, the server's certificate or its CA, and the store's name: another
-/// server or store behind the address is refused from then on. The context is in use afterwards.
+/// The token is asked for, hidden, or read from stdin; the server must know it. It is kept in a
+/// file for you alone, with the address, the server's certificate or its CA, and the store's name:
+/// another server or store behind the address is refused from then on. The context is in use
+/// afterwards.
 #[derive(Debug, Args)]
 #[command(
     before_help = "Example:\n  kista login --address https://vault.example:8200\n  \

@@ -17,7 +17,8 @@ use crate::{
 ///
 /// Without keys it asks for them. KEY=- asks for the value, or reads it from stdin, less one line
 /// break at its end; KEY=@FILE takes a file to the last byte; KEY=env:NAME takes a variable.
-/// --generate makes a value, as an empty answer does, and tells its strength. KEY=VALUE works, with a warning: other users' process lists and your shell's history show it.
+/// --generate makes a value, as an empty answer does, and tells its strength. KEY=VALUE works, with
+/// a warning: other users' process lists and your shell's history show it.
 #[derive(Debug, Args)]
 #[command(before_help = "Example:\n  kista put secret/app/db url=postgres://db/app password=-\n  \
                          kista put secret/app/db url=env:DB_URL --generate password:32\n  \

@@ -43,8 +43,8 @@ pub(crate) struct RekeyArguments {
     /// Without the old shares, by a passphrase: for shares that are lost
     #[arg(long)]
     lost_shares: bool,
-    /// Rotate the keys of values and of paths too, and wait until the old ones are destroyed: then an
-    /// old copy of the seal file opens nothing that is stored
+    /// Rotate the keys of values and of paths too, and wait until the old ones are destroyed: then
+    /// an old copy of the seal file opens nothing that is stored
     #[arg(long)]
     revoke: bool,
     /// Drop what is listed without asking

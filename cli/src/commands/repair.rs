@@ -14,10 +14,11 @@ use crate::{
 
 /// Mend a stopped store from what is kept twice. Nothing is ever dropped.
 ///
-/// A damaged copy of the seal file is written again from the other one; a damaged snapshot gives way to
-/// the one before and the journal since then; what is kept nowhere else comes from a backup, if one is
-/// given that holds it. When that does not come to every commit that is whole now, the files stay as
-/// they are. Damaged files are kept beside the new ones as NAME.damaged; remove them when all is well.
+/// A damaged copy of the seal file is written again from the other one; a damaged snapshot gives
+/// way to the one before and the journal since then; what is kept nowhere else comes from a backup,
+/// if one is given that holds it. When that does not come to every commit that is whole now, the
+/// files stay as they are. Damaged files are kept beside the new ones as NAME.damaged; remove them
+/// when all is well.
 #[derive(Debug, Args)]
 #[command(before_help = "Example:\n  kista operator repair --data /var/lib/kista\n  \
     kista operator repair --data /var/lib/kista --from nightly.kistabak")]

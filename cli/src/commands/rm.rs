@@ -14,8 +14,8 @@ use crate::{
 
 /// Delete the current version of a secret, or with -r of every secret below a folder.
 ///
-/// What is deleted is hidden, and `kista undelete` brings it back; --destroy takes the secrets away for good,
-/// with all their versions. Of a folder the path is to be typed, unless --yes is given.
+/// What is deleted is hidden, and `kista undelete` brings it back; --destroy takes the secrets away
+/// for good, with all their versions. Of a folder the path is to be typed, unless --yes is given.
 #[derive(Debug, Args)]
 #[command(
     before_help = "Example:\n  kista rm secret/app/db\n  kista rm -r secret/app/old/ --dry-run"

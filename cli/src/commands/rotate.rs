@@ -17,9 +17,9 @@ use crate::{
 /// goes on serving; when the last one is under the new term, the old term is taken out of journal,
 /// snapshots and seal file. A crash loses nothing: the server goes on where it stood.
 ///
-/// Paths are encrypted under a key of their own, which this leaves alone. --names gives them a new one
-/// and moves every record to its new place; whoever held the old key can read no path in later copies
-/// of the data folder.
+/// Paths are encrypted under a key of their own, which this leaves alone. --names gives them a new
+/// one and moves every record to its new place; whoever held the old key can read no path in later
+/// copies of the data folder.
 ///
 /// --json prints the answer of `sys/rotate/status`.
 #[derive(Debug, Args)]
@@ -188,8 +188,8 @@ async fn ask(server: &Server) -> Result<Rotation, Failure> {
     }
 }
 
-/// Has everything sealed again under a new term and moved to new names, and waits until the old keys
-/// of both are destroyed.
+/// Has everything sealed again under a new term and moved to new names, and waits until the old
+/// keys of both are destroyed.
 pub(super) async fn destroy_old_keys(server: &Server) -> Result<(), Failure> {
     if let Err(error) = server.client.sys().rotate().await {
         return Err(server.explain("rotate", error).await);

@@ -30,10 +30,11 @@ use crate::{
 /// does one come about that steers how programs run, such as LD_PRELOAD or PATH. Of several sources
 /// of a variable the last one wins.
 ///
-/// Without -e and --env-file, [run] env of the nearest .kista.toml says what to fetch. The vault's own
-/// token (KISTA_TOKEN, BAO_TOKEN, VAULT_TOKEN) is not handed on.
+/// Without -e and --env-file, [run] env of the nearest .kista.toml says what to fetch. The vault's
+/// own token (KISTA_TOKEN, BAO_TOKEN, VAULT_TOKEN) is not handed on.
 ///
-/// It ends with the program's own code; 127 when there is no such program, 126 when it cannot be run.
+/// It ends with the program's own code; 127 when there is no such program, 126 when it cannot be
+/// run.
 #[derive(Debug, Args)]
 #[command(before_help = "Example:\n  kista run -e secret/app/db -- ./api\n  \
                          kista run -e secret/app/mail#api_key=MAIL_KEY --env-file .env -- npm start\n  \
@@ -51,7 +52,8 @@ pub(crate) struct Run {
     /// Put this before each name that is made from a key
     #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
     prefix: String,
-    /// Hand on nothing of this environment but PATH, HOME, USER, SHELL, TERM, TZ, language and the like
+    /// Hand on nothing of this environment but PATH, HOME, USER, SHELL, TERM, TZ, language and the
+    /// like
     #[arg(long)]
     pristine: bool,
     /// Which value stays where a variable is set already

@@ -19,8 +19,8 @@ use crate::{
     hygiene,
 };
 
-/// Looks at what it stands on, binds the address, then takes possession of the data folder. The port comes first: when it is
-/// taken, nothing has been touched.
+/// Looks at what it stands on, binds the address, then takes possession of the data folder. The
+/// port comes first: when it is taken, nothing has been touched.
 pub(super) async fn start(config: &Config) -> Result<(Server, Kista), Failure> {
     hygiene::guard(config)?;
     let server = Server::bind(&config.listener, config.limits).map_err(|e| Failure::of(&e))?;

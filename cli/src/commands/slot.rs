@@ -160,12 +160,12 @@ impl Add {
 struct Drop {
     /// The slot's id, or the beginning of it
     id: String,
-    /// Only take it out of the seal file: stops honest use, but an old copy of the seal file and the
-    /// slot's secret still open the vault
+    /// Only take it out of the seal file: stops honest use, but an old copy of the seal file and
+    /// the slot's secret still open the vault
     #[arg(long)]
     keep_root: bool,
-    /// Rotate the keys of values and of paths too, and wait until the old ones are destroyed: then an
-    /// old copy of the seal file opens nothing that is stored
+    /// Rotate the keys of values and of paths too, and wait until the old ones are destroyed: then
+    /// an old copy of the seal file opens nothing that is stored
     #[arg(long, conflicts_with = "keep_root")]
     revoke: bool,
     /// Drop what is listed without asking

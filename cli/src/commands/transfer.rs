@@ -15,9 +15,9 @@ use crate::{
 
 /// Copy a secret with all its versions, or a folder of them, inside its mount.
 ///
-/// A folder ends in a slash, or is given with -r. Versions keep their numbers and times; settings and notes
-/// go with them. Where a secret is at a new path already nothing at all is copied, unless --skip-existing
-/// passes over such.
+/// A folder ends in a slash, or is given with -r. Versions keep their numbers and times; settings
+/// and notes go with them. Where a secret is at a new path already nothing at all is copied, unless
+/// --skip-existing passes over such.
 #[derive(Debug, Args)]
 #[command(before_help = "Example:\n  kista cp secret/app/db secret/app/db-old\n  \
                          kista cp -r secret/app/dev/ secret/app/staging/ --dry-run")]
@@ -28,9 +28,9 @@ pub(crate) struct Cp {
 
 /// Move a secret with all its versions, or a folder of them, inside its mount.
 ///
-/// A folder ends in a slash, or is given with -r. What fits one commit (60 secrets) moves at once; a larger
-/// folder moves in several, each secret whole in one of them. Where a secret is at a new path already nothing
-/// at all is moved, unless --skip-existing passes over such.
+/// A folder ends in a slash, or is given with -r. What fits one commit (60 secrets) moves at once;
+/// a larger folder moves in several, each secret whole in one of them. Where a secret is at a new
+/// path already nothing at all is moved, unless --skip-existing passes over such.
 #[derive(Debug, Args)]
 #[command(before_help = "Example:\n  kista mv secret/app/db secret/app/database\n  \
                          kista mv -r secret/app/ secret/apps/api/ --dry-run")]

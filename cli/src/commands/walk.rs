@@ -185,7 +185,8 @@ impl Folder {
     }
 }
 
-/// Whether the token may not SCAN, or the server cannot: one that takes it for a read finds nothing.
+/// Whether the token may not SCAN, or the server cannot: one that takes it for a read finds
+/// nothing.
 fn is_no_scan(error: &Error) -> bool {
     matches!(
         error,

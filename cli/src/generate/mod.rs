@@ -1,6 +1,7 @@
 //! Values that are made rather than typed, and how hard they are to guess.
 //!
-//! - `words.txt`: the 2,048 English words of BIP 39 (`words.LICENSE`), which differ in their first four letters
+//! - `words.txt`: the 2,048 English words of BIP 39 (`words.LICENSE`), which differ in their first
+//!   four letters
 
 use std::{fmt, str::FromStr};
 

@@ -128,7 +128,8 @@ pub(super) struct LookUpOutput {
 }
 
 impl LookUpOutput {
-    /// `id` is the token where the caller has shown it, and empty where it is known by its accessor.
+    /// `id` is the token where the caller has shown it, and empty where it is known by its
+    /// accessor.
     pub(super) fn of(session: &Session, id: String, now: Timestamp) -> Self {
         let entry = &session.entry;
         // Absent on a token that never ends, as with the peers.

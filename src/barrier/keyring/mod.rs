@@ -190,8 +190,8 @@ impl Keyring {
         keyring.is_whole().then_some(keyring).ok_or(KeyringError::Malformed)
     }
 
-    /// Whether it holds what a store needs: one active term, every lineage, nothing twice, and names
-    /// that move from one secret to one other at most.
+    /// Whether it holds what a store needs: one active term, every lineage, nothing twice, and
+    /// names that move from one secret to one other at most.
     fn is_whole(&self) -> bool {
         let active = self.terms.iter().filter(|term| term.state == TermState::Active).count();
         let ids: HashSet<_> = self.terms.iter().map(|term| term.id).collect();
@@ -326,8 +326,8 @@ impl Keyring {
         Ok(Terms::new(Arc::clone(active), all))
     }
 
-    /// How the names of a space are encrypted: under the newest secret, and what has not moved to it
-    /// yet under the one before.
+    /// How the names of a space are encrypted: under the newest secret, and what has not moved to
+    /// it yet under the one before.
     pub(super) fn naming(&self, space: SpaceId) -> Naming {
         let of = |secret: &Secret, previous| {
             let siv = secret.names_cipher(self.store_id, space);

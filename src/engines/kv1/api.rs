@@ -19,8 +19,8 @@ impl FromFields for WriteInput {
     }
 }
 
-/// Seconds that a secret itself says its reader may keep it, under `ttl` or, as in old times, `lease`. What
-/// does not read as a duration says nothing.
+/// Seconds that a secret itself says its reader may keep it, under `ttl` or, as in old times,
+/// `lease`. What does not read as a duration says nothing.
 pub(super) fn lease_of(secret: &[u8]) -> Option<u64> {
     let object = Object::of_checked(secret);
     let said = object.get("ttl").or_else(|| object.get("lease"))?.get();

@@ -36,8 +36,8 @@ pub struct Kv1 {
 }
 
 impl Kv1 {
-    /// A mount whose readers look again after so many seconds, 0 for the server's default, when a secret
-    /// does not say otherwise.
+    /// A mount whose readers look again after so many seconds, 0 for the server's default, when a
+    /// secret does not say otherwise.
     pub fn new(default_lease: u64, switch: Arc<Switch>) -> Self {
         Self { default_lease, switch }
     }
@@ -169,7 +169,8 @@ impl Kv1 {
     }
 }
 
-/// The JSON text of the secret at `path`, with the batch held to its not changing; None when there is none.
+/// The JSON text of the secret at `path`, with the batch held to its not changing; None when there
+/// is none.
 pub(super) async fn expect_unchanged(
     batch: &mut Batch,
     view: &MountView,

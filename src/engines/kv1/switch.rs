@@ -4,8 +4,8 @@ use crate::gate::ApiError;
 
 /// Where a mount stands on its way to version 2. One for each mount, whatever is rebuilt over it.
 ///
-/// Each request holds the stage that it met until it is answered, so that none of an earlier stage is
-/// under way once the next one has begun.
+/// Each request holds the stage that it met until it is answered, so that none of an earlier stage
+/// is under way once the next one has begun.
 #[derive(Debug)]
 pub struct Switch(RwLock<Stage>);
 
@@ -26,8 +26,8 @@ impl Switch {
         Self(RwLock::new(stage))
     }
 
-    /// Waits for the requests under way and begins a stage, by what `change` does meanwhile. When that
-    /// fails the stage stays.
+    /// Waits for the requests under way and begins a stage, by what `change` does meanwhile. When
+    /// that fails the stage stays.
     ///
     /// # Errors
     /// What `change` fails with.

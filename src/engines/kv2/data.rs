@@ -19,8 +19,8 @@ use crate::{
 };
 
 impl Kv2 {
-    /// `GET data/:path`: a version's value. A deleted or destroyed one is a 404 that still tells its
-    /// metadata, as clients expect.
+    /// `GET data/:path`: a version's value. A deleted or destroyed one is a 404 that still tells
+    /// its metadata, as clients expect.
     pub(super) async fn read(
         &self,
         permit: &Permit<'_>,
@@ -31,8 +31,8 @@ impl Kv2 {
         Ok(Reply::of(ReadOutput { data: value.map(RawJson), metadata }).with_status(status))
     }
 
-    /// `GET subkeys/:path`: the keys of a version's value, with `null` for all that is no object. What is
-    /// gone is told as by [`Self::read`].
+    /// `GET subkeys/:path`: the keys of a version's value, with `null` for all that is no object.
+    /// What is gone is told as by [`Self::read`].
     pub(super) async fn read_subkeys(
         &self,
         permit: &Permit<'_>,
@@ -65,8 +65,8 @@ impl Kv2 {
         Ok(Reply::of(output))
     }
 
-    /// `PATCH data/:path`: a new version, the newest one with a merge patch (RFC 7396) applied. There must be
-    /// a newest one to patch; one that is gone is a 404 that tells its metadata.
+    /// `PATCH data/:path`: a new version, the newest one with a merge patch (RFC 7396) applied.
+    /// There must be a newest one to patch; one that is gone is a 404 that tells its metadata.
     pub(super) async fn patch(
         &self,
         permit: &Permit<'_>,

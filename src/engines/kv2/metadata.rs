@@ -82,7 +82,8 @@ impl Kv2 {
     }
 }
 
-/// Whether the caller has seen the settings and notes that it changes; 0 means that there are none yet.
+/// Whether the caller has seen the settings and notes that it changes; 0 means that there are none
+/// yet.
 fn check_cas(given: Option<i64>, is_required: bool, metadata: &Metadata) -> Result<(), ApiError> {
     match given {
         None if is_required || metadata.metadata_cas_required => {

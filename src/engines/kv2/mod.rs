@@ -1,7 +1,7 @@
 //! KV version 2: secrets with versions, check-and-set, soft delete and destruction.
 //!
-//! A secret is a JSON object kept as the text it was written in: numbers, key order and Unicode come
-//! back byte for byte.
+//! A secret is a JSON object kept as the text it was written in: numbers, key order and Unicode
+//! come back byte for byte.
 //!
 //! - `api.rs`: wire types
 //! - `store.rs`: records, and how a secret lies in its mount's space

@@ -129,8 +129,8 @@ pub(super) fn configs(view: &MountView) -> Collection<Config> {
 /// Where the one configuration record lies.
 pub(super) const CONFIG: &[&str] = &["config"];
 
-/// A secret as it lies in the store: its metadata, the newest value inside the same record when it is
-/// small (a read is then one get and one open), and what the record's next write must find.
+/// A secret as it lies in the store: its metadata, the newest value inside the same record when it
+/// is small (a read is then one get and one open), and what the record's next write must find.
 pub(super) struct Held {
     pub(super) metadata: Metadata,
     pub(super) inline: Option<SecretBytes>,
@@ -140,7 +140,8 @@ pub(super) struct Held {
 /// Largest value in bytes that its metadata record carries.
 const INLINE_BYTES: usize = 4 * 1024;
 
-/// First byte of a metadata record: the layout `version || be32 length || metadata || inline value`.
+/// First byte of a metadata record: the layout `version || be32 length || metadata || inline
+/// value`.
 const METADATA_VERSION: u8 = 2;
 
 /// The one before, whose metadata ends with the versions.
@@ -199,8 +200,8 @@ pub(super) async fn stored_value(
     Ok(view.get(&path).await?.map(|stored| stored.value))
 }
 
-/// Reads the secret at `path`, lets `change` decide what becomes of it, and commits that; again from
-/// the start whenever another write has come between.
+/// Reads the secret at `path`, lets `change` decide what becomes of it, and commits that; again
+/// from the start whenever another write has come between.
 ///
 /// # Errors
 /// What `change` refuses, and what storage does.
@@ -316,8 +317,8 @@ pub(super) enum Change<R> {
     Remove(R),
 }
 
-/// Writes metadata and, if given, the value of `metadata.current`; moves out what was inline before,
-/// and drops the values of versions that are destroyed or no longer listed.
+/// Writes metadata and, if given, the value of `metadata.current`; moves out what was inline
+/// before, and drops the values of versions that are destroyed or no longer listed.
 fn write_batch(
     view: &MountView,
     path: &str,
@@ -376,8 +377,8 @@ fn put_newest(
     None
 }
 
-/// Takes the metadata away, and with it the way to the values. They go in the same commit when it can
-/// carry them; else a marker names them for [`sweep`].
+/// Takes the metadata away, and with it the way to the values. They go in the same commit when it
+/// can carry them; else a marker names them for [`sweep`].
 pub(super) fn remove(batch: &mut Batch, view: &MountView, path: &str, held: &Held) {
     let name = held.metadata.value_name();
     if held.metadata.versions.len() <= VALUES_IN_ONE_COMMIT {
@@ -391,9 +392,9 @@ pub(super) fn remove(batch: &mut Batch, view: &MountView, path: &str, held: &Hel
     batch.delete_if(view, &metadata_path(path), Expected::Header(held.header));
 }
 
-/// Adds to a batch that `value` is the only version of the secret at `path`, or that there is no secret,
-/// whatever lies there now: that is what a mount of version 1 has of it. The batch conflicts when something
-/// comes between.
+/// Adds to a batch that `value` is the only version of the secret at `path`, or that there is no
+/// secret, whatever lies there now: that is what a mount of version 1 has of it. The batch
+/// conflicts when something comes between.
 pub(in crate::engines) async fn mirror(
     batch: &mut Batch,
     view: &MountView,
@@ -442,8 +443,8 @@ pub(in crate::engines) async fn is_mirrored(
     Ok(view.contains(&metadata_path(path)).await?)
 }
 
-/// Deletes the values of secrets that were removed with more of them than one commit carries. What a
-/// crash interrupts is done by the next call.
+/// Deletes the values of secrets that were removed with more of them than one commit carries. What
+/// a crash interrupts is done by the next call.
 pub(super) async fn sweep(permit: &Permit<'_>) -> Result<(), ApiError> {
     let view = permit.storage();
     for removed in view.list(&["removed"], None, usize::MAX).await? {
@@ -514,7 +515,8 @@ struct ValueMissing {
 mod tests {
     use super::*;
 
-    /// What the first version of the layout wrote for a secret with one version and its value inside.
+    /// What the first version of the layout wrote for a secret with one version and its value
+    /// inside.
     const VERSION_1: &str = "0100000037000102030405060708090a0b0c0d0e0f80d095ffbc3180d095ffbc31\
                              0100030180d88ee16f01036f776e027573010180d095ffbc3100007b2261223a317d";
 

@@ -527,7 +527,8 @@ fn files(act: &'static str, path: &Path, source: io::Error) -> CertificateError 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// A CA's life: clients keep its certificate, so it is long.
 const AUTHORITY_LIFE: Duration = Duration::from_secs(20 * 365 * DAY.as_secs());
-/// Some clients refuse a server's certificate that is valid for more than 825 days, whoever signed it.
+/// Some clients refuse a server's certificate that is valid for more than 825 days, whoever signed
+/// it.
 const SERVER_LIFE: Duration = Duration::from_secs(825 * DAY.as_secs());
 /// A server's certificate with less than this left is made again at start.
 const RENEWED_WITHIN: Duration = Duration::from_secs(90 * DAY.as_secs());

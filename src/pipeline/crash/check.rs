@@ -59,8 +59,8 @@ impl Life {
             return Found { as_before: 1, ..Found::default() };
         }
         if self.share.is_empty() {
-            // The seal file became whole, and then something failed before the shares were given out:
-            // nothing can open it, and nothing is in it.
+            // The seal file became whole, and then something failed before the shares were given
+            // out: nothing can open it, and nothing is in it.
             running.vanish().await;
             return Found::default();
         }
@@ -119,8 +119,8 @@ impl Life {
         }
     }
 
-    /// The lines of each call that was answered before the last sync are there, in the audit file or
-    /// in what an opening has moved aside.
+    /// The lines of each call that was answered before the last sync are there, in the audit file
+    /// or in what an opening has moved aside.
     fn check_audit(&self, disk: &Disk, n: usize, place: &str) {
         self.check_lines(disk, self.synced_calls(n), place);
     }
@@ -149,8 +149,8 @@ impl Life {
         }
     }
 
-    /// Unseals with the one share that must open it, or with the one of several that does; gives it.
-    /// What is not among these opens nothing.
+    /// Unseals with the one share that must open it, or with the one of several that does; gives
+    /// it. What is not among these opens nothing.
     async fn open(&self, running: &Running, expected: &Expected, place: &str) -> Ways {
         let mut shares: Vec<&String> = expected.certain.get(&Thing::Share).into_iter().collect();
         let open = expected.open.iter().flatten();

@@ -66,8 +66,8 @@ async fn live(life: &mut Life) {
     life.seal().await;
 }
 
-/// A new term, or a new key of names, until every record is under it and the old one is gone from every
-/// file.
+/// A new term, or a new key of names, until every record is under it and the old one is gone from
+/// every file.
 async fn rotate(life: &mut Life, path: &str) {
     let before = life.simulator.operations();
     let answer = life.running().call(&life.root, Write, path, "").await;

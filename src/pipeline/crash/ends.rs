@@ -18,8 +18,8 @@ pub(super) struct Ends {
 }
 
 /// Ends a life at each operation, or in the short form at about `sample` of them, and opens every
-/// disk that this may leave. The anchor lies on the same disk, or on another one that has kept all of
-/// it, or on another one that has kept what was synced.
+/// disk that this may leave. The anchor lies on the same disk, or on another one that has kept all
+/// of it, or on another one that has kept what was synced.
 pub(super) async fn end_everywhere(name: &str, life: &mut Life, sample: usize) -> Ends {
     life.vanish().await;
     assert!(life.acts.iter().all(|act| act.is_acknowledged || act.after == 0), "{:?}", life.acts);

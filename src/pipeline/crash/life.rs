@@ -390,8 +390,8 @@ impl Life {
         self.acts.push(Act { name, before, after, is_acknowledged: is_done, groups });
     }
 
-    /// What must be found when the disk stopped after `n` operations. What is under way then, or was
-    /// never acknowledged, may be there or not.
+    /// What must be found when the disk stopped after `n` operations. What is under way then, or
+    /// was never acknowledged, may be there or not.
     pub(super) fn expected(&self, n: usize) -> Expected {
         let mut expected = Expected::default();
         for act in &self.acts {

@@ -1,8 +1,8 @@
 //! The life of a vault on a simulated disk, ended at every operation and with every fault.
 //!
 //! What it must show: after any crash the store opens, or was never made; every acknowledged change
-//! is there; the one that was under way is there whole or not at all; nothing that was gone is back;
-//! every record opens and they are those that the newest commit counts (the vault opens with
+//! is there; the one that was under way is there whole or not at all; nothing that was gone is
+//! back; every record opens and they are those that the newest commit counts (the vault opens with
 //! `freshness = "strict"`, which verifies first).
 //!
 //! - `site.rs`: a vault over a simulated disk, asked as HTTP would ask it

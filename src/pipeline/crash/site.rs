@@ -170,7 +170,8 @@ impl Running {
         last.is_some_and(|outcome| outcome.verdict == Verdict::Good)
     }
 
-    /// Ends the process as a crash would: nothing is closed. Its jobs end too, and the lock is free.
+    /// Ends the process as a crash would: nothing is closed. Its jobs end too, and the lock is
+    /// free.
     pub(super) async fn vanish(self) {
         let vault = Arc::downgrade(self.kista.vault());
         drop(self);

@@ -72,7 +72,8 @@ async fn clear(running: &Running) {
     open.mounts.sweep().await.unwrap();
 }
 
-/// Whether the mount is of this version; then every secret must be there as it was, and none besides.
+/// Whether the mount is of this version; then every secret must be there as it was, and none
+/// besides.
 async fn is_whole(running: &Running, root: &str, version: usize, place: &str) -> bool {
     let mount = running.call(root, Read, "sys/mounts/old", "").await;
     let is_second = mount.body["data"]["options"]["version"] == "2";

@@ -15,8 +15,8 @@ use crate::{
 
 /// Show what backups say of themselves: their store, when they were made, and the terms inside.
 ///
-/// A term that a rotation has destroyed lives on in the backups from before: --term names them. Only
-/// the front of each file is read, and nothing proves it; `kista backup verify` does.
+/// A term that a rotation has destroyed lives on in the backups from before: --term names them.
+/// Only the front of each file is read, and nothing proves it; `kista backup verify` does.
 #[derive(Debug, Args)]
 #[command(before_help = "Example:\n  kista backup ls /var/backups/kista\n  \
     kista backup ls --term 1 /var/backups/kista")]

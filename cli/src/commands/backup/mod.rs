@@ -177,8 +177,8 @@ impl Verify {
         self.temporary.as_deref().or(beside).unwrap_or(Path::new("."))
     }
 
-    /// What is wrong with a backup. When only its checksum says so, the copies in it are asked where,
-    /// if there is room for them.
+    /// What is wrong with a backup. When only its checksum says so, the copies in it are asked
+    /// where, if there is room for them.
     fn placed(&self, error: &backup::BundleError, bytes: u64) -> Failure {
         let plain = about(&self.file, error);
         if !matches!(error, backup::BundleError::Checksum) || bytes == 0 {
@@ -195,8 +195,9 @@ impl Verify {
 /// Make a data folder of a backup. Never over one that is there.
 ///
 /// With a secret of a slot the restored store is opened and every record checked; without one the
-/// first unseal does that. The store goes on in its next generation, so that an anchor of the old one
-/// does not take it for a rollback. Tokens and leases are as they were at the time of the backup.
+/// first unseal does that. The store goes on in its next generation, so that an anchor of the old
+/// one does not take it for a rollback. Tokens and leases are as they were at the time of the
+/// backup.
 #[derive(Debug, Args)]
 #[command(before_help = "Example:\n  \
     kista backup restore nightly.kistabak --data /var/lib/kista-new --keyfile /etc/kista/seal.key")]

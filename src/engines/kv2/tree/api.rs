@@ -32,7 +32,8 @@ impl FromFields for TransferInput {
 }
 
 impl TransferInput {
-    /// Refuses paths that do not go together. Asked once it is known that the caller may know of the first.
+    /// Refuses paths that do not go together. Asked once it is known that the caller may know of
+    /// the first.
     ///
     /// # Errors
     /// 400.

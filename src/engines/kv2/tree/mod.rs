@@ -1,9 +1,9 @@
-//! Kista's own routes for a secret with its whole history, or a folder of them: `tree/copy`, `tree/move`,
-//! `tree/delete` and `tree/destroy`.
+//! Kista's own routes for a secret with its whole history, or a folder of them: `tree/copy`,
+//! `tree/move`, `tree/delete` and `tree/destroy`.
 //!
-//! Who may do it is who may do it by hand: every secret's rights are asked before the first is touched, and
-//! one that is denied refuses all. What fits one commit is done in one; more is done in several, as long as a
-//! call may take, and the answer says where the next one goes on.
+//! Who may do it is who may do it by hand: every secret's rights are asked before the first is
+//! touched, and one that is denied refuses all. What fits one commit is done in one; more is done
+//! in several, as long as a call may take, and the answer says where the next one goes on.
 //!
 //! - `api.rs`: wire types; `rights.rs`: what a caller must be allowed
 //! - `transfer.rs`: secrets under other paths; `records.rs`: what that does to their records

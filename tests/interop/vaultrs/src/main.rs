@@ -1,4 +1,5 @@
-//! An unmodified Vault client (vaultrs) against a fresh server: ADDRESS, and CA_FILE with its certificate.
+//! An unmodified Vault client (vaultrs) against a fresh server: ADDRESS, and CA_FILE with its
+//! certificate.
 
 use std::collections::HashMap;
 
