@@ -1,8 +1,11 @@
 //! Secrets with their history, and folders of them, copied, moved and removed by one call.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use kista::gate::Operation::{Delete, Read, Scan, Write};
+use kista::{
+    clock::Clock,
+    gate::Operation::{Delete, Read, Scan, Write},
+};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, TestVault};
@@ -72,6 +75,40 @@ async fn a_copy_is_another_secret_from_then_on() {
     assert_eq!(value(&vault, "a").await, "four");
     vault.as_root(Delete, "secret/metadata/a", "").await;
     assert_eq!(value(&vault, "b?version=3").await, long.replace('x', "y"));
+}
+
+#[tokio::test]
+async fn a_copy_that_broke_off_leaves_nothing_for_long() {
+    let vault = TestVault::open().await;
+    put(&vault, "a", "kept").await;
+    let begun = vault.clock.now().millis().to_be_bytes();
+    vault.leave("secret/", &["copies", "one"], &begun).await;
+    vault.leave("secret/", &["values", "one", "1"], b"value").await;
+    // It may be under way still.
+    vault.round().await;
+    assert_eq!(vault.names("secret/", &["values"]).await, 1);
+    vault.clock.advance(Duration::from_secs(3_601));
+    vault.round().await;
+    assert_eq!(vault.names("secret/", &["copies"]).await, 0);
+    assert_eq!(vault.names("secret/", &["values"]).await, 0);
+    assert_eq!(value(&vault, "a").await, "kept");
+}
+
+#[tokio::test]
+async fn more_versions_than_a_commit_carries_are_copied() {
+    let vault = TestVault::open().await;
+    vault.as_root(Write, "secret/metadata/a", r#"{"max_versions":200}"#).await;
+    for n in 0..150 {
+        put(&vault, "a", &n.to_string()).await;
+    }
+    assert_eq!(done(&tree(&vault, "copy", "a", json!({"to": "b"})).await), (1, 0, true));
+    for n in [1, 75, 149, 150] {
+        assert_eq!(value(&vault, &format!("b?version={n}")).await, (n - 1).to_string());
+    }
+    assert_eq!(vault.names("secret/", &["copies"]).await, 0);
+    assert_eq!(done(&tree(&vault, "destroy", "b", json!({})).await), (1, 0, true));
+    vault.round().await;
+    assert_eq!(vault.names("secret/", &["values"]).await, 1);
 }
 
 #[tokio::test]

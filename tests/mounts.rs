@@ -1,6 +1,12 @@
 //! Mounts: changed, moved, shown, brought from version 1 to 2; and the one that every token has.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use kista::gate::Operation::{Delete, List, Read, Scan, Write};
 use serde_json::{Value, json};
@@ -157,12 +163,14 @@ async fn a_mount_is_upgraded_under_its_writers() {
     for n in 0..400 {
         write(&vault, &format!("plain/old/{n}"), &json!({"n": n}).to_string()).await;
     }
+    let begun = Arc::new(AtomicUsize::new(0));
     let mut writers = JoinSet::new();
     for writer in 0..8 {
-        let vault = Arc::clone(&vault);
+        let (vault, begun) = (Arc::clone(&vault), Arc::clone(&begun));
         writers.spawn(async move {
             let mut last = BTreeMap::new();
             for n in 0_u64.. {
+                begun.fetch_add(1, Ordering::Relaxed);
                 let path = format!("old/{}", (n * 7 + writer) % 50 * 8 + writer);
                 let answer = if n % 5 == 4 {
                     vault.as_root(Delete, &format!("plain/{path}"), "").await
@@ -181,7 +189,10 @@ async fn a_mount_is_upgraded_under_its_writers() {
             last
         });
     }
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    // Each has written a few, and goes on.
+    while begun.load(Ordering::Relaxed) < 8 * 3 {
+        tokio::task::yield_now().await;
+    }
     assert_eq!(write(&vault, "sys/mounts/plain/tune", UPGRADE).await, 200);
     let mut written = 0;
     while let Some(last) = writers.join_next().await {

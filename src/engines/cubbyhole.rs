@@ -6,14 +6,12 @@
 use std::sync::LazyLock;
 
 use super::{
-    TRIES,
     listing::{self, ListInput, ListOutput},
     path::SecretPath,
-    plain, too_many_writes,
+    plain,
     value::RawJson,
 };
 use crate::{
-    barrier::Batch,
     gate::{ApiError, Operation, Permit},
     route::{Engine, Fields, FromFields, Nothing, Reply, Routes},
     secret::SecretBytes,
@@ -78,14 +76,8 @@ impl Cubbyhole {
     ) -> Result<Reply<Nothing>, ApiError> {
         let folder = permit.session().digest.segment();
         let place = place(&folder, &input.path)?;
-        for _ in 0..TRIES {
-            let mut batch = Batch::default();
-            plain::put(&mut batch, permit.storage(), &place, &input.record).await?;
-            if plain::is_committed(permit, batch).await? {
-                return Ok(Reply::nothing());
-            }
-        }
-        Err(too_many_writes())
+        plain::replace(permit, &place, Some(&input.record), None).await?;
+        Ok(Reply::nothing())
     }
 
     /// `DELETE :path`; absent is fine.
@@ -96,14 +88,8 @@ impl Cubbyhole {
     ) -> Result<Reply<Nothing>, ApiError> {
         let folder = permit.session().digest.segment();
         let place = place(&folder, &path)?;
-        for _ in 0..TRIES {
-            let mut batch = Batch::default();
-            plain::delete(&mut batch, permit.storage(), &place).await?;
-            if plain::is_committed(permit, batch).await? {
-                return Ok(Reply::nothing());
-            }
-        }
-        Err(too_many_writes())
+        plain::replace(permit, &place, None, None).await?;
+        Ok(Reply::nothing())
     }
 
     /// `LIST :path`: names in a folder, folders with a slash.

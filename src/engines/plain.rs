@@ -1,8 +1,9 @@
 //! Secrets that are one record each: the JSON text behind a version byte. A write replaces what was
 //! there, and what was there is erased.
 
+use super::{TRIES, kv2, too_many_writes};
 use crate::{
-    barrier::{Batch, CommitError, Expected, MountView},
+    barrier::{Batch, CommitError, Expected},
     gate::{ApiError, Permit},
     route::Fields,
     secret::SecretBytes,
@@ -37,46 +38,49 @@ pub(super) fn record_in(fields: &Fields<'_>) -> Result<SecretBytes, ApiError> {
     Ok(record_of(data.trim_ascii()))
 }
 
-/// Commits a batch; false when another write has come between, so that it is to be made anew.
-pub(super) async fn is_committed(permit: &Permit<'_>, batch: Batch) -> Result<bool, ApiError> {
-    if batch.is_empty() {
-        return Ok(true);
-    }
-    match permit.commit(batch).await {
-        Ok(()) => Ok(true),
-        Err(CommitError::Conflict) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Puts a record; what is there is erased.
-pub(super) async fn put(
-    batch: &mut Batch,
-    view: &MountView,
+/// Puts the record at `place`, or with none takes away what is there; what was there is erased.
+/// Where KV has it as version 2 too, which `mirrored` names, both change in one commit.
+///
+/// # Errors
+/// What storage does, and 503 when others always come between.
+pub(super) async fn replace(
+    permit: &Permit<'_>,
     place: &[&str],
-    record: &SecretBytes,
+    record: Option<&SecretBytes>,
+    mirrored: Option<&str>,
 ) -> Result<(), ApiError> {
-    // What comes in between is replaced too, and so is to be erased: none may be taken for absent.
-    if view.contains(place).await? {
-        record.expose(|record| batch.put(view, place, record));
-        batch.erases();
-    } else {
-        record.expose(|record| batch.put_if(view, place, record, Expected::Absent));
+    let view = permit.storage();
+    for _ in 0..TRIES {
+        let mut batch = Batch::default();
+        if let Some(path) = mirrored {
+            let text = record
+                .map(|record| record.expose(|record| text_of(record).map(SecretBytes::copy_of)));
+            kv2::mirror(&mut batch, view, path, text.transpose()?, permit.now()).await?;
+        }
+        let is_there = view.contains(place).await?;
+        match record {
+            // What comes in between is replaced too, and so is to be erased: none may be taken for
+            // absent.
+            Some(record) if is_there => record.expose(|record| batch.put(view, place, record)),
+            Some(record) => {
+                record.expose(|record| batch.put_if(view, place, record, Expected::Absent));
+            }
+            None if is_there => batch.delete(view, place),
+            None => {}
+        }
+        if is_there {
+            batch.erases();
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        match permit.commit(batch).await {
+            Ok(()) => return Ok(()),
+            Err(CommitError::Conflict) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    Ok(())
-}
-
-/// Deletes and erases a record; absent is fine.
-pub(super) async fn delete(
-    batch: &mut Batch,
-    view: &MountView,
-    place: &[&str],
-) -> Result<(), ApiError> {
-    if view.contains(place).await? {
-        batch.delete(view, place);
-        batch.erases();
-    }
-    Ok(())
+    Err(too_many_writes())
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -50,7 +50,8 @@ async fn rounds(vault: Weak<Vault>) {
 /// One round: a bounded share of each job.
 pub async fn round(open: &Arc<Unsealed>) {
     report("ended tokens", open.ground.tokens.sweep(SHARE).await);
-    report("removed mounts", open.mounts.sweep().await);
+    let now = open.ground.clock.now();
+    report("removed mounts", open.mounts.sweep(now).await);
 }
 
 /// The open vault, while it is one. To be held for no longer than a piece of work takes.

@@ -4,11 +4,13 @@ use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
 use super::{
-    Class, Entry, KeptLists, Listing, Record, Table, Upgrade,
+    Class, Entry, Record, Table, Tuning, Upgrade,
     registry::{Kind, Wings},
 };
 use crate::{
     barrier::{Barrier, Batch, Collection, CommitError, ReadError, SpaceId},
+    clock::Timestamp,
+    engines::kv2,
     token,
 };
 
@@ -33,20 +35,8 @@ impl fmt::Debug for Mounts {
 pub struct NewMount {
     /// Its type, `kv` or its alias `kv-v2`.
     pub kind: String,
-    /// A note.
-    pub description: String,
-    /// Options of the engine.
-    pub options: BTreeMap<String, String>,
-    /// In seconds, 0 for the server's.
-    pub default_lease_ttl: u64,
-    /// Likewise.
-    pub max_lease_ttl: u64,
-    /// Who is told of it.
-    pub listing: Option<Listing>,
-    /// Kept for clients.
-    pub force_no_cache: bool,
-    /// Likewise.
-    pub kept: KeptLists,
+    /// What is set of it from the beginning.
+    pub settings: Tuning,
 }
 
 /// The table cannot be read.
@@ -186,22 +176,14 @@ impl Mounts {
     /// [`EnableError`] for a path that is taken or protected, or an unknown type.
     pub async fn enable(&self, path: &str, new: NewMount) -> Result<(), EnableError> {
         check_path(path)?;
-        let (kind, options) = resolve(new.kind, new.options)?;
+        let NewMount { kind, mut settings } = new;
+        let kind = resolve(kind, &mut settings.options)?;
         let _one = self.changes.lock().await;
         let table = self.table();
         if let Some(taken) = table.conflict(path) {
             return Err(EnableError::PathInUse(taken.to_owned()));
         }
-        let record = Record {
-            description: new.description,
-            options,
-            default_lease_ttl: new.default_lease_ttl,
-            max_lease_ttl: new.max_lease_ttl,
-            listing: new.listing.unwrap_or(Listing::Unset),
-            force_no_cache: new.force_no_cache,
-            kept: new.kept,
-            ..Record::new(Class::Secret, &kind, path)
-        };
+        let record = settings.apply_to(Record::new(Class::Secret, &kind, path));
         self.store(record).await?;
         Ok(())
     }
@@ -252,24 +234,34 @@ impl Mounts {
         Ok(())
     }
 
-    /// Deletes what removed mounts have left, and version 1 of upgraded ones, in bounded commits;
-    /// what a crash interrupts is taken up by the next call.
+    /// Deletes what removed mounts have left, version 1 of upgraded ones, and what work inside the
+    /// others has left that broke off, in bounded commits; what a crash interrupts is taken up by
+    /// the next call.
     ///
     /// # Errors
     /// What reading or committing fails with.
-    pub async fn sweep(&self) -> Result<(), SweepError> {
+    pub async fn sweep(&self, now: Timestamp) -> Result<(), SweepError> {
         for item in self.records.list(&[], None, usize::MAX).await? {
             let Some(held) = self.records.get(&[&item.name]).await? else { continue };
-            if !held.value.is_removed {
-                if held.value.upgrade == Upgrade::Clearing {
-                    self.clear(&held.value).await?;
-                }
+            let record = held.value;
+            if !record.is_removed {
+                self.sweep_inside(&record, now).await?;
                 continue;
             }
-            self.barrier.view(SpaceId(held.value.space)).remove_all(&[]).await?;
+            self.barrier.view(SpaceId(record.space)).remove_all(&[]).await?;
             let mut batch = Batch::default();
             self.records.delete(&mut batch, &[&item.name]);
             self.barrier.commit(batch).await?;
+        }
+        Ok(())
+    }
+
+    async fn sweep_inside(&self, record: &Record, now: Timestamp) -> Result<(), SweepError> {
+        if record.upgrade == Upgrade::Clearing {
+            self.clear(record).await?;
+        }
+        if Kind::of_record(record) == Some(Kind::Kv2) {
+            kv2::sweep(&self.barrier.view(SpaceId(record.space)), now).await?;
         }
         Ok(())
     }
@@ -279,11 +271,8 @@ fn records(barrier: &Arc<Barrier>) -> Collection<Record> {
     Collection::new(barrier.view(SpaceId::SYSTEM).under(&["mounts"]))
 }
 
-/// Vault's alias `kv-v2`, and the version as an option.
-fn resolve(
-    kind: String,
-    mut options: BTreeMap<String, String>,
-) -> Result<(String, BTreeMap<String, String>), EnableError> {
+/// The type; Vault's alias `kv-v2` is one with an option.
+fn resolve(kind: String, options: &mut BTreeMap<String, String>) -> Result<String, EnableError> {
     let kind = if kind == "kv-v2" {
         options.insert("version".to_owned(), "2".to_owned());
         "kv".to_owned()
@@ -293,7 +282,7 @@ fn resolve(
     let version = options.get("version").map(String::as_str);
     match (Kind::of(Class::Secret, &kind, version), version) {
         (Some(known), _) if known.is_single() => Err(EnableError::Single(kind)),
-        (Some(_), _) => Ok((kind, options)),
+        (Some(_), _) => Ok(kind),
         (None, Some(version)) => Err(EnableError::UnknownType(format!("{kind} version {version}"))),
         (None, None) => Err(EnableError::UnknownType(kind)),
     }

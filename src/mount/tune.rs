@@ -138,7 +138,20 @@ impl Mounts {
 }
 
 impl Tuning {
-    fn apply_to(self, record: Record) -> Record {
+    /// Whether it sets lists that are kept for clients and change nothing.
+    pub fn sets_lists(&self) -> bool {
+        [
+            &self.audit_request_keys,
+            &self.audit_response_keys,
+            &self.request_headers,
+            &self.response_headers,
+        ]
+        .into_iter()
+        .flatten()
+        .any(|list| !list.is_empty())
+    }
+
+    pub(super) fn apply_to(self, record: Record) -> Record {
         let KeptLists {
             audit_request_keys,
             audit_response_keys,

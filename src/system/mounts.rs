@@ -4,11 +4,11 @@ use serde::Serialize;
 
 use super::{
     ACCESSOR, System,
-    tune::{lists_warning, of_listing, of_lists},
+    tune::{lists_warning, of_config},
 };
 use crate::{
     gate::{ApiError, Permit, Query},
-    mount::{Class, DisableError, EnableError, KeptLists, Listing, NewMount, Record},
+    mount::{Class, DisableError, EnableError, Listing, NewMount, Record, Tuning},
     route::{Fields, FromFields, Nothing, Reply},
 };
 
@@ -46,38 +46,19 @@ impl FromFields for EnableInput {
         let config = fields.object("config")?.unwrap_or_default();
         let query = Query::default();
         let config = Fields::inside(&config, &query);
-        let (default_lease_ttl, max_lease_ttl) = lease_times(&config)?;
-        let lists = of_lists(&config)?;
-        let new = NewMount {
-            kind,
-            description: fields.text("description")?.unwrap_or_default(),
+        let settings = Tuning {
+            description: fields.text("description")?,
             options: fields.map("options")?.unwrap_or_default(),
-            default_lease_ttl,
-            max_lease_ttl,
-            listing: of_listing(&config)?,
-            force_no_cache: config.boolean("force_no_cache")?.unwrap_or_default(),
-            kept: KeptLists {
-                audit_request_keys: lists.audit_request_keys.unwrap_or_default(),
-                audit_response_keys: lists.audit_response_keys.unwrap_or_default(),
-                request_headers: lists.request_headers.unwrap_or_default(),
-                response_headers: lists.response_headers.unwrap_or_default(),
-            },
+            ..of_config(&config)?
         };
-        Ok(Self { path, new })
+        let max = settings.max_lease_ttl.unwrap_or_default();
+        if max != 0 && settings.default_lease_ttl.is_some_and(|default| default > max) {
+            return Err(ApiError::bad_request(
+                "given default lease TTL greater than given max lease TTL",
+            ));
+        }
+        Ok(Self { path, new: NewMount { kind, settings } })
     }
-}
-
-fn lease_times(config: &Fields<'_>) -> Result<(u64, u64), ApiError> {
-    let seconds = |name: &str| -> Result<u64, ApiError> {
-        Ok(config.duration(name)?.map_or(0, |duration| duration.as_secs()))
-    };
-    let (default, max) = (seconds("default_lease_ttl")?, seconds("max_lease_ttl")?);
-    if max != 0 && default > max {
-        return Err(ApiError::bad_request(
-            "given default lease TTL greater than given max lease TTL",
-        ));
-    }
-    Ok((default, max))
 }
 
 /// A mount on the wire.
@@ -264,7 +245,7 @@ impl System {
         _: &Permit<'_>,
         input: EnableInput,
     ) -> Result<Reply<Nothing>, ApiError> {
-        let warning = lists_warning(&input.new.kept);
+        let warning = lists_warning(&input.new.settings);
         self.open()?.mounts.enable(&input.path, input.new).await.map_err(|error| match error {
             EnableError::Commit(error) => error.into(),
             EnableError::PathInUse(_)

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     gate::{ApiError, Permit},
-    mount::{KeptLists, Listing, TuneError, Tuning},
+    mount::{Listing, TuneError, Tuning},
     route::{Fields, FromFields, Nothing, Reply},
 };
 
@@ -27,11 +27,7 @@ impl FromFields for TuneInput {
         let tuning = Tuning {
             description: fields.text("description")?,
             options: fields.map("options")?.unwrap_or_default(),
-            default_lease_ttl: seconds(fields, "default_lease_ttl")?,
-            max_lease_ttl: seconds(fields, "max_lease_ttl")?,
-            listing: of_listing(fields)?,
-            force_no_cache: fields.boolean("force_no_cache")?,
-            ..of_lists(fields)?
+            ..of_config(fields)?
         };
         Ok(Self { path, tuning })
     }
@@ -45,8 +41,23 @@ fn seconds(fields: &Fields<'_>, name: &str) -> Result<Option<u64>, ApiError> {
     Ok(fields.duration(name)?.map(|duration| duration.as_secs()))
 }
 
+/// What a new mount has in its `config`, and a tuning beside the rest.
+pub(super) fn of_config(fields: &Fields<'_>) -> Result<Tuning, ApiError> {
+    Ok(Tuning {
+        default_lease_ttl: seconds(fields, "default_lease_ttl")?,
+        max_lease_ttl: seconds(fields, "max_lease_ttl")?,
+        listing: listing(fields)?,
+        force_no_cache: fields.boolean("force_no_cache")?,
+        audit_request_keys: fields.list("audit_non_hmac_request_keys")?,
+        audit_response_keys: fields.list("audit_non_hmac_response_keys")?,
+        request_headers: fields.list("passthrough_request_headers")?,
+        response_headers: fields.list("allowed_response_headers")?,
+        ..Tuning::default()
+    })
+}
+
 /// `listing_visibility`.
-pub(super) fn of_listing(fields: &Fields<'_>) -> Result<Option<Listing>, ApiError> {
+fn listing(fields: &Fields<'_>) -> Result<Option<Listing>, ApiError> {
     match fields.text("listing_visibility")?.as_deref() {
         None => Ok(None),
         Some("") => Ok(Some(Listing::Unset)),
@@ -56,20 +67,9 @@ pub(super) fn of_listing(fields: &Fields<'_>) -> Result<Option<Listing>, ApiErro
     }
 }
 
-/// The lists that are kept for clients.
-pub(super) fn of_lists(fields: &Fields<'_>) -> Result<Tuning, ApiError> {
-    Ok(Tuning {
-        audit_request_keys: fields.list("audit_non_hmac_request_keys")?,
-        audit_response_keys: fields.list("audit_non_hmac_response_keys")?,
-        request_headers: fields.list("passthrough_request_headers")?,
-        response_headers: fields.list("allowed_response_headers")?,
-        ..Tuning::default()
-    })
-}
-
 /// What to say to one who sets lists that change nothing.
-pub(super) fn lists_warning(lists: &KeptLists) -> Option<String> {
-    (*lists != KeptLists::default()).then(|| {
+pub(super) fn lists_warning(tuning: &Tuning) -> Option<String> {
+    tuning.sets_lists().then(|| {
         "kept and shown, but without effect: audit lines digest every value, and engines neither get nor \
          set headers (audit_non_hmac_*_keys, passthrough_request_headers, allowed_response_headers)"
             .to_owned()
@@ -138,12 +138,7 @@ impl System {
         input: TuneInput,
     ) -> Result<Reply<Nothing>, ApiError> {
         let open = self.open()?;
-        let mut warnings = Vec::from_iter(lists_warning(&KeptLists {
-            audit_request_keys: input.tuning.audit_request_keys.clone().unwrap_or_default(),
-            audit_response_keys: input.tuning.audit_response_keys.clone().unwrap_or_default(),
-            request_headers: input.tuning.request_headers.clone().unwrap_or_default(),
-            response_headers: input.tuning.response_headers.clone().unwrap_or_default(),
-        }));
+        let mut warnings = Vec::from_iter(lists_warning(&input.tuning));
         let is_upgrading =
             open.mounts.tune(&input.path, input.tuning).await.map_err(|error| match error {
                 TuneError::Commit(error) => error.into(),

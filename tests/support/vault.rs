@@ -7,6 +7,7 @@ use std::{
 };
 
 use kista::{
+    barrier::Batch,
     clock::{Clock, ManualClock, Timestamp},
     config::Background,
     gate::{Connection, Head, Media, Operation, Query, Released, RequestPath},
@@ -123,6 +124,15 @@ impl TestVault {
     /// One round of the background's work.
     pub(crate) async fn round(&self) {
         jobs::round(&self.kista.vault().unsealed().unwrap()).await;
+    }
+
+    /// Puts a record into a mount's space, as work that broke off may have left it.
+    pub(crate) async fn leave(&self, mount: &str, path: &[&str], value: &[u8]) {
+        let open = self.kista.vault().unsealed().unwrap();
+        let view = open.mounts.table().find(mount).unwrap().view.clone();
+        let mut batch = Batch::default();
+        batch.put(&view, path, value);
+        view.commit(batch).await.unwrap();
     }
 
     /// How many names lie at the root of a folder of a mount's space.

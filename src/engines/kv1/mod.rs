@@ -14,10 +14,9 @@ use api::{WriteInput, lease_of};
 pub use switch::{Stage, Switch};
 
 use super::{
-    TRIES, kv2,
     listing::{self, ListInput, ListOutput},
     path::SecretPath,
-    plain, too_many_writes,
+    plain,
     value::RawJson,
 };
 use crate::{
@@ -100,7 +99,6 @@ impl Kv1 {
         permit: &Permit<'_>,
         input: WriteInput,
     ) -> Result<Reply<Nothing>, ApiError> {
-        let view = permit.storage();
         let place = place(&input.path).ok_or_else(|| ApiError::bad_request("missing path"))?;
         let stage = self.switch.enter().await?;
         if *stage == Stage::Mirrored && input.record.len() > MOST_MIRRORED_BYTES {
@@ -109,19 +107,9 @@ impl Kv1 {
                 "a secret of this size cannot be written while the mount is upgraded; try again",
             ));
         }
-        for _ in 0..TRIES {
-            let mut batch = Batch::default();
-            if *stage == Stage::Mirrored {
-                let text =
-                    input.record.expose(|record| plain::text_of(record).map(SecretBytes::copy_of));
-                kv2::mirror(&mut batch, view, &input.path, Some(text?), permit.now()).await?;
-            }
-            plain::put(&mut batch, view, &place, &input.record).await?;
-            if plain::is_committed(permit, batch).await? {
-                return Ok(Reply::nothing());
-            }
-        }
-        Err(too_many_writes())
+        let mirrored = (*stage == Stage::Mirrored).then_some(input.path.as_str());
+        plain::replace(permit, &place, Some(&input.record), mirrored).await?;
+        Ok(Reply::nothing())
     }
 
     /// `DELETE :path`: erases the secret; absent is fine.
@@ -130,20 +118,11 @@ impl Kv1 {
         permit: &Permit<'_>,
         SecretPath(path): SecretPath,
     ) -> Result<Reply<Nothing>, ApiError> {
-        let view = permit.storage();
         let stage = self.switch.enter().await?;
         let Some(place) = place(&path) else { return Ok(Reply::nothing()) };
-        for _ in 0..TRIES {
-            let mut batch = Batch::default();
-            if *stage == Stage::Mirrored {
-                kv2::mirror(&mut batch, view, &path, None, permit.now()).await?;
-            }
-            plain::delete(&mut batch, view, &place).await?;
-            if plain::is_committed(permit, batch).await? {
-                return Ok(Reply::nothing());
-            }
-        }
-        Err(too_many_writes())
+        let mirrored = (*stage == Stage::Mirrored).then_some(path.as_str());
+        plain::replace(permit, &place, None, mirrored).await?;
+        Ok(Reply::nothing())
     }
 
     /// `LIST :path`: names in a folder, folders with a slash.

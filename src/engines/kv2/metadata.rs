@@ -77,7 +77,7 @@ impl Kv2 {
         SecretPath(path): SecretPath,
     ) -> Result<Reply<Nothing>, ApiError> {
         store::update(permit, &path, |_| Ok(Change::Remove(()))).await?;
-        store::sweep(permit).await?;
+        store::sweep(permit.storage()).await?;
         Ok(Reply::nothing())
     }
 }

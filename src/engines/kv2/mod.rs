@@ -26,6 +26,8 @@ use std::sync::LazyLock;
 pub(super) use store::{is_mirrored, mirror};
 
 use crate::{
+    barrier::{CommitError, MountView},
+    clock::Timestamp,
     gate::{ApiError, Boxed, Operation, Probe, RawReply},
     route::{Engine, Routes},
 };
@@ -85,6 +87,16 @@ fn routes() -> Routes<Kv2> {
         .on_holder(Operation::Write, "tree/destroy/{*path}", Kv2::destroy_tree)
         .on_holder(Operation::Write, "tree/destroy/", Kv2::destroy_tree)
         .otherwise(wrong_path)
+}
+
+/// Removes what work in a mount has left that broke off: values of removed secrets, copies that
+/// were not made. What a crash interrupts is done by the next call.
+///
+/// # Errors
+/// What reading or committing fails with.
+pub async fn sweep(view: &MountView, now: Timestamp) -> Result<(), CommitError> {
+    store::sweep(view).await?;
+    tree::sweep(view, now).await
 }
 
 /// The commonest mistake is a path without `data/`: say so, in the words that clients print.

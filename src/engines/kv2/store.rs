@@ -445,13 +445,12 @@ pub(in crate::engines) async fn is_mirrored(
 
 /// Deletes the values of secrets that were removed with more of them than one commit carries. What
 /// a crash interrupts is done by the next call.
-pub(super) async fn sweep(permit: &Permit<'_>) -> Result<(), ApiError> {
-    let view = permit.storage();
+pub(super) async fn sweep(view: &MountView) -> Result<(), CommitError> {
     for removed in view.list(&["removed"], None, usize::MAX).await? {
         view.remove_all(&["values", &removed.name]).await?;
         let mut batch = Batch::default();
         batch.delete(view, &["removed", &removed.name]);
-        permit.commit(batch).await?;
+        view.commit(batch).await?;
     }
     Ok(())
 }

@@ -69,7 +69,7 @@ async fn upgrade(running: &Running, life: &Life) {
 /// Does what the background does with what version 1 has left.
 async fn clear(running: &Running) {
     let open = running.kista.vault().unsealed().unwrap();
-    open.mounts.sweep().await.unwrap();
+    open.mounts.sweep(open.ground.clock.now()).await.unwrap();
 }
 
 /// Whether the mount is of this version; then every secret must be there as it was, and none

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use kista::{
     crypto::Kek,
-    mount::NewMount,
+    mount::{NewMount, Tuning},
     pipeline::Kista,
     seal::{NewSlot, ShareCounts, keyfile},
     secret::{Key, SecretBytes, SecretString},
@@ -44,8 +44,7 @@ pub(super) async fn mount_secrets(kista: &Kista) -> Result<(), Failure> {
     }
     let new = NewMount {
         kind: "kv-v2".to_owned(),
-        description: "key/value secrets".to_owned(),
-        ..NewMount::default()
+        settings: Tuning { description: Some("key/value secrets".to_owned()), ..Tuning::default() },
     };
     open.mounts.enable(SECRETS, new).await.map_err(|error| Failure::of(&error))
 }

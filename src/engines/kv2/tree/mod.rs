@@ -6,21 +6,24 @@
 //! in several, as long as a call may take, and the answer says where the next one goes on.
 //!
 //! - `api.rs`: wire types; `rights.rs`: what a caller must be allowed
-//! - `transfer.rs`: secrets under other paths; `records.rs`: what that does to their records
+//! - `transfer.rs`: secrets under other paths; `copy.rs`: one with its history
+//! - `records.rs`: what that takes of a commit
 
 mod api;
+mod copy;
 mod records;
 mod rights;
 mod transfer;
 
 use std::time::Duration;
 
+pub(super) use copy::sweep;
 use tokio::time::Instant;
 
 use self::{
     api::{DoneOutput, Existing, RemoveInput, TransferInput},
     records::Size,
-    rights::{Act, Rights},
+    rights::{Act, Removal, Rights, Way},
     transfer::Transfer,
 };
 use super::{
@@ -41,8 +44,7 @@ impl Kv2 {
         permit: &Permit<'_>,
         input: TransferInput,
     ) -> Result<Reply<DoneOutput>, ApiError> {
-        records::discard_old(permit).await?;
-        transfer(permit, input, Act::Copy).await
+        transfer(permit, input, Way::Copy).await
     }
 
     /// `POST tree/move/:path`.
@@ -51,7 +53,7 @@ impl Kv2 {
         permit: &Permit<'_>,
         input: TransferInput,
     ) -> Result<Reply<DoneOutput>, ApiError> {
-        transfer(permit, input, Act::Move).await
+        transfer(permit, input, Way::Move).await
     }
 
     /// `POST tree/delete/:path`: hides the newest version of each secret.
@@ -60,7 +62,7 @@ impl Kv2 {
         permit: &Permit<'_>,
         input: RemoveInput,
     ) -> Result<Reply<DoneOutput>, ApiError> {
-        remove(permit, input, Act::Delete).await
+        remove(permit, input, Removal::Delete).await
     }
 
     /// `POST tree/destroy/:path`: takes each secret away with all its versions.
@@ -69,7 +71,7 @@ impl Kv2 {
         permit: &Permit<'_>,
         input: RemoveInput,
     ) -> Result<Reply<DoneOutput>, ApiError> {
-        remove(permit, input, Act::Destroy).await
+        remove(permit, input, Removal::Destroy).await
     }
 }
 
@@ -113,9 +115,9 @@ impl Subject {
 async fn transfer(
     permit: &Permit<'_>,
     input: TransferInput,
-    act: Act,
+    way: Way,
 ) -> Result<Reply<DoneOutput>, ApiError> {
-    let rights = Rights::of(permit, act);
+    let rights = Rights::of(permit, Act::Transfer(way));
     rights.check_subject(&input.subject)?;
     let existing = input.check()?;
     let secrets = input.subject.secrets(permit).await?;
@@ -138,7 +140,7 @@ async fn transfer(
     let mut done = Done::new(skipped);
     while done.count < transfers.len() && done.has_time() {
         let rest = transfers.get(done.count..).unwrap_or_default();
-        let moved = transfer_some(permit, act, rest).await?;
+        let moved = transfer_some(permit, way, rest).await?;
         done.passed(moved, rest.get(moved.saturating_sub(1)).map(|last| last.name.as_str()));
     }
     Ok(Reply::of(done.output(transfers.len())))
@@ -147,20 +149,20 @@ async fn transfer(
 /// Transfers the first of these in one commit, as many as it carries.
 async fn transfer_some(
     permit: &Permit<'_>,
-    act: Act,
+    way: Way,
     transfers: &[Transfer],
 ) -> Result<usize, ApiError> {
     for _ in 0..TRIES {
         let mut batch = Batch::default();
-        let filled = transfer::fill(&mut batch, permit, act, transfers).await?;
+        let filled = transfer::fill(&mut batch, permit, way, transfers).await?;
         if batch.is_empty() {
             return Ok(filled.secrets);
         }
         match permit.commit(batch).await {
             Ok(()) => return Ok(filled.secrets),
             Err(CommitError::Conflict) => {
-                if let Some(prepared) = filled.prepared {
-                    records::discard(permit, &prepared.name()).await?;
+                for copy in filled.marked {
+                    copy.discard(permit.storage()).await?;
                 }
                 for transfer in transfers.iter().take(filled.secrets) {
                     if store::exists(permit.storage(), &transfer.to).await? {
@@ -177,9 +179,9 @@ async fn transfer_some(
 async fn remove(
     permit: &Permit<'_>,
     input: RemoveInput,
-    act: Act,
+    removal: Removal,
 ) -> Result<Reply<DoneOutput>, ApiError> {
-    let rights = Rights::of(permit, act);
+    let rights = Rights::of(permit, Act::Remove(removal));
     rights.check_subject(&input.subject)?;
     let secrets = input.subject.secrets(permit).await?;
     let path = |name: &str| format!("{}{name}", input.subject.path);
@@ -190,20 +192,24 @@ async fn remove(
     while done.count < secrets.len() && done.has_time() {
         let rest = secrets.get(done.count..).unwrap_or_default();
         let some: Vec<_> = rest.iter().take(REMOVED_AT_ONCE).map(|name| path(name)).collect();
-        let removed = remove_some(permit, act, &some).await?;
+        let removed = remove_some(permit, removal, &some).await?;
         done.passed(removed, rest.get(removed.saturating_sub(1)).map(String::as_str));
     }
-    if act == Act::Destroy {
-        store::sweep(permit).await?;
+    if removal == Removal::Destroy {
+        store::sweep(permit.storage()).await?;
     }
     Ok(Reply::of(done.output(secrets.len())))
 }
 
 /// Removes the first of these in one commit, as many as it carries.
-async fn remove_some(permit: &Permit<'_>, act: Act, paths: &[String]) -> Result<usize, ApiError> {
+async fn remove_some(
+    permit: &Permit<'_>,
+    removal: Removal,
+    paths: &[String],
+) -> Result<usize, ApiError> {
     for _ in 0..TRIES {
         let mut batch = Batch::default();
-        let count = add_removals(&mut batch, permit, act, paths).await?;
+        let count = add_removals(&mut batch, permit, removal, paths).await?;
         if batch.is_empty() {
             return Ok(count);
         }
@@ -220,25 +226,23 @@ async fn remove_some(permit: &Permit<'_>, act: Act, paths: &[String]) -> Result<
 async fn add_removals(
     batch: &mut Batch,
     permit: &Permit<'_>,
-    act: Act,
+    removal: Removal,
     paths: &[String],
 ) -> Result<usize, ApiError> {
     let view = permit.storage();
     let mut size = Size::default();
     for (count, path) in paths.iter().enumerate() {
         let Some(held) = store::load(view, path).await? else { continue };
-        let fits = size.add(match act {
-            Act::Destroy => records::size_destroyed(&held),
-            Act::Delete | Act::Copy | Act::Move => records::size_moved(&held)?,
+        let fits = size.add(match removal {
+            Removal::Destroy => records::size_destroyed(&held),
+            Removal::Delete => records::size_of_record(&held)?,
         });
         if !fits && !batch.is_empty() {
             return Ok(count);
         }
-        match act {
-            Act::Destroy => store::remove(batch, view, path, &held),
-            Act::Delete | Act::Copy | Act::Move => {
-                store::add_deletion(batch, view, path, &held, permit.now())?;
-            }
+        match removal {
+            Removal::Destroy => store::remove(batch, view, path, &held),
+            Removal::Delete => store::add_deletion(batch, view, path, &held, permit.now())?,
         }
     }
     Ok(paths.len())

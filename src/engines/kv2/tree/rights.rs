@@ -5,11 +5,25 @@ use crate::{
 };
 
 /// What is done to a secret.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Act {
+    Transfer(Way),
+    Remove(Removal),
+}
+
+/// How a secret gets another path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
     Copy,
     Move,
+}
+
+/// How a secret is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Removal {
+    /// Its newest version is hidden.
     Delete,
+    /// All of it goes.
     Destroy,
 }
 
@@ -56,14 +70,16 @@ impl<'a> Rights<'a> {
 
     fn require_source(&self, from: &str) -> Result<(), ApiError> {
         let (data, metadata) = (format!("data/{from}"), format!("metadata/{from}"));
-        if matches!(self.act, Act::Copy | Act::Move) {
+        if let Act::Transfer(_) = self.act {
             self.require(Capability::Read, &data)?;
             self.require(Capability::Read, &metadata)?;
         }
         match self.act {
-            Act::Copy => Ok(()),
-            Act::Delete => self.require(Capability::Delete, &data),
-            Act::Move | Act::Destroy => self.require(Capability::Delete, &metadata),
+            Act::Transfer(Way::Copy) => Ok(()),
+            Act::Remove(Removal::Delete) => self.require(Capability::Delete, &data),
+            Act::Transfer(Way::Move) | Act::Remove(Removal::Destroy) => {
+                self.require(Capability::Delete, &metadata)
+            }
         }
     }
 

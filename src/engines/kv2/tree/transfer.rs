@@ -1,7 +1,8 @@
 use super::{
     super::store,
-    Act,
-    records::{self, Prepared, Size},
+    Way,
+    copy::Copy,
+    records::{self, Size},
 };
 use crate::{
     barrier::Batch,
@@ -24,43 +25,50 @@ impl Transfer {
 }
 
 /// What a commit carries.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Filled {
     /// How many of the transfers.
     pub(super) secrets: usize,
-    /// The copy whose values were written before, since no commit carries them all.
-    pub(super) prepared: Option<Prepared>,
+    /// The copies whose values were written before.
+    pub(super) marked: Vec<Copy>,
 }
 
 /// Adds transfers to a batch, as many as it carries; one at least.
 pub(super) async fn fill(
     batch: &mut Batch,
     permit: &Permit<'_>,
-    act: Act,
+    way: Way,
     transfers: &[Transfer],
 ) -> Result<Filled, ApiError> {
     let view = permit.storage();
     let mut size = Size::default();
-    for (secrets, Transfer { from, to, .. }) in transfers.iter().enumerate() {
-        // Removed by somebody since it was found.
-        let Some(held) = store::load(view, from).await? else { continue };
-        let fits = size.add(match act {
-            Act::Move => records::size_moved(&held)?,
-            Act::Copy | Act::Delete | Act::Destroy => records::size_copied(view, &held).await?,
-        });
-        if !fits && !batch.is_empty() {
-            return Ok(Filled { secrets, prepared: None });
+    let mut filled = Filled::default();
+    for Transfer { from, to, .. } in transfers {
+        // Else it was removed by somebody since it was found.
+        if let Some(held) = store::load(view, from).await? {
+            let (copy, takes) = match way {
+                Way::Move => (None, records::size_of_record(&held)?),
+                Way::Copy => {
+                    let copy = Copy::of(permit, &held).await?;
+                    let takes = copy.size;
+                    (Some(copy), takes)
+                }
+            };
+            if !size.add(takes) && !batch.is_empty() {
+                if let Some(copy) = copy.filter(|copy| copy.is_marked) {
+                    copy.discard(view).await?;
+                }
+                return Ok(filled);
+            }
+            match copy {
+                None => records::add_move(batch, view, from, to, &held)?,
+                Some(copy) => {
+                    copy.add_to(batch, view, (from, &held), to)?;
+                    filled.marked.extend(copy.is_marked.then_some(copy));
+                }
+            }
         }
-        if act == Act::Move {
-            records::add_move(batch, view, from, to, &held)?;
-        } else if fits {
-            records::add_copy(batch, view, from, to, &held).await?;
-        } else {
-            let prepared = records::prepare(permit, &held).await?;
-            records::add_prepared(batch, view, from, to, &held, &prepared)?;
-            records::add_unmarking(batch, view, &prepared);
-            return Ok(Filled { secrets: secrets + 1, prepared: Some(prepared) });
-        }
+        filled.secrets += 1;
     }
-    Ok(Filled { secrets: transfers.len(), prepared: None })
+    Ok(filled)
 }
