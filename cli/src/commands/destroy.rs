@@ -4,9 +4,9 @@ use serde::Serialize;
 use super::{target::Target, versions};
 use crate::{
     arguments::ServerArguments,
+    consent::Consent,
     failure::{Exit, Failure},
     output::{self, Output},
-    prompt::Person,
     reference::Place,
     server::Server,
 };
@@ -30,15 +30,11 @@ pub(crate) struct Destroy {
     /// Destroy every version, and what is known of the secret
     #[arg(long, group = "what")]
     all: bool,
-    /// Do not ask
-    #[arg(long)]
-    yes: bool,
     /// Say what would be destroyed, and destroy nothing
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
-    /// Ask for nothing, and refuse without --yes
-    #[arg(long)]
-    no_input: bool,
+    #[command(flatten)]
+    consent: Consent,
     #[command(flatten)]
     server: ServerArguments,
 }
@@ -69,7 +65,10 @@ impl Destroy {
             output::note("dry run: nothing was destroyed");
             return Ok(Exit::Done);
         }
-        self.confirm(&what, &whole)?;
+        if !self.consent.is_given() {
+            output::note(&format!("this destroys {what}, for good"));
+        }
+        self.consent.typed("path", &whole)?;
         let kv2 = target.kv2(&server.client);
         let destroyed = match self.all {
             true => kv2.destroy(&target.path).await,
@@ -85,19 +84,5 @@ impl Destroy {
             output::note(&format!("destroyed: {what}"));
         }
         Ok(Exit::Done)
-    }
-
-    /// Has the path typed by a person who did not say --yes.
-    fn confirm(&self, what: &str, whole: &str) -> Result<(), Failure> {
-        if self.yes {
-            return Ok(());
-        }
-        output::note(&format!("this destroys {what}, for good"));
-        let typed = Person::look(self.no_input)
-            .line("path of what goes", "give --yes to destroy without being asked")?;
-        if typed != whole {
-            return Err(Failure::usage("that is another path: nothing was destroyed"));
-        }
-        Ok(())
     }
 }

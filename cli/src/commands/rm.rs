@@ -5,9 +5,9 @@ use serde::Serialize;
 use super::{below, target::Target};
 use crate::{
     arguments::ServerArguments,
+    consent::Consent,
     failure::{Exit, Failure},
     output::{self, Output},
-    prompt::Person,
     reference::Place,
     server::Server,
 };
@@ -29,12 +29,8 @@ pub(crate) struct Rm {
     /// Take all versions away, for good
     #[arg(long)]
     destroy: bool,
-    /// Do not ask
-    #[arg(long)]
-    yes: bool,
-    /// Ask for nothing, and refuse without --yes where it would ask
-    #[arg(long)]
-    no_input: bool,
+    #[command(flatten)]
+    consent: Consent,
     /// Show what would go, and remove nothing
     #[arg(long)]
     dry_run: bool,
@@ -62,7 +58,7 @@ impl Rm {
         if self.dry_run {
             return below::show(&output, &server, &target, None).await;
         }
-        if (self.recursive || self.destroy) && !self.yes {
+        if (self.recursive || self.destroy) && !self.consent.is_given() {
             self.confirm(&server, &target).await?;
         }
         let kv2 = target.kv2(&server.client);
@@ -89,17 +85,12 @@ impl Rm {
 
     /// Has the path typed by a person who did not say --yes.
     async fn confirm(&self, server: &Server, target: &Target) -> Result<(), Failure> {
-        let person = Person::look(self.no_input);
         let secrets = below::paths(server, target).await?.len();
         let secrets = below::count(u64::try_from(secrets).unwrap_or(u64::MAX));
         let whole = target.whole();
         let what = if self.destroy { "destroys, for good, " } else { "deletes " };
         output::note(&format!("this {what}{secrets} at {whole}"));
-        let typed = person.line("path of what goes", "give --yes to remove without being asked")?;
-        if typed != whole {
-            return Err(Failure::usage("that is another path: nothing was removed"));
-        }
-        Ok(())
+        self.consent.typed("path", &whole)
     }
 
     fn verb(&self) -> &'static str {

@@ -4,9 +4,9 @@ use kista::client::{CheckAndSet, Fields};
 use super::{changes::Changes, reading, target::Target, versions, written};
 use crate::{
     arguments::ServerArguments,
+    consent::Consent,
     failure::{Exit, Failure},
     output::{self, Output},
-    prompt::Person,
     reference::Place,
     server::Server,
 };
@@ -24,15 +24,11 @@ pub(crate) struct Rollback {
     /// The version to write again
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     to: u64,
-    /// Do not ask
-    #[arg(long)]
-    yes: bool,
     /// Show what would change, and change nothing
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
-    /// Ask for nothing, and refuse without --yes
-    #[arg(long)]
-    no_input: bool,
+    #[command(flatten)]
+    consent: Consent,
     #[command(flatten)]
     server: ServerArguments,
 }
@@ -64,10 +60,7 @@ impl Rollback {
             output::note("dry run: nothing was written");
             return Ok(Exit::Done);
         }
-        if !self.yes {
-            Person::look(self.no_input)
-                .agree("write it", "give --yes to roll back without being asked")?;
-        }
+        self.consent.agreed("write it")?;
         let expected = Some(CheckAndSet::Version(current));
         match target.kv2(&server.client).write(&target.path, &fields, expected).await {
             Ok(written) => {

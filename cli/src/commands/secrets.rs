@@ -9,9 +9,9 @@ use kista::{
 use super::api;
 use crate::{
     arguments::ServerArguments,
+    consent::Consent,
     failure::{Exit, Failure},
     output::{self, Cell, Output},
-    prompt::Person,
     server::Server,
 };
 
@@ -53,15 +53,11 @@ pub(crate) struct Enable {
 pub(crate) struct Disable {
     /// The mount
     path: String,
-    /// Do not ask
-    #[arg(long)]
-    yes: bool,
     /// Say what would go, and take nothing away
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
-    /// Ask for nothing, and refuse without --yes
-    #[arg(long)]
-    no_input: bool,
+    #[command(flatten)]
+    consent: Consent,
     #[command(flatten)]
     server: ServerArguments,
 }
@@ -133,20 +129,14 @@ impl Disable {
                 .hint("kista secrets ls")
                 .exit(Exit::NotFound));
         }
-        if !self.yes {
+        if !self.consent.is_given() {
             output::note(&format!("this takes {path}/ away, and everything in it for good"));
         }
         if self.dry_run {
             output::note("dry run: nothing was taken away");
             return Ok(Exit::Done);
         }
-        if !self.yes {
-            let typed = Person::look(self.no_input)
-                .line("name of the mount", "give --yes to do it without being asked")?;
-            if typed.trim_end_matches('/') != path {
-                return Err(Failure::usage("that is another name: nothing was taken away"));
-            }
-        }
+        self.consent.typed("mount", path)?;
         api::call(&server, Verb::Delete, &format!("sys/mounts/{path}"), None).await?;
         done(&self.server, path, "taken away")
     }

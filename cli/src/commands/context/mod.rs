@@ -11,12 +11,12 @@ use serde::Serialize;
 
 use self::{add::Add, env::Env};
 use crate::{
+    consent::Consent,
     context::{self, Context},
     failure::{Exit, Failure},
     files,
     folders::Folders,
     output::{self, Cell, Output},
-    prompt::Person,
     server,
 };
 
@@ -75,12 +75,8 @@ pub(crate) struct Use {
 pub(crate) struct Rm {
     /// Name of the context
     name: String,
-    /// Do not ask
-    #[arg(long)]
-    yes: bool,
-    /// Ask for nothing, and refuse without --yes where a token is kept
-    #[arg(long)]
-    no_input: bool,
+    #[command(flatten)]
+    consent: Consent,
 }
 
 /// Show what a context holds, less its token.
@@ -185,15 +181,9 @@ impl Rm {
         // One that cannot be read may hold a token too.
         let holds_token = Context::load(&folders, &self.name)
             .map_or(true, |c| c.is_some_and(|c| c.token.is_some()));
-        if holds_token && !self.yes {
+        if holds_token && !self.consent.is_given() {
             output::note("it holds a token, which stays good: kista logout revokes it first");
-            let typed = Person::look(self.no_input).line(
-                "name of the context that goes",
-                "give --yes to remove it without being asked",
-            )?;
-            if typed != self.name {
-                return Err(Failure::usage("that is another name: nothing was removed"));
-            }
+            self.consent.typed("name", &self.name)?;
         }
         files::remove(&file)?;
         files::remove(&file.with_extension("pem"))?;
