@@ -17,6 +17,7 @@ use crate::{
     output,
     reference::{Place, Reference},
     server::Server,
+    variables::{Variables, Wanted},
 };
 
 /// How to read, as it is typed.
@@ -31,6 +32,14 @@ pub(crate) struct FetchArguments {
     /// The oldest copy to use
     #[arg(long, value_name = "DURATION", value_parser = clock::parse_duration, default_value = "24h")]
     offline_max_age: Duration,
+}
+
+/// Who has chosen the name of a variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Chosen {
+    OnCommandLine,
+    /// A file that was looked for: it may not set what steers programs.
+    InFoundFile,
 }
 
 /// Reads secrets, each once.
@@ -58,6 +67,27 @@ impl<'a> Fetcher<'a> {
             max_age: arguments.offline_max_age,
             servers: HashMap::new(),
             read: HashMap::new(),
+        }
+    }
+
+    /// Fetches what is wanted, and adds the variables that it makes.
+    pub(crate) async fn add_to(
+        &mut self,
+        variables: &mut Variables<'_>,
+        wanted: &Wanted,
+        chosen: Chosen,
+    ) -> Result<(), Failure> {
+        let Wanted { reference, name } = wanted;
+        let path = &*reference.place;
+        let Some(key) = &reference.key else {
+            return variables.add_secret(path, &*self.secret(reference).await?);
+        };
+        let value = self.value(reference, key).await?.plain();
+        let origin = format!("{path}#{key}");
+        match (name, chosen) {
+            (None, _) => variables.add_key(path, key, value),
+            (Some(name), Chosen::OnCommandLine) => variables.add_named(name, value, origin),
+            (Some(name), Chosen::InFoundFile) => variables.add_found(name, value, origin),
         }
     }
 

@@ -8,7 +8,7 @@ use kista::{
 use crate::{
     arguments::ServerArguments,
     failure::{Exit, Failure},
-    fetching::{FetchArguments, Fetcher},
+    fetching::{Chosen, FetchArguments, Fetcher},
     output::{self, Output},
     quoting,
     variables::{Rules, Variables, Wanted},
@@ -87,17 +87,8 @@ impl Export {
     ) -> Result<Vec<SecretString>, Failure> {
         let mut fetcher = Fetcher::new(&self.server, &self.fetch);
         let mut variables = Variables::new(Rules::default());
-        for Wanted { reference, name } in &self.wanted {
-            let path = &*reference.place;
-            let Some(key) = &reference.key else {
-                variables.add_secret(path, &*fetcher.secret(reference).await?)?;
-                continue;
-            };
-            let value = fetcher.value(reference, key).await?.plain();
-            match name {
-                Some(name) => variables.add_named(name, value, format!("{path}#{key}"))?,
-                None => variables.add_key(path, key, value)?,
-            }
+        for wanted in &self.wanted {
+            fetcher.add_to(&mut variables, wanted, Chosen::OnCommandLine).await?;
         }
         for (name, origin) in variables.left_out() {
             output::warn(&format!(

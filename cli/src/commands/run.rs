@@ -14,7 +14,7 @@ use crate::{
     arguments::ConnectionArguments,
     dotenv,
     failure::{Exit, Failure},
-    fetching::{FetchArguments, Fetcher},
+    fetching::{Chosen, FetchArguments, Fetcher},
     hygiene::Before,
     output,
     project::Project,
@@ -104,7 +104,7 @@ impl Run {
             let project = Project::find()?.filter(|project| !project.env.is_empty());
             let Some(project) = project else { return Err(nothing_named()) };
             for wanted in &project.env {
-                add(&mut variables, &mut fetcher, wanted, Chosen::InFoundFile).await?;
+                fetcher.add_to(&mut variables, wanted, Chosen::InFoundFile).await?;
             }
         }
         // Files first: what is named one by one is meant to win.
@@ -112,7 +112,7 @@ impl Run {
             add_file(&mut variables, &mut fetcher, file).await?;
         }
         for wanted in &self.env {
-            add(&mut variables, &mut fetcher, wanted, Chosen::OnCommandLine).await?;
+            fetcher.add_to(&mut variables, wanted, Chosen::OnCommandLine).await?;
         }
         Ok(variables)
     }
@@ -150,34 +150,6 @@ impl Run {
             false => !self.pristine || is_harmless(OsStr::new(name)),
         };
         self.prefer == Prefer::Env && is_handed_on && env::var_os(name).is_some()
-    }
-}
-
-/// Who has chosen the name of a variable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Chosen {
-    OnCommandLine,
-    /// A file that was looked for: it may not set what steers programs.
-    InFoundFile,
-}
-
-async fn add(
-    variables: &mut Variables<'_>,
-    fetcher: &mut Fetcher<'_>,
-    wanted: &Wanted,
-    chosen: Chosen,
-) -> Result<(), Failure> {
-    let Wanted { reference, name } = wanted;
-    let path = &*reference.place;
-    let Some(key) = &reference.key else {
-        return variables.add_secret(path, &*fetcher.secret(reference).await?);
-    };
-    let value = fetcher.value(reference, key).await?.plain();
-    let origin = format!("{path}#{key}");
-    match (name, chosen) {
-        (None, _) => variables.add_key(path, key, value),
-        (Some(name), Chosen::OnCommandLine) => variables.add_named(name, value, origin),
-        (Some(name), Chosen::InFoundFile) => variables.add_found(name, value, origin),
     }
 }
 
