@@ -2,7 +2,7 @@
 
 use std::{ops::Deref, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::clipboard::ClearClipboard;
 use crate::commands::{
@@ -143,6 +143,24 @@ pub(crate) struct ConnectionArguments {
     pub(crate) context: Option<String>,
 }
 
+impl Arguments {
+    /// What was typed.
+    pub(crate) fn read() -> Result<Self, clap::Error> {
+        Self::from_arg_matches(&Self::definition().try_get_matches()?)
+    }
+
+    /// The command line as it may be typed; each help tells how the command ends.
+    pub(crate) fn definition() -> clap::Command {
+        fn told(command: clap::Command) -> clap::Command {
+            if command.has_subcommands() || command.get_after_help().is_some() {
+                return command.mut_subcommands(told);
+            }
+            command.after_help(EXIT_CODES)
+        }
+        told(Self::command())
+    }
+}
+
 /// What the numbers mean with which the program ends.
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 permission denied, \
                           5 sealed or unreachable, 6 conflict, 7 done in part, 10 found or \
@@ -152,26 +170,26 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 p
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_definitions_hold_together() {
-        Arguments::command().debug_assert();
+        Arguments::definition().debug_assert();
     }
 
     #[test]
-    fn every_command_begins_its_help_with_an_example() {
+    fn every_help_begins_with_an_example_and_ends_with_the_exit_codes() {
         fn check(command: &clap::Command) {
             if command.has_subcommands() {
                 command.get_subcommands().for_each(check);
             } else {
                 let before = command.get_before_help().map(ToString::to_string).unwrap_or_default();
                 assert!(before.starts_with("Example"), "{}", command.get_name());
+                let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(after.contains("Exit codes:"), "{}", command.get_name());
             }
         }
-        check(&Arguments::command());
+        check(&Arguments::definition());
     }
 
     #[test]

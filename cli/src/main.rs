@@ -43,7 +43,6 @@ mod variables;
 
 use std::{alloc::System, process::ExitCode};
 
-use clap::Parser;
 use tokio::runtime::Builder;
 use zeroizing_alloc::ZeroAlloc;
 
@@ -60,7 +59,7 @@ static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     let before = hygiene::prepare();
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::read() {
         Ok(arguments) => arguments,
         Err(error) => {
             output::arguments(&error);

@@ -422,6 +422,18 @@ def tokens_are_made_shown_renewed_and_revoked(home):
     assert (made["orphan"], made["renewable"], made["policies"]) == (True, False, ["reading"]), made
 
 
+def a_mount_of_version_1_is_read_and_becomes_one_of_version_2(home):
+    home.ok("secrets", "enable", "kv", "--version", "1", "--path", "plain")
+    home.ok("write", "plain/app", "v=-", text="old")
+    code, output, said = home.kista("get", "plain/app")
+    assert code == 1 and output == "" and "kista read plain/app" in said, said
+    assert "old" in home.ok("read", "plain/app")
+    command = said.split("while it is in use: ")[1].strip().removeprefix("printf ")
+    assert command == """'{"options":{"version":"2"}}' | kista write sys/mounts/plain/tune -""", command
+    home.ok("write", "sys/mounts/plain/tune", "-", text='{"options":{"version":"2"}}')
+    assert home.ok("get", "plain/app", "-k", "v") == "old"
+
+
 def secrets_and_folders_are_copied_moved_and_removed(home):
     for path in ("old/a", "old/b/c", "old/b/d"):
         for value in ("first", "second"):
@@ -629,6 +641,7 @@ STEPS = [
     mistakes_have_their_exit_codes_and_a_next_step,
     delete_is_soft, versions_are_shown_brought_back_and_destroyed,
     tokens_are_made_shown_renewed_and_revoked,
+    a_mount_of_version_1_is_read_and_becomes_one_of_version_2,
     secrets_and_folders_are_copied_moved_and_removed,
     versions_differ_by_key_and_come_back,
     a_secret_is_edited_and_nothing_is_left,

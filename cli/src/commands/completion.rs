@@ -1,4 +1,4 @@
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 
 use crate::{
@@ -30,7 +30,7 @@ impl Completion {
 
 fn script(shell: Shell) -> Result<String, Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "kista", &mut script);
+    clap_complete::generate(shell, &mut Arguments::definition(), "kista", &mut script);
     String::from_utf8(script).map_err(|error| Failure::of(&error))
 }
 
@@ -42,7 +42,7 @@ mod tests {
     fn each_script_names_every_command() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             let script = script(shell).unwrap();
-            for command in Arguments::command().get_subcommands() {
+            for command in Arguments::definition().get_subcommands() {
                 assert!(script.contains(command.get_name()), "{shell} {}", command.get_name());
             }
         }

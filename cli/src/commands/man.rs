@@ -4,7 +4,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Args, Command, CommandFactory};
+use clap::{Args, Command};
 
 use crate::{
     arguments::Arguments,
@@ -49,7 +49,7 @@ impl Man {
 
 /// The name of each page's file and its text, that of the program first.
 fn pages() -> io::Result<Vec<(String, String)>> {
-    let mut command = Arguments::command();
+    let mut command = Arguments::definition();
     command.build();
     let mut pages = Vec::new();
     add(&command, "kista", &mut pages)?;

@@ -82,10 +82,7 @@ impl Target {
             Err(error) => return Err(server.explain(&format!("{verb} {given}"), error).await),
         };
         if !mount.is_kv2() {
-            return Err(Failure::new(format!(
-                "{} is a mount of type {}, and this command is for KV version 2",
-                mount.path, mount.kind
-            )));
+            return Err(other_mount(&mount, given));
         }
         Self::inside(&mount.path, path).ok_or_else(|| {
             Failure::new(format!("the server's mount {} does not hold {given}", mount.path))
@@ -98,6 +95,22 @@ impl Target {
         let inside = if rest.is_empty() { rest } else { rest.strip_prefix('/')? };
         Some(Self { mount: mount.to_owned(), path: inside.to_owned() })
     }
+}
+
+/// Says what a mount is that these commands are not for, and what there is for it.
+fn other_mount(mount: &MountInfo, given: &str) -> Failure {
+    let failure = Failure::new(format!(
+        "{} is a mount of type {}, and this command is for KV version 2",
+        mount.path, mount.kind
+    ));
+    if mount.kind != "kv" {
+        return failure.hint(format!("for any route: kista read {given}, kista write, kista list"));
+    }
+    failure.hint(format!(
+        "it is of version 1: kista read {given}, kista write, kista list\nversions for what it holds, \
+         while it is in use: printf '{{\"options\":{{\"version\":\"2\"}}}}' | kista write sys/mounts/{}tune -",
+        mount.path
+    ))
 }
 
 /// What stands between mount and path on the wire, and never on the command line.
