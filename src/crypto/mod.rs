@@ -5,6 +5,7 @@
 //! vectors of its standard in `tests/vectors/`.
 //!
 //! - `aead.rs`: [`Sealer`], XAES-256-GCM and XChaCha20-Poly1305
+//! - `message.rs`: [`MessageCipher`], the ciphers of the peers' clients
 //! - `siv.rs`: [`Siv`], deterministic AES-256-SIV
 //! - `kdf.rs`: HKDF-SHA-256, the derivation of FORMAT.md 2, Argon2id
 //! - `mac.rs`: SHA-256, [`Mac`], constant-time comparison
@@ -15,6 +16,7 @@
 pub mod aead;
 pub mod kdf;
 pub mod mac;
+pub mod message;
 pub mod random;
 pub mod shamir;
 pub mod sign;
@@ -26,6 +28,7 @@ mod vectors;
 pub use aead::{Aead256, Cipher, OpenFailed, Sealer};
 pub use kdf::{Argon2Params, Kdf, Kek, OutOfBounds};
 pub use mac::{HmacSha256, Mac};
+pub use message::{MessageAlgorithm, MessageCipher};
 pub use shamir::{CombineError, SplitError};
 pub use sign::{Ed25519Seed, SigningKey};
 pub use siv::{AesSiv512, Siv};
