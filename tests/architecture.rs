@@ -18,6 +18,8 @@ const HOMES: &[(&[&str], &[&str])] = &[
             "chacha20poly1305",
             "hkdf",
             "hmac",
+            "sha1",
+            "sha3",
             "subtle",
             "xaes_256_gcm",
         ],

@@ -9,14 +9,20 @@
 //! - `siv.rs`: [`Siv`], deterministic AES-256-SIV
 //! - `kdf.rs`: HKDF-SHA-256, the derivation of FORMAT.md 2, Argon2id
 //! - `mac.rs`: SHA-256, [`Mac`], constant-time comparison
+//! - `hash.rs`: [`Hash`], the digests and HMACs that a caller may choose from
 //! - `sign.rs`: [`SigningKey`], Ed25519
+//! - `keywrap.rs`: AES-256 key wrap with padding
+//! - `pem.rs`: keys as text
 //! - `shamir.rs`: splitting a secret into shares and back
 //! - `random.rs`: the system's random generator, asked each time
 
 pub mod aead;
+pub mod hash;
 pub mod kdf;
+pub mod keywrap;
 pub mod mac;
 pub mod message;
+pub mod pem;
 pub mod random;
 pub mod shamir;
 pub mod sign;
@@ -26,6 +32,7 @@ pub mod siv;
 mod vectors;
 
 pub use aead::{Aead256, Cipher, OpenFailed, Sealer};
+pub use hash::Hash;
 pub use kdf::{Argon2Params, Kdf, Kek, OutOfBounds};
 pub use mac::{HmacSha256, Mac};
 pub use message::{MessageAlgorithm, MessageCipher};
