@@ -6,6 +6,7 @@
 //!
 //! - `aead.rs`: [`Sealer`], XAES-256-GCM and XChaCha20-Poly1305
 //! - `message.rs`: [`MessageCipher`], the ciphers of the peers' clients
+//! - `committing/`: Cobblestone-256, which commits to key and context, and its streams
 //! - `siv.rs`: [`Siv`], deterministic AES-256-SIV
 //! - `kdf.rs`: HKDF-SHA-256, the derivation of FORMAT.md 2, Argon2id
 //! - `mac.rs`: SHA-256, [`Mac`], constant-time comparison
@@ -17,6 +18,7 @@
 //! - `random.rs`: the system's random generator, asked each time
 
 pub mod aead;
+pub mod committing;
 pub mod hash;
 pub mod kdf;
 pub mod keywrap;
@@ -32,6 +34,7 @@ pub mod siv;
 mod vectors;
 
 pub use aead::{Aead256, Cipher, OpenFailed, Sealer};
+pub use committing::Cobblestone256;
 pub use hash::Hash;
 pub use kdf::{Argon2Params, Kdf, Kek, OutOfBounds};
 pub use mac::{HmacSha256, Mac};
