@@ -6,6 +6,7 @@
 //! - `kv1/`: secrets without versions
 //! - `kv2/`: versioned secrets
 //! - `cubbyhole.rs`: secrets of one token
+//! - `transit/`: encryption for those who keep the data themselves
 //! - `plain.rs`: secrets that are one record each
 //! - `upgrade.rs`: from the first to the second
 //! - `path.rs`, `listing.rs`, `value.rs`: what both name, list and carry
@@ -16,6 +17,7 @@ pub mod kv2;
 mod listing;
 mod path;
 mod plain;
+pub mod transit;
 pub mod upgrade;
 mod value;
 

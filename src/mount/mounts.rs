@@ -11,6 +11,7 @@ use crate::{
     barrier::{Barrier, Batch, Collection, CommitError, ReadError, SpaceId},
     clock::Timestamp,
     engines::kv2,
+    gate::ApiError,
     token,
 };
 
@@ -87,6 +88,9 @@ pub enum SweepError {
     /// Deleting failed.
     #[error("removed mounts cannot be deleted")]
     Commit(#[from] CommitError),
+    /// The keys of a transit mount are not looked after.
+    #[error("the keys of a mount cannot be looked after")]
+    Keys(#[from] ApiError),
 }
 
 /// A mount is not taken away.
@@ -260,8 +264,11 @@ impl Mounts {
         if record.upgrade == Upgrade::Clearing {
             self.clear(record).await?;
         }
-        if Kind::of_record(record) == Some(Kind::Kv2) {
-            kv2::sweep(&self.barrier.view(SpaceId(record.space)), now).await?;
+        let view = self.barrier.view(SpaceId(record.space));
+        match Kind::of_record(record) {
+            Some(Kind::Kv2) => kv2::sweep(&view, now).await?,
+            Some(Kind::Transit) => self.wings.transit(record).sweep(&view, now).await?,
+            Some(Kind::Kv1 | Kind::Cubbyhole | Kind::Token) | None => {}
         }
         Ok(())
     }

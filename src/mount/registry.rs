@@ -11,6 +11,7 @@ use crate::{
         cubbyhole::Cubbyhole,
         kv1::{Kv1, Stage, Switch},
         kv2::Kv2,
+        transit::{self, Transit},
     },
     gate::{Mounted, Place},
     route::Mount,
@@ -23,6 +24,7 @@ pub(super) enum Kind {
     Kv1,
     Kv2,
     Cubbyhole,
+    Transit,
     Token,
 }
 
@@ -33,6 +35,7 @@ impl Kind {
             (Class::Secret, "kv", None | Some("1")) => Some(Self::Kv1),
             (Class::Secret, "kv", Some("2")) => Some(Self::Kv2),
             (Class::Secret, "cubbyhole", _) => Some(Self::Cubbyhole),
+            (Class::Secret, "transit", _) => Some(Self::Transit),
             (Class::Auth, "token", _) => Some(Self::Token),
             _ => None,
         }
@@ -46,7 +49,7 @@ impl Kind {
     pub(super) fn is_single(self) -> bool {
         match self {
             Self::Cubbyhole | Self::Token => true,
-            Self::Kv1 | Self::Kv2 => false,
+            Self::Kv1 | Self::Kv2 | Self::Transit => false,
         }
     }
 }
@@ -56,11 +59,13 @@ pub(super) struct Wings {
     tokens: Arc<token::Store>,
     /// Of mounts of KV version 1, by their spaces: one for each, however often the wing is built.
     switches: Mutex<HashMap<[u8; 16], Arc<Switch>>>,
+    /// The same of transit mounts.
+    keys: Mutex<HashMap<[u8; 16], Arc<transit::Keys>>>,
 }
 
 impl Wings {
     pub(super) fn new(tokens: Arc<token::Store>) -> Self {
-        Self { tokens, switches: Mutex::default() }
+        Self { tokens, switches: Mutex::default(), keys: Mutex::default() }
     }
 
     /// Puts the wing that a record names at its place; none when this version of Kista lacks it.
@@ -80,6 +85,7 @@ impl Wings {
             }
             Kind::Kv2 => Arc::new(Mount::new(place("kv"), Kv2)),
             Kind::Cubbyhole => Arc::new(Mount::new(place("cubbyhole"), Cubbyhole)),
+            Kind::Transit => Arc::new(Mount::new(place("transit"), self.transit(record))),
             Kind::Token => {
                 let method = TokenMethod::new(Arc::clone(&self.tokens));
                 Arc::new(Mount::new(place("token"), method))
@@ -90,6 +96,13 @@ impl Wings {
     /// Lets go of what is kept for a mount that is no more.
     pub(super) fn forget(&self, record: &Record) {
         self.switches.lock().unwrap_or_else(PoisonError::into_inner).remove(&record.space);
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).remove(&record.space);
+    }
+
+    /// The engine of a transit mount.
+    pub(super) fn transit(&self, record: &Record) -> Transit {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        Transit::new(Arc::clone(keys.entry(record.space).or_default()))
     }
 
     /// The switch of a mount of KV version 1.

@@ -1,0 +1,727 @@
+//! `keys/`: keys made, shown, configured, rotated, trimmed and removed.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde::Serialize;
+
+use super::{
+    Transit, encoding,
+    key::{Key, Version},
+    keys::{self, Change},
+    kind::Kind,
+    material,
+    record::{Derivation, Moment, Settings},
+};
+use crate::{
+    barrier::MountView,
+    clock::Timestamp,
+    engines::listing::{self, ListInput, ListOutput},
+    gate::{ApiError, Permit},
+    route::{Fields, FromFields, Nothing, Reply},
+};
+
+/// What is asked of a new key.
+#[derive(Debug, Clone)]
+pub(super) struct NewKey {
+    pub(super) kind: Kind,
+    pub(super) derived: bool,
+    pub(super) convergent: bool,
+    pub(super) exportable: bool,
+    pub(super) allow_plaintext_backup: bool,
+    pub(super) auto_rotate: Duration,
+    /// Bytes, of `hmac` alone.
+    pub(super) key_size: u32,
+}
+
+impl NewKey {
+    fn read(fields: &Fields<'_>) -> Result<Self, ApiError> {
+        let word = fields.text("type")?.filter(|word| !word.is_empty());
+        let word = word.as_deref().unwrap_or("aes256-gcm96");
+        let kind = Kind::of_word(word)
+            .ok_or_else(|| ApiError::bad_request(format!("unknown key type {word}")))?;
+        Ok(Self {
+            kind,
+            derived: fields.boolean("derived")?.unwrap_or(false),
+            convergent: fields.boolean("convergent_encryption")?.unwrap_or(false),
+            exportable: fields.boolean("exportable")?.unwrap_or(false),
+            allow_plaintext_backup: fields.boolean("allow_plaintext_backup")?.unwrap_or(false),
+            auto_rotate: auto_rotate(fields)?.unwrap_or_default(),
+            key_size: key_size(fields, kind)?,
+        })
+    }
+
+    /// Of `encrypt/:name`, which makes keys that encrypt.
+    pub(super) fn of_upsert(fields: &Fields<'_>) -> Result<Self, ApiError> {
+        let word = fields.text("type")?.filter(|word| !word.is_empty());
+        let word = word.as_deref().unwrap_or("aes256-gcm96");
+        let kind = Kind::of_word(word)
+            .ok_or_else(|| ApiError::bad_request(format!("unknown key type {word}")))?;
+        Ok(Self {
+            kind,
+            derived: false,
+            convergent: fields.boolean("convergent_encryption")?.unwrap_or(false),
+            exportable: false,
+            allow_plaintext_backup: false,
+            auto_rotate: Duration::ZERO,
+            key_size: 0,
+        })
+    }
+
+    /// A key that is made by a request with a context is derived.
+    pub(super) fn with_context(self, has_context: bool) -> Self {
+        Self { derived: has_context, ..self }
+    }
+
+    /// Refuses what does not go together.
+    pub(super) fn check(&self) -> Result<(), ApiError> {
+        let Self { kind, derived, convergent, key_size, .. } = *self;
+        let refuse = |text: String| Err(ApiError::bad_request(text));
+        if convergent && !derived {
+            return refuse("convergent encryption requires derivation to be enabled".to_owned());
+        }
+        if derived && !kind.derives() {
+            return refuse(format!(
+                "key derivation and convergent encryption not supported for keys of type {}",
+                kind.word()
+            ));
+        }
+        if convergent && !kind.converges() {
+            return refuse(format!(
+                "convergent encryption not supported for keys of type {}",
+                kind.word()
+            ));
+        }
+        if kind == Kind::Hmac && key_size == 0 {
+            return refuse(
+                "invalid key size for HMAC key, must be between 32 and 512 bytes".to_owned(),
+            );
+        }
+        Ok(())
+    }
+
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
+            derived: self.derived,
+            kdf: Derivation::Hkdf,
+            convergent: self.convergent,
+            exportable: self.exportable,
+            allow_plaintext_backup: self.allow_plaintext_backup,
+            auto_rotate: self.auto_rotate,
+            key_size: self.key_size,
+            ..Settings::new(keys::new_id(), self.kind)
+        }
+    }
+}
+
+fn key_size(fields: &Fields<'_>, kind: Kind) -> Result<u32, ApiError> {
+    let Some(asked) = fields.integer("key_size")?.filter(|size| *size != 0) else { return Ok(0) };
+    if kind != Kind::Hmac {
+        return Err(ApiError::bad_request(format!(
+            "key_size is not valid for algorithm {}",
+            kind.word()
+        )));
+    }
+    u32::try_from(asked)
+        .ok()
+        .filter(|size| HMAC_KEY_BYTES.contains(size))
+        .ok_or_else(|| ApiError::bad_request(format!("invalid key_size {asked}")))
+}
+
+/// Lengths of a key of type `hmac`, in bytes.
+pub(super) const HMAC_KEY_BYTES: std::ops::RangeInclusive<u32> = 32..=512;
+
+pub(super) fn auto_rotate(fields: &Fields<'_>) -> Result<Option<Duration>, ApiError> {
+    let period = fields.duration("auto_rotate_period")?;
+    if period.is_some_and(|period| !period.is_zero() && period < Duration::from_secs(3_600)) {
+        return Err(ApiError::bad_request(
+            "auto rotate period must be 0 to disable or at least an hour",
+        ));
+    }
+    Ok(period)
+}
+
+/// A key's name, from the path.
+pub(super) struct Name(pub(super) String);
+
+impl FromFields for Name {
+    fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
+        Ok(Self(fields.parameter("name").to_owned()))
+    }
+}
+
+/// Names that may be: letters, digits, `_`, `-` and `.`, the last two not at either end.
+pub(super) fn check_name(name: &str) -> Result<(), ApiError> {
+    let is_word = |one: char| one.is_ascii_alphanumeric() || one == '_';
+    let inner = |one: char| is_word(one) || matches!(one, '-' | '.');
+    match name.starts_with(is_word) && name.ends_with(is_word) && name.chars().all(inner) {
+        true => Ok(()),
+        false => Err(ApiError::unsupported_path()),
+    }
+}
+
+/// `POST keys/:name`.
+pub(super) struct CreateInput {
+    name: String,
+    new: NewKey,
+}
+
+impl FromFields for CreateInput {
+    fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
+        let name = fields.parameter("name").to_owned();
+        check_name(&name)?;
+        Ok(Self { name, new: NewKey::read(fields)? })
+    }
+}
+
+/// `GET keys/:name?context=`.
+pub(super) struct ReadInput {
+    name: String,
+    context: Option<String>,
+}
+
+impl FromFields for ReadInput {
+    fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
+        let context = fields.query("context").filter(|context| !context.is_empty());
+        Ok(Self {
+            name: fields.parameter("name").to_owned(),
+            context: context.map(str::to_owned),
+        })
+    }
+}
+
+/// `POST keys/:name/config`; what is not given stays.
+pub(super) struct ConfigInput {
+    name: String,
+    min_decryption: Option<i64>,
+    min_encryption: Option<i64>,
+    deletion_allowed: Option<bool>,
+    exportable: Option<bool>,
+    allow_plaintext_backup: Option<bool>,
+    auto_rotate: Option<Duration>,
+}
+
+impl FromFields for ConfigInput {
+    fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
+        Ok(Self {
+            name: fields.parameter("name").to_owned(),
+            min_decryption: fields.integer("min_decryption_version")?,
+            min_encryption: fields.integer("min_encryption_version")?,
+            deletion_allowed: fields.boolean("deletion_allowed")?,
+            exportable: fields.boolean("exportable")?,
+            allow_plaintext_backup: fields.boolean("allow_plaintext_backup")?,
+            auto_rotate: auto_rotate(fields)?,
+        })
+    }
+}
+
+/// `POST keys/:name/trim`.
+pub(super) struct TrimInput {
+    name: String,
+    min_available: Option<i64>,
+}
+
+impl FromFields for TrimInput {
+    fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
+        Ok(Self {
+            name: fields.parameter("name").to_owned(),
+            min_available: fields.integer("min_available_version")?,
+        })
+    }
+}
+
+/// A key as it is shown.
+#[derive(Debug, Serialize)]
+pub(super) struct Shown {
+    allow_plaintext_backup: bool,
+    auto_rotate_period: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backup_info: Option<ShownMoment>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    convergent_encryption: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    convergent_encryption_version: Option<i8>,
+    deletion_allowed: bool,
+    derived: bool,
+    exportable: bool,
+    imported_key: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    imported_key_allow_rotation: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kdf: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kdf_mode: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_size: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys: Option<BTreeMap<String, ShownVersion>>,
+    latest_version: u32,
+    min_available_version: u32,
+    min_decryption_version: u32,
+    min_encryption_version: u32,
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    restore_info: Option<ShownMoment>,
+    soft_deleted: bool,
+    supports_decryption: bool,
+    supports_derivation: bool,
+    supports_encryption: bool,
+    supports_signing: bool,
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownMoment {
+    time: String,
+    version: u32,
+}
+
+impl From<Moment> for ShownMoment {
+    fn from(moment: Moment) -> Self {
+        Self { time: moment.time.rfc3339(), version: moment.version }
+    }
+}
+
+/// A version: of symmetric kinds only when it was made.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum ShownVersion {
+    Made(u64),
+    Public {
+        certificate_chain: &'static str,
+        creation_time: String,
+        name: &'static str,
+        public_key: String,
+    },
+}
+
+/// `GET keys/:name/usage`.
+#[derive(Debug, Serialize)]
+pub(super) struct Usage {
+    latest_version: u32,
+    versions: BTreeMap<String, VersionUsage>,
+}
+
+#[derive(Debug, Serialize)]
+struct VersionUsage {
+    encryptions: u64,
+    decryptions: u64,
+    last_used: Option<String>,
+}
+
+impl Transit {
+    /// `POST keys/:name`; one that is there stays as it is.
+    pub(super) async fn create(
+        &self,
+        permit: &Permit<'_>,
+        input: CreateInput,
+    ) -> Result<Reply<Shown>, ApiError> {
+        input.new.check()?;
+        if let Some(key) = self.keys.get(permit.storage(), &input.name).await? {
+            return Ok(Reply::of(shown(&key, None)?).with_warning(exists_already(&input.name)));
+        }
+        let (key, is_new) = self.make(permit, &input.name, &input.new).await?;
+        let reply = Reply::of(shown(&key, None)?);
+        Ok(if is_new { reply } else { reply.with_warning(exists_already(&input.name)) })
+    }
+
+    /// Makes the key that `encrypt/:name` did not find.
+    pub(super) async fn upsert(
+        &self,
+        permit: &Permit<'_>,
+        name: &str,
+        new: NewKey,
+    ) -> Result<Arc<Key>, ApiError> {
+        if self.configuration(permit.storage()).await?.disable_upsert {
+            return Err(ApiError::bad_request("encryption key not found"));
+        }
+        check_name(name)?;
+        new.check()?;
+        if !new.kind.encrypts() {
+            return Err(ApiError::bad_request(format!(
+                "message encryption not supported for key type {}",
+                new.kind.word()
+            )));
+        }
+        Ok(self.make(permit, name, &new).await?.0)
+    }
+
+    async fn make(
+        &self,
+        permit: &Permit<'_>,
+        name: &str,
+        new: &NewKey,
+    ) -> Result<(Arc<Key>, bool), ApiError> {
+        let record = material::generate(new.kind, new.key_size, permit.now()).await?;
+        self.keys.create(permit.storage(), name, new.settings(), vec![(1, record)]).await
+    }
+
+    /// `GET keys/:name`.
+    pub(super) async fn read(
+        &self,
+        permit: &Permit<'_>,
+        input: ReadInput,
+    ) -> Result<Reply<Shown>, ApiError> {
+        let key = self.keys.get(permit.storage(), &input.name).await?;
+        let key = key.ok_or_else(ApiError::not_found)?;
+        let context = input.context.as_deref().map(encoding::decode).transpose();
+        let context = context.map_err(ApiError::bad_request)?;
+        let shown = match &context {
+            Some(context) => context.expose(|context| shown(&key, Some(context)))?,
+            None => shown(&key, None)?,
+        };
+        Ok(Reply::of(shown))
+    }
+
+    /// `LIST keys`.
+    pub(super) async fn list(
+        &self,
+        permit: &Permit<'_>,
+        input: ListInput,
+    ) -> Result<Reply<ListOutput>, ApiError> {
+        let keys = listing::names_in(permit.storage(), "keys", &input).await?;
+        Ok(Reply::of(ListOutput { keys }))
+    }
+
+    /// `DELETE keys/:name`.
+    pub(super) async fn delete(
+        &self,
+        permit: &Permit<'_>,
+        Name(name): Name,
+    ) -> Result<Reply<Nothing>, ApiError> {
+        let refused = |why: &str| {
+            ApiError::bad_request(format!("error deleting policy {name}: {why}"))
+        };
+        let check = |key: &Key| match key.settings.deletion_allowed {
+            true => Ok(()),
+            false => Err(refused("deletion is not allowed for this key")),
+        };
+        let removed = self.keys.remove(permit.storage(), &name, check).await?;
+        removed.ok_or_else(|| refused("could not delete key; not found"))?;
+        Ok(Reply::nothing())
+    }
+
+    /// `POST keys/:name/config`.
+    pub(super) async fn configure(
+        &self,
+        permit: &Permit<'_>,
+        input: ConfigInput,
+    ) -> Result<Reply<Shown>, ApiError> {
+        let name = &input.name;
+        let mut warnings = Vec::new();
+        let changed = self.keys.change(permit.storage(), name, |key| {
+            warnings = in_use_below(key, input.min_decryption);
+            configured(key, &input, &mut warnings).map(Change::from)
+        });
+        let key = changed.await?.ok_or_else(|| {
+            ApiError::bad_request(format!("no existing key named {name} could be found"))
+        })?;
+        Ok(Reply::of(shown(&key, None)?).with_warnings(warnings))
+    }
+
+    /// `POST keys/:name/rotate`.
+    pub(super) async fn rotate(
+        &self,
+        permit: &Permit<'_>,
+        Name(name): Name,
+    ) -> Result<Reply<Shown>, ApiError> {
+        let key = self.keys.get(permit.storage(), &name).await?;
+        let key = key.ok_or_else(|| ApiError::bad_request("key not found"))?;
+        key.check_usable()?;
+        let key = self.add_version(permit.storage(), &key, permit.now(), |_| true).await?;
+        Ok(Reply::of(shown(&key, None)?))
+    }
+
+    /// Gives a key a new version that has made half of the nonces that its cipher bears.
+    pub(super) async fn rotate_worn(
+        &self,
+        view: &MountView,
+        key: &Arc<Key>,
+        now: Timestamp,
+    ) -> Result<(), ApiError> {
+        // Of several requests that find this, one makes the version.
+        let worn = key.settings.latest;
+        self.add_version(view, key, now, |now| now.settings.latest == worn).await?;
+        Ok(())
+    }
+
+    /// Gives new versions to the keys whose time has come.
+    pub(super) async fn rotate_due(
+        &self,
+        view: &MountView,
+        now: Timestamp,
+    ) -> Result<(), ApiError> {
+        for name in self.keys.due(view, now).await? {
+            let Some(key) = self.keys.get(view, &name).await? else { continue };
+            if key.settings.soft_deleted {
+                continue;
+            }
+            self.rotate_worn(view, &key, now).await?;
+        }
+        Ok(())
+    }
+
+    async fn add_version(
+        &self,
+        view: &MountView,
+        key: &Arc<Key>,
+        now: Timestamp,
+        is_wanted: impl FnOnce(&Key) -> bool,
+    ) -> Result<Arc<Key>, ApiError> {
+        if !key.settings.may_rotate() {
+            return Err(ApiError::bad_request(format!(
+                "imported key {} does not allow rotation within Vault",
+                key.name
+            )));
+        }
+        // Made before the key is held: a pair takes its time.
+        let record = material::generate(key.kind, key.settings.key_size, now).await?;
+        let id = key.settings.id;
+        let changed = self.keys.change(view, &key.name, |key| {
+            let mut settings = key.settings.clone();
+            if settings.id != id {
+                return Err(ApiError::new(409, "the key was replaced meanwhile; try again"));
+            }
+            if !is_wanted(key) {
+                return Ok(Change::from(settings));
+            }
+            settings.latest += 1;
+            settings.imported = false;
+            Ok(Change { settings, version: Some(record) })
+        });
+        changed.await?.ok_or_else(|| ApiError::bad_request("key not found"))
+    }
+
+    /// `POST keys/:name/trim`: versions that go for ever.
+    pub(super) async fn trim(
+        &self,
+        permit: &Permit<'_>,
+        input: TrimInput,
+    ) -> Result<Reply<Shown>, ApiError> {
+        let changed = self.keys.change(permit.storage(), &input.name, |key| {
+            trimmed(key, input.min_available).map(Change::from)
+        });
+        let key = changed.await?.ok_or_else(|| ApiError::bad_request("invalid key name"))?;
+        Ok(Reply::of(shown(&key, None)?))
+    }
+
+    /// `DELETE keys/:name/soft-delete`: no use of the key until it is taken back.
+    pub(super) async fn soft_delete(
+        &self,
+        permit: &Permit<'_>,
+        Name(name): Name,
+    ) -> Result<Reply<Shown>, ApiError> {
+        self.set_soft_deleted(permit, &name, true).await
+    }
+
+    /// `POST keys/:name/soft-delete-restore`.
+    pub(super) async fn take_back(
+        &self,
+        permit: &Permit<'_>,
+        Name(name): Name,
+    ) -> Result<Reply<Shown>, ApiError> {
+        self.set_soft_deleted(permit, &name, false).await
+    }
+
+    async fn set_soft_deleted(
+        &self,
+        permit: &Permit<'_>,
+        name: &str,
+        soft_deleted: bool,
+    ) -> Result<Reply<Shown>, ApiError> {
+        let changed = self.keys.change(permit.storage(), name, |key| {
+            Ok(Change::from(Settings { soft_deleted, ..key.settings.clone() }))
+        });
+        let key = changed.await?.ok_or_else(|| ApiError::bad_request("key not found"))?;
+        Ok(Reply::of(shown(&key, None)?))
+    }
+
+    /// `GET keys/:name/usage`: what each version was used for since it was made.
+    ///
+    /// Differs from Vault: it is Kista's own.
+    pub(super) async fn usage(
+        &self,
+        permit: &Permit<'_>,
+        Name(name): Name,
+    ) -> Result<Reply<Usage>, ApiError> {
+        let key = self.keys.get(permit.storage(), &name).await?;
+        let key = key.ok_or_else(ApiError::not_found)?;
+        let usage = |version: &Arc<Version>| VersionUsage {
+            encryptions: version.uses.encryptions(),
+            decryptions: version.uses.decryptions(),
+            last_used: version.uses.last_used().map(Timestamp::rfc3339),
+        };
+        let versions = key.versions.iter();
+        Ok(Reply::of(Usage {
+            latest_version: key.settings.latest,
+            versions: versions.map(|(number, one)| (number.to_string(), usage(one))).collect(),
+        }))
+    }
+}
+
+fn exists_already(name: &str) -> String {
+    format!("key {name} already existed")
+}
+
+fn configured(
+    key: &Key,
+    input: &ConfigInput,
+    warnings: &mut Vec<String>,
+) -> Result<Settings, ApiError> {
+    let mut settings = key.settings.clone();
+    let latest = settings.latest;
+    let version = |asked: i64, what: &str| {
+        if asked < 0 {
+            return Err(ApiError::bad_request(format!("min {what} version cannot be negative")));
+        }
+        u32::try_from(asked).ok().filter(|asked| *asked <= latest).ok_or_else(|| {
+            ApiError::bad_request(format!(
+                "cannot set min {what} version of {asked}, latest key version is {latest}"
+            ))
+        })
+    };
+    if let Some(asked) = input.min_decryption {
+        settings.min_decryption = version(asked, "decryption")?;
+        if settings.min_decryption == 0 {
+            settings.min_decryption = 1;
+            warnings.push(
+                "since Vault 0.3, transit decryption numbering starts at 1; forcing minimum to 1"
+                    .to_owned(),
+            );
+        }
+    }
+    if let Some(asked) = input.min_encryption {
+        settings.min_encryption = version(asked, "encryption")?;
+    }
+    let Settings { min_decryption, min_encryption, min_available, .. } = settings;
+    if min_encryption != 0 && min_encryption < min_decryption {
+        return Err(ApiError::bad_request(format!(
+            "cannot set min encryption/decryption values; min encryption version of \
+             {min_encryption} must be greater than or equal to min decryption version of \
+             {min_decryption}"
+        )));
+    }
+    if min_decryption < min_available {
+        return Err(ApiError::bad_request(format!(
+            "cannot set min decryption version of {min_decryption}: versions below \
+             {min_available} were trimmed"
+        )));
+    }
+    if let Some(allowed) = input.deletion_allowed {
+        settings.deletion_allowed = allowed;
+    }
+    // Both only ever go on: what was once handed out cannot be called back.
+    settings.exportable |= input.exportable.unwrap_or(false);
+    settings.allow_plaintext_backup |= input.allow_plaintext_backup.unwrap_or(false);
+    if let Some(period) = input.auto_rotate {
+        if !period.is_zero() && !settings.may_rotate() {
+            return Err(ApiError::bad_request(
+                "allow_rotation must be set to true if auto-rotation is enabled",
+            ));
+        }
+        settings.auto_rotate = period;
+    }
+    Ok(settings)
+}
+
+/// Warnings for versions that a new lowest one shuts although they are still asked for.
+fn in_use_below(key: &Key, min_decryption: Option<i64>) -> Vec<String> {
+    let Some(lowest) = min_decryption.and_then(|lowest| u32::try_from(lowest).ok()) else {
+        return Vec::new();
+    };
+    let shut = key.versions.range(key.settings.min_decryption.max(1)..lowest.max(1));
+    let in_use = shut.filter_map(|(number, version)| {
+        let last_used = version.uses.last_used()?;
+        let (encryptions, decryptions) = (version.uses.encryptions(), version.uses.decryptions());
+        Some(format!(
+            "version {number} was in use until {}: {encryptions} encryptions, {decryptions} \
+             decryptions; what was not rewrapped can no longer be read",
+            last_used.rfc3339()
+        ))
+    });
+    in_use.collect()
+}
+
+fn trimmed(key: &Key, min_available: Option<i64>) -> Result<Settings, ApiError> {
+    let settings = key.settings.clone();
+    let refuse = |text: &str| Err(ApiError::bad_request(text));
+    let Some(asked) = min_available else { return refuse("missing min_available_version") };
+    if asked <= 0 {
+        return refuse("minimum available version should be positive");
+    }
+    if asked < i64::from(settings.min_available) {
+        return refuse("minimum available version cannot be decremented");
+    }
+    if settings.min_encryption == 0 {
+        return refuse(
+            "minimum available version cannot be set when minimum encryption version is not set",
+        );
+    }
+    if asked > i64::from(settings.min_encryption) {
+        return refuse("minimum available version cannot be greater than minmum encryption version");
+    }
+    if asked > i64::from(settings.min_decryption) {
+        return refuse("minimum available version cannot be greater than minmum decryption version");
+    }
+    let min_available = u32::try_from(asked).map_err(ApiError::internal)?;
+    Ok(Settings { min_available, ..settings })
+}
+
+/// A key as it is shown; a context makes the public half of a derived pair.
+pub(super) fn shown(key: &Key, context: Option<&[u8]>) -> Result<Shown, ApiError> {
+    let Settings { derived, convergent, imported, .. } = key.settings;
+    let settings = &key.settings;
+    let kind = key.kind;
+    Ok(Shown {
+        allow_plaintext_backup: settings.allow_plaintext_backup,
+        auto_rotate_period: settings.auto_rotate.as_secs(),
+        backup_info: settings.backed_up.map(ShownMoment::from),
+        convergent_encryption: derived.then_some(convergent),
+        convergent_encryption_version: convergent.then_some(-1),
+        deletion_allowed: settings.deletion_allowed,
+        derived,
+        exportable: settings.exportable,
+        imported_key: imported,
+        imported_key_allow_rotation: imported.then_some(settings.allows_rotation),
+        kdf: derived.then_some(match settings.kdf {
+            Derivation::Hkdf => "hkdf_sha256",
+            Derivation::Counter => "hmac-sha256-counter",
+        }),
+        kdf_mode: (derived && settings.kdf == Derivation::Counter).then_some("hmac-sha256-counter"),
+        key_size: (kind == Kind::Hmac).then_some(settings.key_size),
+        keys: (kind != Kind::Hmac).then(|| shown_versions(key, context)).transpose()?,
+        latest_version: settings.latest,
+        min_available_version: settings.min_available,
+        min_decryption_version: settings.min_decryption,
+        min_encryption_version: settings.min_encryption,
+        name: key.name.clone(),
+        restore_info: settings.restored.map(ShownMoment::from),
+        soft_deleted: settings.soft_deleted,
+        supports_decryption: kind.encrypts(),
+        supports_derivation: kind.derives(),
+        supports_encryption: kind.encrypts(),
+        supports_signing: kind.signs(),
+        kind: kind.word(),
+    })
+}
+
+fn shown_versions(
+    key: &Key,
+    context: Option<&[u8]>,
+) -> Result<BTreeMap<String, ShownVersion>, ApiError> {
+    let readable = key.versions.range(key.settings.min_decryption..);
+    let shown = readable.map(|(number, version)| {
+        let shown = if key.kind.has_public_half() {
+            ShownVersion::Public {
+                certificate_chain: "",
+                creation_time: version.record.created.rfc3339(),
+                name: material::pair_name(key.kind),
+                public_key: key.public_text(version, context)?,
+            }
+        } else {
+            ShownVersion::Made(version.record.created.seconds())
+        };
+        Ok((number.to_string(), shown))
+    });
+    shown.collect()
+}
