@@ -12,6 +12,8 @@
 //! - `mac.rs`: SHA-256, [`Mac`], constant-time comparison
 //! - `hash.rs`: [`Hash`], the digests and HMACs that a caller may choose from
 //! - `sign.rs`: [`SigningKey`], Ed25519
+//! - `ec.rs`: [`EcKey`], ECDSA
+//! - `der.rs`: the DER of keys and signatures
 //! - `keywrap.rs`: AES-256 key wrap with padding
 //! - `pem.rs`: keys as text
 //! - `shamir.rs`: splitting a secret into shares and back
@@ -19,6 +21,8 @@
 
 pub mod aead;
 pub mod committing;
+mod der;
+pub mod ec;
 pub mod hash;
 pub mod kdf;
 pub mod keywrap;
@@ -35,6 +39,8 @@ mod vectors;
 
 pub use aead::{Aead256, Cipher, OpenFailed, Sealer};
 pub use committing::Cobblestone256;
+pub use der::InvalidKey;
+pub use ec::{Curve, EcKey, EcPublic, InvalidSignature};
 pub use hash::Hash;
 pub use kdf::{Argon2Params, Kdf, Kek, OutOfBounds};
 pub use mac::{HmacSha256, Mac};
