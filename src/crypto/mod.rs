@@ -13,6 +13,7 @@
 //! - `hash.rs`: [`Hash`], the digests and HMACs that a caller may choose from
 //! - `sign.rs`: [`SigningKey`], Ed25519
 //! - `ec.rs`: [`EcKey`], ECDSA
+//! - `ed25519.rs`: [`Ed25519Key`], and the forms it travels in
 //! - `der.rs`: the DER of keys and signatures
 //! - `keywrap.rs`: AES-256 key wrap with padding
 //! - `pem.rs`: keys as text
@@ -23,6 +24,7 @@ pub mod aead;
 pub mod committing;
 mod der;
 pub mod ec;
+pub mod ed25519;
 pub mod hash;
 pub mod kdf;
 pub mod keywrap;
@@ -41,6 +43,7 @@ pub use aead::{Aead256, Cipher, OpenFailed, Sealer};
 pub use committing::Cobblestone256;
 pub use der::InvalidKey;
 pub use ec::{Curve, EcKey, EcPublic, InvalidSignature};
+pub use ed25519::Ed25519Key;
 pub use hash::Hash;
 pub use kdf::{Argon2Params, Kdf, Kek, OutOfBounds};
 pub use mac::{HmacSha256, Mac};
