@@ -19,6 +19,7 @@ const HOMES: &[(&[&str], &[&str])] = &[
             "ecdsa",
             "hkdf",
             "hmac",
+            "num_bigint",
             "p256",
             "p384",
             "p521",

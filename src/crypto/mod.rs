@@ -13,6 +13,7 @@
 //! - `hash.rs`: [`Hash`], the digests and HMACs that a caller may choose from
 //! - `sign.rs`: [`SigningKey`], Ed25519
 //! - `ec.rs`: [`EcKey`], ECDSA
+//! - `rsa/`: [`RsaKey`], OAEP and signatures
 //! - `ed25519.rs`: [`Ed25519Key`], and the forms it travels in
 //! - `der.rs`: the DER of keys and signatures
 //! - `keywrap.rs`: AES-256 key wrap with padding
@@ -32,6 +33,7 @@ pub mod mac;
 pub mod message;
 pub mod pem;
 pub mod random;
+pub mod rsa;
 pub mod shamir;
 pub mod sign;
 pub mod siv;
@@ -48,6 +50,7 @@ pub use hash::Hash;
 pub use kdf::{Argon2Params, Kdf, Kek, OutOfBounds};
 pub use mac::{HmacSha256, Mac};
 pub use message::{MessageAlgorithm, MessageCipher};
+pub use rsa::{OaepHash, RsaComponents, RsaKey, RsaPadding, RsaPublic, SaltLength, Unsupported};
 pub use shamir::{CombineError, SplitError};
 pub use sign::{Ed25519Seed, SigningKey};
 pub use siv::{AesSiv512, Siv};
