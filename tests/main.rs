@@ -3,6 +3,7 @@
 //! - `architecture.rs`, `forged.rs`: what must not be written
 //! - `routes.rs`, `kv1.rs`, `kv2.rs`, `kv2_tree.rs`, `mounts.rs`, `rotation.rs`, `slots.rs`: the
 //!   library's vault, asked without HTTP
+//! - `transit_vectors.rs`: what a peer has encrypted, signed and backed up
 //! - `run.rs`: programs that start with secrets, against the real binary
 //! - `operator.rs`: the commands of operators, against the real binary
 //! - `fixture.rs`: what the first version of the format has written
@@ -32,4 +33,5 @@ mod run;
 mod slots;
 mod source;
 mod support;
+mod transit_vectors;
 mod verify;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use kista::{
     auth::token::TokenMethod,
-    engines::{cubbyhole::Cubbyhole, kv1::Kv1, kv2::Kv2},
+    engines::{cubbyhole::Cubbyhole, kv1::Kv1, kv2::Kv2, transit::Transit},
     gate::{Access, Operation, Public},
     route::Engine,
     system::System,
@@ -30,12 +30,18 @@ fn routes() -> Vec<Route> {
     all.extend(of::<Cubbyhole>("Cubbyhole", "cubbyhole/"));
     all.extend(of::<Kv1>("Kv1", "plain/"));
     all.extend(of::<Kv2>("Kv2", "secret/"));
+    all.extend(of::<Transit>("Transit", "transit/"));
     all
 }
 
 fn of<E: Engine>(wing: &'static str, mount: &str) -> Vec<Route> {
     let concrete = |pattern: &str| {
-        pattern.replace("{*path}", "a/b").replace("{name}", "a").replace("{id}", "a")
+        let parts = pattern.split('/').map(|part| match part {
+            "{*path}" => "a/b",
+            part if part.starts_with('{') => "a",
+            part => part,
+        });
+        parts.collect::<Vec<_>>().join("/")
     };
     let routes = E::routes().all().iter();
     routes

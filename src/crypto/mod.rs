@@ -16,6 +16,7 @@
 //! - `rsa/`: [`RsaKey`], OAEP and signatures
 //! - `ed25519.rs`: [`Ed25519Key`], and the forms it travels in
 //! - `der.rs`: the DER of keys and signatures
+//! - `decimal.rs`: numbers as digits
 //! - `keywrap.rs`: AES-256 key wrap with padding
 //! - `pem.rs`: keys as text
 //! - `shamir.rs`: splitting a secret into shares and back
@@ -23,6 +24,7 @@
 
 pub mod aead;
 pub mod committing;
+pub mod decimal;
 mod der;
 pub mod ec;
 pub mod ed25519;

@@ -7,10 +7,12 @@
 //!
 //! - `key.rs`: [`RsaKey`]
 //! - `public.rs`: [`RsaPublic`]
+//! - `primes.rs`: what follows from the primes of a pair
 //! - `padding.rs`: what a signature must open to
 
 mod key;
 mod padding;
+mod primes;
 mod public;
 
 use aws_lc_rs::rsa::{

@@ -3,7 +3,10 @@
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::{Transit, encoding::{self, Format, SecretText}};
+use super::{
+    Transit,
+    encoding::{self, Format, SecretText},
+};
 use crate::{
     crypto::{Hash, random},
     gate::{ApiError, Permit},
@@ -71,7 +74,9 @@ impl FromFields for RandomInput {
             (bytes, "") => bytes,
             (source, bytes) if is_source(source) => bytes,
             (source, _) => {
-                return Err(ApiError::bad_request(format!("unsupported entropy source {source:?}")));
+                return Err(ApiError::bad_request(format!(
+                    "unsupported entropy source {source:?}"
+                )));
             }
         };
         let in_body = fields.integer("bytes")?;

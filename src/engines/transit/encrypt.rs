@@ -166,7 +166,9 @@ impl FromFields for DatakeyInput {
             "plaintext" => true,
             "wrapped" => false,
             _ => {
-                return Err(ApiError::bad_request("Invalid path, must be 'plaintext' or 'wrapped'"));
+                return Err(ApiError::bad_request(
+                    "Invalid path, must be 'plaintext' or 'wrapped'",
+                ));
             }
         };
         let bytes = match fields.integer("bits")?.unwrap_or(256) {
@@ -230,7 +232,8 @@ impl Transit {
         let key = match self.keys.get(permit.storage(), &name).await? {
             Some(key) => key,
             None => {
-                let has_context = items.wishes().next().is_some_and(|plain| plain.beside.has_context());
+                let has_context =
+                    items.wishes().next().is_some_and(|plain| plain.beside.has_context());
                 self.upsert(permit, &name, new.with_context(has_context)).await?
             }
         };

@@ -133,7 +133,9 @@ impl NoVersion {
     pub(super) fn of_encryption(self) -> &'static str {
         match self {
             Self::Negative => "requested version for encryption is negative",
-            Self::TooHigh => "requested version for encryption is higher than the latest key version",
+            Self::TooHigh => {
+                "requested version for encryption is higher than the latest key version"
+            }
             Self::TooLow => {
                 "requested version for encryption is less than the minimum encryption key version"
             }
@@ -167,8 +169,9 @@ impl Unusable {
                                      information must be included in order to perform operations \
                                      with the key"
                 .to_owned(),
-            Self::Damaged => "the stored key does not fit its type; restore it from a backup"
-                .to_owned(),
+            Self::Damaged => {
+                "the stored key does not fit its type; restore it from a backup".to_owned()
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     barrier::{Batch, Expected, MountView},
     clock::Timestamp,
-    crypto::random,
+    crypto::{random, rsa::RsaKey},
     gate::ApiError,
 };
 
@@ -34,6 +34,8 @@ pub struct Keys {
     /// Held while a key is read from the store or changed, by a share of the names each.
     changes: [tokio::sync::Mutex<()>; SHARES],
     shares: RandomState,
+    /// The pair with which keys to be imported are wrapped, once it was asked for.
+    pub(super) wrapping: tokio::sync::Mutex<Option<Arc<RsaKey>>>,
 }
 
 /// What becomes of a key.
@@ -57,6 +59,7 @@ impl Default for Keys {
             limit_is_read: Mutex::default(),
             changes: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             shares: RandomState::new(),
+            wrapping: tokio::sync::Mutex::default(),
         }
     }
 }
@@ -154,6 +157,27 @@ impl Keys {
         places.view.commit(batch).await?;
         let key = Key { name: name.to_owned(), kind: old.kind, settings, versions: kept };
         Ok(Some(self.keep(key)))
+    }
+
+    /// Puts a version whose private half was missing in the place of itself.
+    pub(super) async fn complete(
+        &self,
+        view: &MountView,
+        key: &Key,
+        number: u32,
+        record: VersionRecord,
+    ) -> Result<(), ApiError> {
+        let _one = self.one(&key.name).await;
+        let places = Places::in_space(view);
+        let now = self.get_alone(&places, &key.name).await?;
+        let now = now.filter(|now| now.settings.id == key.settings.id);
+        let now = now.ok_or_else(ApiError::not_found)?;
+        let mut batch = Batch::default();
+        let path = [now.settings.folder(), number.to_string()];
+        places.versions.put(&mut batch, &path.each_ref().map(String::as_str), &record);
+        places.view.commit(batch).await?;
+        self.forget(&key.name);
+        Ok(())
     }
 
     /// Takes a key away with all its versions; None when there is none.

@@ -1,4 +1,4 @@
-use crate::crypto::MessageAlgorithm;
+use crate::crypto::{Curve, MessageAlgorithm};
 
 /// What a key is and can do; on the wire `type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,21 @@ pub(super) enum Kind {
     Rsa2048,
     Rsa3072,
     Rsa4096,
+    Hmac,
+}
+
+/// Kinds by what they are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    /// A cipher of the peers' clients.
+    Message(MessageAlgorithm),
+    Committing,
+    Siv,
+    Ed25519,
+    Ecdsa(Curve),
+    Rsa {
+        bits: usize,
+    },
     Hmac,
 }
 
@@ -57,32 +72,41 @@ impl Kind {
         ALL.iter().find(|(kind, ..)| *kind == self).map_or(u8::MAX, |(.., code)| *code)
     }
 
-    /// The cipher of the kinds that are the peers' too.
-    pub(super) fn message(self) -> Option<MessageAlgorithm> {
+    /// What it is made of.
+    pub(super) fn family(self) -> Family {
         match self {
-            Self::Aes128Gcm => Some(MessageAlgorithm::Aes128Gcm),
-            Self::Aes256Gcm => Some(MessageAlgorithm::Aes256Gcm),
-            Self::ChaCha20Poly1305 => Some(MessageAlgorithm::ChaCha20Poly1305),
-            Self::XChaCha20Poly1305 => Some(MessageAlgorithm::XChaCha20Poly1305),
-            Self::Committing
-            | Self::Siv
-            | Self::Ed25519
-            | Self::EcdsaP256
-            | Self::EcdsaP384
-            | Self::EcdsaP521
-            | Self::Rsa2048
-            | Self::Rsa3072
-            | Self::Rsa4096
-            | Self::Hmac => None,
+            Self::Aes128Gcm => Family::Message(MessageAlgorithm::Aes128Gcm),
+            Self::Aes256Gcm => Family::Message(MessageAlgorithm::Aes256Gcm),
+            Self::ChaCha20Poly1305 => Family::Message(MessageAlgorithm::ChaCha20Poly1305),
+            Self::XChaCha20Poly1305 => Family::Message(MessageAlgorithm::XChaCha20Poly1305),
+            Self::Committing => Family::Committing,
+            Self::Siv => Family::Siv,
+            Self::Ed25519 => Family::Ed25519,
+            Self::EcdsaP256 => Family::Ecdsa(Curve::P256),
+            Self::EcdsaP384 => Family::Ecdsa(Curve::P384),
+            Self::EcdsaP521 => Family::Ecdsa(Curve::P521),
+            Self::Rsa2048 => Family::Rsa { bits: 2_048 },
+            Self::Rsa3072 => Family::Rsa { bits: 3_072 },
+            Self::Rsa4096 => Family::Rsa { bits: 4_096 },
+            Self::Hmac => Family::Hmac,
         }
     }
 
+    /// The cipher of the kinds that are the peers' too.
+    pub(super) fn message(self) -> Option<MessageAlgorithm> {
+        if let Family::Message(algorithm) = self.family() { Some(algorithm) } else { None }
+    }
+
+    pub(super) fn curve(self) -> Option<Curve> {
+        if let Family::Ecdsa(curve) = self.family() { Some(curve) } else { None }
+    }
+
     pub(super) fn is_rsa(self) -> bool {
-        matches!(self, Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096)
+        matches!(self.family(), Family::Rsa { .. })
     }
 
     pub(super) fn is_ecdsa(self) -> bool {
-        matches!(self, Self::EcdsaP256 | Self::EcdsaP384 | Self::EcdsaP521)
+        self.curve().is_some()
     }
 
     /// Whether one secret both locks and opens: an AEAD key.
@@ -122,21 +146,11 @@ impl Kind {
     /// Length of a symmetric key in bytes; None for those that are no random bytes, and for `hmac`,
     /// whose keys say their own.
     pub(super) fn key_bytes(self) -> Option<usize> {
-        match self {
-            Self::Committing => Some(32),
-            Self::Siv => Some(64),
-            Self::Aes128Gcm
-            | Self::Aes256Gcm
-            | Self::ChaCha20Poly1305
-            | Self::XChaCha20Poly1305
-            | Self::Ed25519
-            | Self::EcdsaP256
-            | Self::EcdsaP384
-            | Self::EcdsaP521
-            | Self::Rsa2048
-            | Self::Rsa3072
-            | Self::Rsa4096
-            | Self::Hmac => self.message().map(MessageAlgorithm::key_bytes),
+        match self.family() {
+            Family::Message(algorithm) => Some(algorithm.key_bytes()),
+            Family::Committing => Some(32),
+            Family::Siv => Some(64),
+            Family::Ed25519 | Family::Ecdsa(_) | Family::Rsa { .. } | Family::Hmac => None,
         }
     }
 }

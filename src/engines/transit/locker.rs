@@ -8,9 +8,7 @@ use super::{
 };
 use crate::{
     crypto::{
-        AesSiv512, Cobblestone256, Hash, MessageCipher, Siv, committing,
-        kdf::hkdf_sha256,
-        random,
+        AesSiv512, Cobblestone256, Hash, MessageCipher, Siv, committing, kdf::hkdf_sha256, random,
     },
     secret::{Key, SecretBytes},
 };
@@ -58,9 +56,7 @@ impl Locker {
         match (kind, kind.message()) {
             (_, Some(algorithm)) => Some(Self::Random(MessageCipher::new(algorithm, key)?)),
             (Kind::Committing, None) => Some(Self::Committing(Key::copy_of(key).ok()?)),
-            (Kind::Siv, None) => {
-                Some(Self::Siv(Siv::new(&Key::<AesSiv512>::copy_of(key).ok()?)))
-            }
+            (Kind::Siv, None) => Some(Self::Siv(Siv::new(&Key::<AesSiv512>::copy_of(key).ok()?))),
             (_, None) => None,
         }
     }

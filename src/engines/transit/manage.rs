@@ -182,10 +182,7 @@ pub(super) struct ReadInput {
 impl FromFields for ReadInput {
     fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
         let context = fields.query("context").filter(|context| !context.is_empty());
-        Ok(Self {
-            name: fields.parameter("name").to_owned(),
-            context: context.map(str::to_owned),
-        })
+        Ok(Self { name: fields.parameter("name").to_owned(), context: context.map(str::to_owned) })
     }
 }
 
@@ -389,9 +386,8 @@ impl Transit {
         permit: &Permit<'_>,
         Name(name): Name,
     ) -> Result<Reply<Nothing>, ApiError> {
-        let refused = |why: &str| {
-            ApiError::bad_request(format!("error deleting policy {name}: {why}"))
-        };
+        let refused =
+            |why: &str| ApiError::bad_request(format!("error deleting policy {name}: {why}"));
         let check = |key: &Key| match key.settings.deletion_allowed {
             true => Ok(()),
             false => Err(refused("deletion is not allowed for this key")),
@@ -629,7 +625,8 @@ fn in_use_below(key: &Key, min_decryption: Option<i64>) -> Vec<String> {
     let Some(lowest) = min_decryption.and_then(|lowest| u32::try_from(lowest).ok()) else {
         return Vec::new();
     };
-    let shut = key.versions.range(key.settings.min_decryption.max(1)..lowest.max(1));
+    let shut = key.versions.range(key.settings.min_decryption..);
+    let shut = shut.take_while(|(number, _)| **number < lowest);
     let in_use = shut.filter_map(|(number, version)| {
         let last_used = version.uses.last_used()?;
         let (encryptions, decryptions) = (version.uses.encryptions(), version.uses.decryptions());
@@ -658,10 +655,14 @@ fn trimmed(key: &Key, min_available: Option<i64>) -> Result<Settings, ApiError> 
         );
     }
     if asked > i64::from(settings.min_encryption) {
-        return refuse("minimum available version cannot be greater than minmum encryption version");
+        return refuse(
+            "minimum available version cannot be greater than minmum encryption version",
+        );
     }
     if asked > i64::from(settings.min_decryption) {
-        return refuse("minimum available version cannot be greater than minmum decryption version");
+        return refuse(
+            "minimum available version cannot be greater than minmum decryption version",
+        );
     }
     let min_available = u32::try_from(asked).map_err(ApiError::internal)?;
     Ok(Settings { min_available, ..settings })

@@ -15,24 +15,33 @@
 //! - `ciphertext.rs`, `encoding.rs`, `items.rs`: texts, base64 and batches on the wire
 //! - `manage.rs`: `keys/`
 //! - `encrypt.rs`: `encrypt/`, `decrypt/`, `rewrap/`, `datakey/`, `describe/`
-//! - `sign.rs`: `sign/`, `verify/`, `hmac/`
+//! - `sign.rs`: `sign/`, `verify/`
 //! - `digest.rs`: `hash/`, `random/`
+//! - `mac.rs`: `hmac/`
+//! - `export.rs`: `export/`, `byok-export/`
+//! - `wrapping.rs`: `wrapping_key`, `keys/:name/import`
+//! - `backup.rs`: `backup/`, `restore/`
 //! - `config.rs`: `config/keys`, `cache-config`
 
+mod backup;
 mod ciphertext;
 mod config;
 mod digest;
 mod encoding;
 mod encrypt;
+mod export;
 mod items;
 mod key;
 mod keys;
 mod kind;
 mod locker;
+mod mac;
 mod manage;
 mod material;
 mod record;
+mod sign;
 mod uses;
+mod wrapping;
 
 use std::sync::{Arc, LazyLock};
 
@@ -101,7 +110,28 @@ fn routes() -> Routes<Transit> {
         .on(Operation::Write, "decrypt/{name}", Transit::decrypt)
         .on(Operation::Write, "rewrap/{name}", Transit::rewrap)
         .on(Operation::Write, "datakey/{kind}/{name}", Transit::datakey)
-        .on(Operation::Write, "describe/{name}", Transit::describe);
+        .on(Operation::Write, "describe/{name}", Transit::describe)
+        .on(Operation::Write, "sign/{name}", Transit::sign)
+        .on(Operation::Write, "sign/{name}/{algorithm}", Transit::sign)
+        .on(Operation::Write, "verify/{name}", Transit::verify)
+        .on(Operation::Write, "verify/{name}/{algorithm}", Transit::verify)
+        .on(Operation::Write, "hmac/{name}", Transit::hmac)
+        .on(Operation::Write, "hmac/{name}/{algorithm}", Transit::hmac);
+    let routes = routes
+        .on(Operation::Read, "export/{part}/{name}", Transit::export)
+        .on(Operation::Read, "export/{part}/{name}/{version}", Transit::export)
+        .on(Operation::Read, "byok-export/{destination}/{source}", Transit::export_wrapped)
+        .on(
+            Operation::Read,
+            "byok-export/{destination}/{source}/{version}",
+            Transit::export_wrapped,
+        )
+        .on(Operation::Read, "wrapping_key", Transit::wrapping_key)
+        .on(Operation::Write, "keys/{name}/import", Transit::import)
+        .on(Operation::Write, "keys/{name}/import_version", Transit::import_version)
+        .on(Operation::Read, "backup/{name}", Transit::backup)
+        .on(Operation::Write, "restore", Transit::restore)
+        .on(Operation::Write, "restore/{*name}", Transit::restore);
     routes
         .on(Operation::Write, "hash", Transit::hash)
         .on(Operation::Write, "hash/{algorithm}", Transit::hash)
