@@ -26,6 +26,9 @@ READ_BY_CLIENTS = [
     "unsupported operation", "check-and-set parameter did not match the current version",
     "check-and-set parameter required for this call", "No version number provided", "no data provided",
     "missing data fields", "No secret engine mount at", "No auth engine at", "preflight capability check returned 403", "cannot write to a path ending in '/'",
+    "encryption key not found", "signing key not found", "invalid ciphertext:", "cipher: message authentication failed",
+    "missing plaintext to encrypt", "missing ciphertext to decrypt", "missing 'context' for key derivation",
+    "disallowed by policy (too old)", "private key material is not exportable", "deletion is not allowed for this key",
 ]
 WORDS = {
     "uuid": r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",
@@ -35,16 +38,32 @@ WORDS = {
     "mount-accessor": r"[a-z_]+_[0-9a-f]{8}", "hmac": r"hmac-sha256:[0-9a-f]{64}",
     "version": r"\S*", "plugin-version": r"\S*", "duration": r"\S+", "string": r".*",
 }
+ENCODINGS = ["base64", "hex", "pem"]
+
+
+def encoded(word, size):
+    """A regular expression for bytes: base64 of either alphabet, hexadecimal or PEM, so many when that is said."""
+    if word == "pem":
+        return rf"-----BEGIN {size}-----\n[A-Za-z0-9+/=\n]+-----END {size}-----\n?"
+    if word == "hex":
+        return r"[0-9a-f]{%d}" % (2 * int(size)) if size else r"[0-9a-f]+"
+    digits = "[A-Za-z0-9+/_-]" + ("{%d}" % -(-4 * int(size) // 3) if size else "*")
+    return digits + "={0,2}"
+
+
 KINDS = {"object": dict, "array": list, "string": str}
 
 
 def pattern(text):
     """A regular expression for a text with placeholders in it, or None when there are none."""
-    parts = re.split(r"<([a-z-]+)(?::[^<>]*)?>", text)
-    if not any(word in WORDS for word in parts[1::2]):
+    parts = re.split(r"<([a-z0-9-]+)(?::([^<>]*))?>", text)
+    if not any(word in WORDS or word in ENCODINGS for word in parts[1::3]):
         return None
-    return "".join(re.escape(part) if at % 2 == 0 else WORDS.get(part, re.escape(f"<{part}>"))
-                   for at, part in enumerate(parts))
+    words = [re.escape(parts[0])]
+    for word, size, rest in zip(parts[1::3], parts[2::3], parts[3::3]):
+        words.append(encoded(word, size) if word in ENCODINGS else WORDS.get(word, re.escape(f"<{word}>")))
+        words.append(re.escape(rest))
+    return "".join(words)
 
 
 def differences(expected, found, at=""):

@@ -58,11 +58,17 @@ pub(super) struct EncryptInput {
 struct Plain {
     plaintext: SecretBytes,
     beside: Beside,
+    /// The item's own, else that beside the batch. Differs from Vault, which ignores the latter.
     key_version: i64,
 }
 
 impl FromFields for EncryptInput {
     fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
+        let name = fields.parameter("name").to_owned();
+        if name.is_empty() {
+            return Err(ApiError::bad_request("cannot write to a path ending in '/'"));
+        }
+        let key_version = fields.integer("key_version")?.unwrap_or(0);
         let items = Items::read(fields, |fields| {
             let text = match fields.present("plaintext") {
                 None => return Err(Wrong::Batch("missing plaintext to encrypt".to_owned())),
@@ -72,14 +78,10 @@ impl FromFields for EncryptInput {
             Ok(Plain {
                 plaintext: encoding::decode(&text)?,
                 beside: Beside::read(fields)?,
-                key_version: fields.integer("key_version")?.unwrap_or(0),
+                key_version: fields.integer("key_version")?.unwrap_or(key_version),
             })
         })?;
-        Ok(Self {
-            name: fields.parameter("name").to_owned(),
-            items,
-            new: NewKey::of_upsert(fields)?,
-        })
+        Ok(Self { name, items, new: NewKey::of_upsert(fields)? })
     }
 }
 
@@ -122,6 +124,7 @@ struct Locked {
 
 impl FromFields for DecryptInput {
     fn from_fields(fields: &Fields<'_>) -> Result<Self, ApiError> {
+        let key_version = fields.integer("key_version")?.unwrap_or(0);
         let items = Items::read(fields, |fields| {
             let ciphertext = fields.text("ciphertext")?.unwrap_or_default();
             if ciphertext.is_empty() {
@@ -130,7 +133,7 @@ impl FromFields for DecryptInput {
             Ok(Locked {
                 ciphertext,
                 beside: Beside::read(fields)?,
-                key_version: fields.integer("key_version")?.unwrap_or(0),
+                key_version: fields.integer("key_version")?.unwrap_or(key_version),
             })
         })?;
         Ok(Self { name: fields.parameter("name").to_owned(), items })

@@ -86,7 +86,8 @@ impl Engine for Transit {
 
     fn exists<'a>(&'a self, probe: &'a Probe<'a>) -> Boxed<'a, Result<bool, ApiError>> {
         Box::pin(async move {
-            let Some(name) = probe.path().strip_prefix("encrypt/") else { return Ok(true) };
+            let name = probe.path().strip_prefix("encrypt/").filter(|name| !name.is_empty());
+            let Some(name) = name else { return Ok(true) };
             self.keys.contains(probe.storage(), name).await
         })
     }
@@ -106,6 +107,7 @@ fn routes() -> Routes<Transit> {
         .on(Operation::Write, "keys/{name}/soft-delete-restore", Transit::take_back)
         .on(Operation::Read, "keys/{name}/usage", Transit::usage);
     let routes = routes
+        .on_create_or_update("encrypt/", Transit::encrypt)
         .on_create_or_update("encrypt/{name}", Transit::encrypt)
         .on(Operation::Write, "decrypt/{name}", Transit::decrypt)
         .on(Operation::Write, "rewrap/{name}", Transit::rewrap)
