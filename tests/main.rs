@@ -4,6 +4,7 @@
 //! - `routes.rs`, `kv1.rs`, `kv2.rs`, `kv2_tree.rs`, `mounts.rs`, `rotation.rs`, `slots.rs`: the
 //!   library's vault, asked without HTTP
 //! - `transit_vectors.rs`: what a peer has encrypted, signed and backed up
+//! - `import.rs`: files that become secrets, against the real binary
 //! - `run.rs`: programs that start with secrets, against the real binary
 //! - `operator.rs`: the commands of operators, against the real binary
 //! - `fixture.rs`: what the first version of the format has written
@@ -20,6 +21,7 @@ mod architecture;
 mod damage;
 mod fixture;
 mod forged;
+mod import;
 mod kv1;
 mod kv2;
 mod kv2_tree;

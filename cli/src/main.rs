@@ -10,6 +10,7 @@
 //! - `fetching.rs`: reading what a program starts with; `variables.rs`: which variables it becomes
 //! - `quoting.rs`: values as other languages write them
 //! - `offline.rs`: sealed copies of what was read, for when no vault answers
+//! - `yaml.rs`: YAML as the JSON that a secret holds
 //! - `dotenv.rs`, `project.rs`: files that say what a program starts with
 //! - `progress.rs`: how far long work has come
 //! - `clipboard.rs`: where a value may be put for a while
@@ -40,6 +41,7 @@ mod server;
 mod trust;
 mod values;
 mod variables;
+mod yaml;
 
 use std::{alloc::System, process::ExitCode};
 
@@ -93,6 +95,7 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
         | Command::Rollback(_)
         | Command::Run(_)
         | Command::Export(_)
+        | Command::Import(_)
         | Command::Delete(_)
         | Command::Undelete(_)
         | Command::Rm(_)
@@ -132,6 +135,7 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
             Command::Rollback(rollback) => rollback.run().await,
             Command::Run(run) => run.run(&before).await,
             Command::Export(export) => export.run().await,
+            Command::Import(import) => import.run().await,
             Command::Delete(delete) => delete.run().await,
             Command::Undelete(undelete) => undelete.run().await,
             Command::Rm(rm) => rm.run().await,

@@ -2,11 +2,14 @@
 //!
 //! - `vault.rs`: [`TestVault`], the library's vault over a folder that goes away
 //! - `process.rs`: [`Process`], the real binary over such a folder
+//! - `site.rs`: [`Site`], a user of that binary
 
 mod process;
+mod site;
 mod vault;
 
 pub(crate) use process::{Kept, Process};
+pub(crate) use site::Site;
 pub(crate) use vault::{TestVault, files_under};
 
 /// Status and text of an answer.

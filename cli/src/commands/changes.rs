@@ -107,7 +107,7 @@ impl Change<'_> {
 
 /// Whether two values mean the same: spaces between their parts do not count, nor do the ways to
 /// write a text.
-fn is_same(one: &JsonValue, other: &JsonValue) -> bool {
+pub(crate) fn is_same(one: &JsonValue, other: &JsonValue) -> bool {
     let is_text = |value: &JsonValue| value.expose_json(|json| json.starts_with('"'));
     if is_text(one) != is_text(other) {
         return false;

@@ -18,6 +18,7 @@ pub(crate) mod export;
 mod filter;
 pub(crate) mod find;
 pub(crate) mod get;
+pub(crate) mod import;
 mod key;
 pub(crate) mod log;
 pub(crate) mod login;

@@ -46,6 +46,12 @@ impl Target {
         Self { mount: self.mount.clone(), path: path.to_owned() }
     }
 
+    /// A secret by its whole path, where it is in the same mount.
+    pub(crate) fn beside(&self, whole: &str) -> Option<Self> {
+        Self::inside(&self.mount, whole.trim_start_matches('/'))
+            .filter(|target| !target.path.is_empty() && !target.path.ends_with('/'))
+    }
+
     /// Whether both are in one mount.
     pub(crate) fn is_in_mount_of(&self, other: &Self) -> bool {
         self.mount == other.mount
