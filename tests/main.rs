@@ -5,6 +5,7 @@
 //!   library's vault, asked without HTTP
 //! - `transit_vectors.rs`: what a peer has encrypted, signed and backed up
 //! - `import.rs`: files that become secrets, against the real binary
+//! - `render.rs`: templates with secrets in them, against the real binary
 //! - `run.rs`: programs that start with secrets, against the real binary
 //! - `operator.rs`: the commands of operators, against the real binary
 //! - `fixture.rs`: what the first version of the format has written
@@ -29,6 +30,7 @@ mod leaks;
 mod memory;
 mod mounts;
 mod operator;
+mod render;
 mod rotation;
 mod routes;
 mod run;

@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     failure::{Exit, Failure},
+    hygiene::TOKENS,
     output, prompt,
 };
 
@@ -190,8 +191,6 @@ const ALL: [Programs; 4] = [
     },
     Programs { needs: None, copy: &["pbcopy"], paste: &["pbpaste"] },
 ];
-
-const TOKENS: [&str; 3] = ["KISTA_TOKEN", "BAO_TOKEN", "VAULT_TOKEN"];
 
 #[cfg(test)]
 mod tests {

@@ -34,6 +34,19 @@ pub(crate) struct FetchArguments {
     offline_max_age: Duration,
 }
 
+impl FetchArguments {
+    /// Refuses what never asks the vault, where changes are waited for.
+    pub(crate) fn refuse_only_copies(&self) -> Result<(), Failure> {
+        if self.offline != Offline::Only {
+            return Ok(());
+        }
+        Err(Failure::usage(
+            "a copy does not change, so with --offline only there is nothing to watch",
+        )
+        .hint("--offline fallback asks the vault, and begins with a copy where it must"))
+    }
+}
+
 /// Who has chosen the name of a variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Chosen {
@@ -48,6 +61,8 @@ pub(crate) struct Fetcher<'a> {
     connection: &'a ConnectionArguments,
     give_up: Option<Instant>,
     has_told: bool,
+    /// Whether it reads what it has read before.
+    is_again: bool,
     offline: Offline,
     max_age: Duration,
     servers: HashMap<Option<String>, Rc<Server>>,
@@ -63,11 +78,20 @@ impl<'a> Fetcher<'a> {
             connection,
             give_up: arguments.wait.map(|wait| Instant::now() + wait),
             has_told: false,
+            is_again: false,
             offline: arguments.offline,
             max_age: arguments.offline_max_age,
             servers: HashMap::new(),
             read: HashMap::new(),
         }
+    }
+
+    /// Forgets what was read, to read it again. It does not wait then, nor use copies: who has read
+    /// once has something newer.
+    pub(crate) fn begin_again(&mut self) {
+        self.read.clear();
+        self.give_up = None;
+        self.is_again = true;
     }
 
     /// Fetches what is wanted, and adds the variables that it makes.
@@ -147,7 +171,7 @@ impl<'a> Fetcher<'a> {
                 }
                 Ok(fields)
             }
-            (Err(failure), _) if failure.is_passing => {
+            (Err(failure), _) if failure.is_passing && !self.is_again => {
                 self.copy(server, place, version, Some(failure))
             }
             (Err(failure), Some(entry))

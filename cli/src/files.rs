@@ -3,13 +3,13 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
 use kista::{crypto::random, secret::SecretBytes};
 
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 
 /// Makes a folder, and those above it, for the owner alone.
 pub(crate) fn make_folder(folder: &Path) -> Result<(), Failure> {
@@ -37,8 +37,17 @@ pub(crate) fn replace(file: &Path, content: &SecretBytes) -> Result<(), Failure>
 /// Writes a file that was not there, readable by the owner alone, and on the disk when this
 /// returns.
 pub(crate) fn create(file: &Path, content: &SecretBytes) -> Result<(), Failure> {
+    create_for(file, content, OWNER)
+}
+
+/// The same, for those whom `mode` names.
+fn create_for(file: &Path, content: &SecretBytes, mode: u32) -> Result<(), Failure> {
     let written = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(OWNER).open(file)?;
+        if mode != OWNER {
+            // The umask does not count for what was said outright.
+            file.set_permissions(fs::Permissions::from_mode(mode))?;
+        }
         content.expose(|bytes| file.write_all(bytes))?;
         file.sync_all()
     };
@@ -57,6 +66,16 @@ pub(crate) enum Existing {
 /// Writes a file that the user has named, whole or not at all, readable by the owner alone. A
 /// symlink of its name is taken for a file that is there, and never followed.
 pub(crate) fn place(file: &Path, content: &SecretBytes, existing: Existing) -> Result<(), Failure> {
+    place_for(file, content, existing, OWNER)
+}
+
+/// The same, for those whom `mode` names.
+pub(crate) fn place_for(
+    file: &Path,
+    content: &SecretBytes,
+    existing: Existing,
+    mode: u32,
+) -> Result<(), Failure> {
     let Some(name) = file.file_name() else {
         return Err(Failure::usage(format!("{} is no name of a file", file.display())));
     };
@@ -66,7 +85,7 @@ pub(crate) fn place(file: &Path, content: &SecretBytes, existing: Existing) -> R
     // A name that nobody can foresee, and so nobody can have put there.
     let unfinished = format!(".{}.{}", name.to_string_lossy(), random::uuid());
     let unfinished = file.with_file_name(unfinished);
-    let placed = create(&unfinished, content).and_then(|()| match existing {
+    let placed = create_for(&unfinished, content, mode).and_then(|()| match existing {
         Existing::Replaced => rename(&unfinished, file),
         // A second name, since that fails where one is, and renaming would not.
         Existing::Kept => match fs::hard_link(&unfinished, file) {
@@ -104,6 +123,17 @@ pub(crate) fn remove(file: &Path) -> Result<(), Failure> {
     }
 }
 
+/// Reads a file that the user has named.
+pub(crate) fn read(file: &Path) -> Result<SecretBytes, Failure> {
+    fs::read(file).map(SecretBytes::from_vec).map_err(|error| {
+        let failure = Failure::io(format!("read {}", file.display()), &error);
+        match error.kind() == io::ErrorKind::NotFound {
+            true => failure.exit(Exit::NotFound),
+            false => failure,
+        }
+    })
+}
+
 /// Reads a file that only its owner may read; `None` when it is not there.
 pub(crate) fn read_private(file: &Path) -> Result<Option<SecretBytes>, Failure> {
     let failed = |error: &io::Error| Failure::io(format!("read {}", file.display()), error);
@@ -137,10 +167,11 @@ fn write_through(file: &Path, content: &SecretBytes) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Read and written by its owner alone.
+const OWNER: u32 = 0o600;
+
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]

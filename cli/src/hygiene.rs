@@ -48,6 +48,9 @@ pub(crate) fn prepare() -> Before {
     Before { umask, core }
 }
 
+/// The variables that hold the vault's own token: no program gets it that was not meant to.
+pub(crate) const TOKENS: [&str; 3] = ["KISTA_TOKEN", "BAO_TOKEN", "VAULT_TOKEN"];
+
 /// What cannot be taken back, for every process that starts no program of the user's: such a
 /// program may need rights of its own, as `sudo` does, and may want its core dumps.
 pub(crate) fn give_up_rights() {
@@ -62,6 +65,15 @@ impl Before {
     pub(crate) fn restore(&self) {
         umask(self.umask);
         setrlimit(Resource::Core, self.core).unwrap_or_default();
+    }
+
+    /// Starts a program, which gets what this process had; it itself stays prepared.
+    pub(crate) fn lend<R>(&self, start: impl FnOnce() -> R) -> R {
+        self.restore();
+        let started = start();
+        umask(Mode::RWXG | Mode::RWXO);
+        setrlimit(Resource::Core, Rlimit { current: Some(0), ..self.core }).unwrap_or_default();
+        started
     }
 }
 

@@ -12,6 +12,7 @@
 //! - `offline.rs`: sealed copies of what was read, for when no vault answers
 //! - `yaml.rs`: YAML as the JSON that a secret holds
 //! - `dotenv.rs`, `project.rs`: files that say what a program starts with
+//! - `watching.rs`: looking again until a signal ends it
 //! - `progress.rs`: how far long work has come
 //! - `clipboard.rs`: where a value may be put for a while
 //! - `output.rs`: the only printer; `failure.rs`: how the program ends
@@ -41,6 +42,7 @@ mod server;
 mod trust;
 mod values;
 mod variables;
+mod watching;
 mod yaml;
 
 use std::{alloc::System, process::ExitCode};
@@ -68,7 +70,7 @@ fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
         }
     };
-    if !matches!(arguments.command, Command::Run(_)) {
+    if !matches!(arguments.command, Command::Run(_) | Command::Render(_)) {
         hygiene::give_up_rights();
     }
     match run(arguments.command, before) {
@@ -96,6 +98,7 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
         | Command::Run(_)
         | Command::Export(_)
         | Command::Import(_)
+        | Command::Render(_)
         | Command::Delete(_)
         | Command::Undelete(_)
         | Command::Rm(_)
@@ -136,6 +139,7 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
             Command::Run(run) => run.run(&before).await,
             Command::Export(export) => export.run().await,
             Command::Import(import) => import.run().await,
+            Command::Render(render) => render.run(&before).await,
             Command::Delete(delete) => delete.run().await,
             Command::Undelete(undelete) => undelete.run().await,
             Command::Rm(rm) => rm.run().await,

@@ -87,6 +87,11 @@ impl Output {
         })
     }
 
+    /// Prints a text as it is.
+    pub(crate) fn text(self, text: &SecretString) -> Result<(), Failure> {
+        self.print(|out| text.expose(|text| out.write_all(text.as_bytes())))
+    }
+
     /// Prints lines as they are.
     pub(crate) fn lines(self, lines: &[SecretString]) -> Result<(), Failure> {
         self.print(|out| {

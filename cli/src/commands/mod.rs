@@ -32,6 +32,7 @@ pub(crate) mod policy;
 pub(crate) mod put;
 pub(crate) mod reading;
 mod rekey;
+pub(crate) mod render;
 mod repair;
 pub(crate) mod rm;
 pub(crate) mod rollback;

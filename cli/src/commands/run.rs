@@ -15,7 +15,7 @@ use crate::{
     dotenv,
     failure::{Exit, Failure},
     fetching::{Chosen, FetchArguments, Fetcher},
-    hygiene::Before,
+    hygiene::{Before, TOKENS},
     output,
     project::Project,
     prompt,
@@ -244,8 +244,6 @@ const HARMLESS: [&str; 12] = [
     "TZ",
     "TMPDIR",
 ];
-
-const TOKENS: [&str; 3] = ["KISTA_TOKEN", "BAO_TOKEN", "VAULT_TOKEN"];
 
 #[cfg(test)]
 mod tests {

@@ -1,20 +1,16 @@
 //! What a file holds, and which secrets that makes. What is wrong with it is told by its line, and
 //! never quoted.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use clap::ValueEnum;
 use kista::{
     client::{Fields, JsonValue},
-    secret::{SecretBytes, SecretString},
+    secret::SecretString,
 };
 use serde_json::error::Category;
 
-use crate::{
-    dotenv,
-    failure::{Exit, Failure},
-    prompt, yaml,
-};
+use crate::{dotenv, failure::Failure, files, prompt, yaml};
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -41,15 +37,7 @@ pub(super) fn text(file: &Path) -> Result<SecretString, Failure> {
     if file.as_os_str() == "-" {
         return prompt::text(prompt::stdin_whole()?, "stdin");
     }
-    let bytes = fs::read(file).map_err(|error| {
-        let failure = Failure::io(format!("read {}", file.display()), &error);
-        if error.kind() == std::io::ErrorKind::NotFound {
-            failure.exit(Exit::NotFound)
-        } else {
-            failure
-        }
-    })?;
-    prompt::text(SecretBytes::from_vec(bytes), &shown(file))
+    prompt::text(files::read(file)?, &shown(file))
 }
 
 /// The file as messages name it.
@@ -170,6 +158,7 @@ const DEEPEST: usize = 32;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::Exit;
 
     fn secrets(form: Form, text: &str, to: Option<&str>) -> Result<Vec<(String, String)>, Failure> {
         let secrets = form.secrets(&SecretString::copy_of(text), "file", to, false)?;
