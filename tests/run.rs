@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::support::{Kept, Process};
 
 /// A server with a few secrets, and a user of it.
@@ -295,4 +297,85 @@ fn a_copy_serves_while_the_vault_is_sealed_and_never_after_a_refusal() {
     assert_eq!(site.server.call("DELETE", path, &site.kept.root, "").status, 204);
     assert_eq!(text(&run("fallback")).0, Some(3));
     assert_eq!(text(&run("only")).0, Some(5));
+}
+
+/// Waits until a file of the site's folder holds this.
+fn wait_for(site: &Site, name: &str, text: &str) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let found = fs::read_to_string(site.folder.path().join(name)).unwrap_or_default();
+        if found == text {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{name}: {found:?}, not {text:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn watched(site: &Site, more: &[&str], script: &str) -> std::process::Child {
+    let watch = ["-e", "secret/app/live", "--watch", "--interval", "200ms"];
+    let mut command = site.command(&[&watch[..], more, &["--", "sh", "-c", script]].concat());
+    command.stderr(Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+fn a_watched_program_starts_anew_when_its_secrets_change() {
+    let site = Site::new();
+    site.put("app/live", r#"{"pw":"one"}"#);
+    let script = "echo $PW $KISTA_TOKEN $(ulimit -c) $(umask) >> log; trap 'echo end >> log; exit 7' \
+                  TERM; while :; do sleep 0.05; done";
+    let child = watched(&site, &[], script);
+    let own = Command::new("sh").args(["-c", "echo $(ulimit -c) $(umask)"]).output().unwrap();
+    let own = String::from_utf8(own.stdout).unwrap();
+    wait_for(&site, "log", &format!("one {own}"));
+    // Another spelling of the same value is no change.
+    site.put("app/live", "{\"pw\": \"\\u006fne\"}");
+    site.put("app/live", r#"{"pw":"two"}"#);
+    wait_for(&site, "log", &format!("one {own}end\ntwo {own}"));
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    let errors = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(7), "{errors}");
+    assert_eq!(errors.matches("started anew").count(), 1, "{errors}");
+    wait_for(&site, "log", &format!("one {own}end\ntwo {own}end\n"));
+}
+
+#[test]
+fn a_watched_program_gets_the_signal_that_is_named_and_those_of_others() {
+    let site = Site::new();
+    site.put("app/live", r#"{"pw":"one"}"#);
+    let script = "trap 'echo usr >> log' USR1; trap 'echo hup >> log' HUP; echo $PW >> log; \
+                  while :; do sleep 0.05; done";
+    let child = watched(&site, &["--signal", "SIGUSR1"], script);
+    wait_for(&site, "log", "one\n");
+    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    wait_for(&site, "log", "one\nhup\n");
+    site.put("app/live", r#"{"pw":"two"}"#);
+    wait_for(&site, "log", "one\nhup\nusr\n");
+    // What fails is told, and the program goes on.
+    let path = "secret/metadata/app/live";
+    assert_eq!(site.server.call("DELETE", path, &site.kept.root, "").status, 204);
+    std::thread::sleep(Duration::from_millis(1000));
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    let errors = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(143), "{errors}");
+    assert_eq!(errors.matches("goes on with what it has").count(), 1, "{errors}");
+    site.fails(127, "no such program", &["-e", "secret/app/db", "--watch", "--", "no-such"]);
+    let only = ["-e", "secret/app/db", "--watch", "--offline", "only", "--", "true"];
+    site.fails(2, "nothing to watch", &only);
+    let output = site.run(&["-e", "secret/app/db", "--watch", "--", "sh", "-c", "exit 9"]);
+    assert_eq!(output.status.code(), Some(9));
+}
+
+#[test]
+fn a_watched_program_that_does_not_end_is_killed() {
+    let site = Site::new();
+    site.put("app/live", r#"{"pw":"one"}"#);
+    let script =
+        "echo $PW >> log; trap '' TERM; [ $PW = two ] && exit 3; while :; do sleep 0.05; done";
+    let child = watched(&site, &["--grace", "300ms"], script);
+    wait_for(&site, "log", "one\n");
+    site.put("app/live", r#"{"pw":"two"}"#);
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(3));
 }

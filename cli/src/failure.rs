@@ -4,27 +4,49 @@ use std::{error::Error, fmt::Display, io};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// Done.
-    Done = 0,
+    Done,
     /// Any failure without a number of its own.
-    Failed = 1,
+    Failed,
     /// The command line makes no sense.
-    Usage = 2,
+    Usage,
     /// There is nothing at the path.
-    NotFound = 3,
+    NotFound,
     /// The token is not good, or its policies do not allow this.
-    Denied = 4,
+    Denied,
     /// Sealed, or no server that can be trusted answers.
-    Unavailable = 5,
+    Unavailable,
     /// The secret has changed since the version given.
-    Conflict = 6,
+    Conflict,
     /// Some of it was done.
-    Partial = 7,
+    Partial,
     /// It was looked for, and something was found.
-    Found = 10,
+    Found,
     /// The program to run is there and cannot be run.
-    NotExecutable = 126,
+    NotExecutable,
     /// The program to run is not there.
-    NoProgram = 127,
+    NoProgram,
+    /// As the program did that it ran.
+    Program(u8),
+}
+
+impl Exit {
+    /// The number that the process ends with.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NotFound => 3,
+            Self::Denied => 4,
+            Self::Unavailable => 5,
+            Self::Conflict => 6,
+            Self::Partial => 7,
+            Self::Found => 10,
+            Self::NotExecutable => 126,
+            Self::NoProgram => 127,
+            Self::Program(code) => code,
+        }
+    }
 }
 
 /// Why a command did not do what it was asked: what happened, what to do next, how to end.

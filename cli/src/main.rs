@@ -168,6 +168,6 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(exit.code())
     }
 }

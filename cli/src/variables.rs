@@ -206,6 +206,14 @@ impl<'a> Variables<'a> {
     }
 }
 
+/// Whether two lists have the same variables with the same values.
+pub(crate) fn are_same(one: &[Variable], other: &[Variable]) -> bool {
+    let is_same = |one: &Variable, other: &Variable| {
+        one.name == other.name && one.value.expose(|one| other.value.expose(|other| one == other))
+    };
+    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_same(one, other))
+}
+
 /// The name that a key makes.
 fn name_of(prefix: &str, key: &str) -> String {
     let key = key.to_ascii_uppercase().replace(['-', '.'], "_");

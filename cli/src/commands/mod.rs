@@ -44,6 +44,7 @@ mod serve;
 pub(crate) mod server;
 mod slot;
 pub(crate) mod status;
+mod supervise;
 pub(crate) mod target;
 pub(crate) mod token;
 pub(crate) mod transfer;

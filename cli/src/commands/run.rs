@@ -5,11 +5,14 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process,
+    time::Duration,
 };
 
 use clap::{Args, ValueEnum};
-use kista::secret::SecretBytes;
+use kista::{clock, secret::SecretBytes};
+use rustix::process::Signal;
 
+use super::supervise::{self, OnChange, Supervisor};
 use crate::{
     arguments::ConnectionArguments,
     dotenv,
@@ -33,12 +36,18 @@ use crate::{
 /// Without -e and --env-file, [run] env of the nearest .kista.toml says what to fetch. The vault's
 /// own token (KISTA_TOKEN, BAO_TOKEN, VAULT_TOKEN) is not handed on.
 ///
+/// With --watch it stays beside the program, looks every 10 seconds (--interval), and starts it anew
+/// when a variable has changed, or sends it a signal (--signal HUP): for programs that then read what
+/// `kista render` or they themselves fetch, since nothing changes the environment of one that runs.
+/// Signals go on to the program; what fails meanwhile is told, and the program goes on.
+///
 /// It ends with the program's own code; 127 when there is no such program, 126 when it cannot be
 /// run.
 #[derive(Debug, Args)]
 #[command(before_help = "Example:\n  kista run -e secret/app/db -- ./api\n  \
                          kista run -e secret/app/mail#api_key=MAIL_KEY --env-file .env -- npm start\n  \
-                         kista run -e secret/app/db --wait 60s -- /usr/bin/api --port 80")]
+                         kista run -e secret/app/db --wait 60s -- /usr/bin/api --port 80\n  \
+                         kista run -e secret/app/db --watch -- ./worker")]
 pub(crate) struct Run {
     /// A secret, a value of it (PATH#KEY), or one under another name (PATH#KEY=NAME); repeatable
     #[arg(short, long = "env", value_name = "REF")]
@@ -65,6 +74,20 @@ pub(crate) struct Run {
     /// Hand KISTA_TOKEN, BAO_TOKEN and VAULT_TOKEN on to the program
     #[arg(long)]
     keep_token: bool,
+    /// Stay, and start the program anew when a variable has changed
+    #[arg(long)]
+    watch: bool,
+    /// Send this signal instead of starting it anew: HUP, USR1, USR2, INT, TERM, QUIT or WINCH
+    #[arg(long, value_name = "SIG", requires = "watch", value_parser = supervise::signal)]
+    signal: Option<Signal>,
+    /// How often --watch looks
+    #[arg(long, value_name = "DURATION", requires = "watch", default_value = "10s",
+          value_parser = clock::parse_duration)]
+    interval: Duration,
+    /// How long a program that is to start anew may take to end, before it is killed
+    #[arg(long, value_name = "DURATION", requires = "watch", default_value = "10s",
+          value_parser = clock::parse_duration)]
+    grace: Duration,
     #[command(flatten)]
     fetch: FetchArguments,
     #[command(flatten)]
@@ -85,19 +108,47 @@ enum Prefer {
 
 impl Run {
     pub(crate) async fn run(self, before: &Before) -> Result<Exit, Failure> {
-        let variables = self.collect().await?;
+        if self.watch {
+            self.fetch.refuse_only_copies()?;
+        }
+        let mut fetcher = Fetcher::new(&self.connection, &self.fetch);
+        let variables = self.collect(&mut fetcher).await?;
         for (name, origin) in variables.left_out() {
             output::warn(&format!(
                 "{origin} is left out, since {name} steers how programs run; -e '{origin}={name}' \
                  sets it all the same"
             ));
         }
-        Err(self.become_program(&variables.finish()?, before))
+        let variables = variables.finish()?;
+        if self.watch {
+            return self.supervise(variables, &mut fetcher, before).await;
+        }
+        Err(self.become_program(&variables, before))
+    }
+
+    /// Stays beside the program, and tells it of changes.
+    async fn supervise(
+        &self,
+        variables: Vec<Variable>,
+        fetcher: &mut Fetcher<'_>,
+        before: &Before,
+    ) -> Result<Exit, Failure> {
+        let supervisor = Supervisor {
+            start: |variables: &[Variable]| self.program(variables).map(Into::into),
+            on_change: self.signal.map_or(OnChange::Restart(self.grace), OnChange::Signal),
+            interval: self.interval,
+            before,
+        };
+        let look = async || {
+            fetcher.begin_again();
+            self.collect(fetcher).await?.finish()
+        };
+        let name = self.command.first().map(OsString::as_os_str).unwrap_or_default();
+        supervisor.run(variables, look, |error| not_run(name, error)).await
     }
 
     /// Fetches what the command line names, else what the project's file names.
-    async fn collect(&self) -> Result<Variables<'_>, Failure> {
-        let mut fetcher = Fetcher::new(&self.connection, &self.fetch);
+    async fn collect(&self, fetcher: &mut Fetcher<'_>) -> Result<Variables<'_>, Failure> {
         let mut variables =
             Variables::new(Rules { prefix: &self.prefix, only: &self.only, strict: self.strict });
         if self.env.is_empty() && self.env_file.is_empty() {
@@ -109,7 +160,7 @@ impl Run {
         }
         // Files first: what is named one by one is meant to win.
         for file in &self.env_file {
-            add_file(&mut variables, &mut fetcher, file).await?;
+            add_file(&mut variables, fetcher, file).await?;
         }
         for wanted in &self.env {
             fetcher.add_to(&mut variables, wanted, Chosen::OnCommandLine).await?;
@@ -119,8 +170,19 @@ impl Run {
 
     /// Replaces this process by the program (execve(2)), and returns only if that fails.
     fn become_program(&self, variables: &[Variable], before: &Before) -> Failure {
+        let mut command = match self.program(variables) {
+            Ok(command) => command,
+            Err(failure) => return failure,
+        };
+        before.restore();
+        let error = command.exec();
+        not_run(command.get_program(), &error)
+    }
+
+    /// The program with its arguments and environment.
+    fn program(&self, variables: &[Variable]) -> Result<process::Command, Failure> {
         let Some((program, arguments)) = self.command.split_first() else {
-            return Failure::usage("no program is named");
+            return Err(Failure::usage("no program is named"));
         };
         let mut command = process::Command::new(program);
         command.args(arguments);
@@ -139,8 +201,7 @@ impl Run {
                 value.expose(|value| command.env(name, value));
             }
         }
-        before.restore();
-        not_run(program, &command.exec())
+        Ok(command)
     }
 
     /// Whether the program gets a variable of this environment, and it is to win.
@@ -251,7 +312,7 @@ mod tests {
 
     #[test]
     fn codes_are_those_of_shells() {
-        let code = |error: io::Error| not_run(OsStr::new("x"), &error).exit as u8;
+        let code = |error: io::Error| not_run(OsStr::new("x"), &error).exit.code();
         assert_eq!(code(io::ErrorKind::NotFound.into()), 127);
         assert_eq!(code(io::ErrorKind::PermissionDenied.into()), 126);
         assert_eq!(code(io::ErrorKind::ArgumentListTooLong.into()), 126);

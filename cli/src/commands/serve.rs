@@ -71,7 +71,7 @@ pub(super) async fn run(server: Server, kista: Kista) -> Result<Exit, Failure> {
         tracing::info!("stopping");
         tokio::spawn(async move {
             stop.comes().await;
-            process::exit(i32::from(Exit::Failed as u8));
+            process::exit(i32::from(Exit::Failed.code()));
         });
     };
     server.run(kista.clone(), stopped).await;

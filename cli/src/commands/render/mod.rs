@@ -25,7 +25,7 @@ use crate::{
     hygiene::{self, Before},
     output::{self, Output},
     prompt,
-    watching::{Stop, Watch},
+    watching::{Pause, Watch},
 };
 
 /// Render a template with secrets in it.
@@ -111,9 +111,8 @@ impl Render {
             clock::format_duration(self.interval)
         ));
         loop {
-            match watch.pause().await {
-                Stop::Ended(_) => return Ok(Exit::Done),
-                Stop::Due | Stop::Asked => {}
+            if watch.pause().await == Pause::Ended {
+                return Ok(Exit::Done);
             }
             fetcher.begin_again();
             let done = match render(&self.template, &mut fetcher).await {
