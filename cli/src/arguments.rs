@@ -13,6 +13,7 @@ use crate::commands::{
     delete::Delete,
     destroy::Destroy,
     diff::Diff,
+    doctor::Doctor,
     edit::Edit,
     export::Export,
     find::Find,
@@ -84,6 +85,7 @@ pub(crate) enum Command {
     Mv(Mv),
     Destroy(Destroy),
     Status(Status),
+    Doctor(Doctor),
     Read(Read),
     Write(Write),
     List(List),
@@ -156,10 +158,12 @@ impl Arguments {
     /// The command line as it may be typed; each help tells how the command ends.
     pub(crate) fn definition() -> clap::Command {
         fn told(command: clap::Command) -> clap::Command {
-            if command.has_subcommands() || command.get_after_help().is_some() {
+            // One with an example does something by itself too.
+            let acts = !command.has_subcommands() || command.get_before_help().is_some();
+            if !acts || command.get_after_help().is_some() {
                 return command.mut_subcommands(told);
             }
-            command.after_help(EXIT_CODES)
+            command.mut_subcommands(told).after_help(EXIT_CODES)
         }
         told(Self::command())
     }

@@ -108,7 +108,7 @@ pub(crate) fn guard_configuration(file: &Path) -> Result<(), Failure> {
 
 /// Refuses a data folder, or a seal file in it, that others than the owner may use. What is not
 /// there yet is made for the owner alone.
-fn refuse_open_to_others(data: &Path) -> Result<(), Failure> {
+pub(crate) fn refuse_open_to_others(data: &Path) -> Result<(), Failure> {
     let seal = SEAL_FILES.map(|name| data.join(name));
     for (path, right) in [(data.to_owned(), "700")].into_iter().chain(seal.map(|p| (p, "600"))) {
         if let Some(mode) = mode_of(&path)?
@@ -135,7 +135,7 @@ fn mode_of(path: &Path) -> Result<Option<u32>, Failure> {
 
 /// Finds out whether keys can be kept from swap, and does what the configuration says if not.
 fn lock_memory(policy: MemoryLock) -> Result<(), Failure> {
-    let swap = swap_areas(&fs::read_to_string("/proc/swaps").unwrap_or_default());
+    let swap = swap_areas();
     if policy == MemoryLock::Off {
         secret::switch_off();
         if !swap.is_empty() {
@@ -171,7 +171,7 @@ fn refused_lock(refused: &LockRefused) -> Failure {
 }
 
 /// The limit on locked memory, as `ulimit -l` shows it.
-fn lock_limit() -> String {
+pub(crate) fn lock_limit() -> String {
     match getrlimit(Resource::Memlock).current {
         Some(bytes) => format!("{} KiB", bytes / 1024),
         None => "unlimited".to_owned(),
@@ -179,7 +179,12 @@ fn lock_limit() -> String {
 }
 
 /// The files and devices that memory may be written to.
-fn swap_areas(swaps: &str) -> Vec<PathBuf> {
+pub(crate) fn swap_areas() -> Vec<PathBuf> {
+    listed(&fs::read_to_string("/proc/swaps").unwrap_or_default())
+}
+
+/// What follows the heading of a list of them.
+fn listed(swaps: &str) -> Vec<PathBuf> {
     let first = |line: &str| line.split_whitespace().next().map(PathBuf::from);
     swaps.lines().skip(1).filter_map(first).collect()
 }
@@ -187,7 +192,8 @@ fn swap_areas(swaps: &str) -> Vec<PathBuf> {
 /// The two copies of the seal file.
 const SEAL_FILES: [&str; 2] = ["seal.0", "seal.1"];
 /// 8 MiB is what the system gives by default today, and room for two thousand keys.
-const LOCK_HINT: &str = "Raise the limit to 8 MiB: ulimit -l 8192, or LimitMEMLOCK=8M in the unit";
+pub(crate) const LOCK_HINT: &str =
+    "Raise the limit to 8 MiB: ulimit -l 8192, or LimitMEMLOCK=8M in the unit";
 
 #[cfg(test)]
 mod tests {
@@ -234,7 +240,7 @@ mod tests {
     #[test]
     fn swap_is_what_follows_the_heading() {
         let text = "Filename\t\t\t\tType\t\tSize\n/dev/sda2 partition 1 0 -2\n/swap file 1 0 -3\n";
-        assert_eq!(swap_areas(text), [PathBuf::from("/dev/sda2"), PathBuf::from("/swap")]);
-        assert!(swap_areas("Filename\n").is_empty());
+        assert_eq!(listed(text), [PathBuf::from("/dev/sda2"), PathBuf::from("/swap")]);
+        assert!(listed("Filename\n").is_empty());
     }
 }

@@ -106,6 +106,7 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
         | Command::Mv(_)
         | Command::Destroy(_)
         | Command::Status(_)
+        | Command::Doctor(_)
         | Command::Read(_)
         | Command::Write(_)
         | Command::List(_)
@@ -147,6 +148,7 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
             Command::Mv(mv) => mv.run().await,
             Command::Destroy(destroy) => destroy.run().await,
             Command::Status(status) => status.run().await,
+            Command::Doctor(doctor) => doctor.run().await,
             Command::Read(read) => read.run().await,
             Command::Write(write) => write.run().await,
             Command::List(list) => list.run().await,

@@ -93,19 +93,36 @@ impl Up {
     }
 
     fn config(&self, places: &Places) -> Result<Config, Failure> {
-        let server = places.certificates.join("server.pem");
-        let overrides = Overrides {
-            data: Some(places.data.clone()),
-            listen: self.listen.clone(),
-            tls_cert: Some(server.clone()),
-            tls_key: Some(server),
-            log_level: Some(self.log_level.clone().unwrap_or_else(|| "warn".to_owned())),
-            seal_keyfile: Some(places.keyfile.clone()),
-            audit_file: Some(places.audit.clone()),
-            ..Overrides::default()
-        };
-        Config::load(None, overrides).map_err(|error| Failure::of(&error).exit(Exit::Usage))
+        config(places, self.listen.clone(), self.log_level.clone())
     }
+}
+
+/// What serves the store of a context that `up` has made, and where its recovery kit was.
+pub(super) fn configuration(
+    folders: &Folders,
+    context: &Context,
+) -> Result<(Config, PathBuf), Failure> {
+    let places = Places::find(folders, &context.name, None, Some(context))?;
+    Ok((config(&places, None, None)?, places.kit))
+}
+
+fn config(
+    places: &Places,
+    listen: Option<String>,
+    log_level: Option<String>,
+) -> Result<Config, Failure> {
+    let server = places.certificates.join("server.pem");
+    let overrides = Overrides {
+        data: Some(places.data.clone()),
+        listen,
+        tls_cert: Some(server.clone()),
+        tls_key: Some(server),
+        log_level: Some(log_level.unwrap_or_else(|| "warn".to_owned())),
+        seal_keyfile: Some(places.keyfile.clone()),
+        audit_file: Some(places.audit.clone()),
+        ..Overrides::default()
+    };
+    Config::load(None, overrides).map_err(|error| Failure::of(&error).exit(Exit::Usage))
 }
 
 /// Makes the folders and the certificates.

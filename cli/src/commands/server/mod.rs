@@ -1,8 +1,17 @@
+//! `kista server`: serving a store, and what comes before.
+//!
+//! - `check.rs`: whether it would start
+//! - `install.rs`: the unit that starts it
+
+mod check;
+mod install;
+
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use kista::config::{Config, Overrides};
 
+use self::{check::CheckCommand, install::Install};
 use super::serve;
 use crate::{
     failure::{Exit, Failure},
@@ -17,8 +26,25 @@ use crate::{
 #[command(before_help = "Example:\n  \
     kista server --data /var/lib/kista --tls-cert cert.pem --tls-key key.pem\n  \
     kista server --config /etc/kista/kista.toml",
-    after_long_help = CONFIGURATION)]
+    after_long_help = CONFIGURATION,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true)]
 pub(crate) struct Serve {
+    #[command(subcommand)]
+    command: Option<ServerCommand>,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Debug, Subcommand)]
+enum ServerCommand {
+    Check(CheckCommand),
+    Install(Install),
+}
+
+/// What a server runs with, as it is typed.
+#[derive(Debug, Args)]
+struct Options {
     /// TOML file with everything below, audit devices and limits
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -53,6 +79,27 @@ pub(crate) struct Serve {
 
 impl Serve {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
+        match self.command {
+            None => serve(self.options).await,
+            Some(ServerCommand::Check(check)) => check.run(),
+            Some(ServerCommand::Install(install)) => install.run(),
+        }
+    }
+}
+
+impl Options {
+    /// The configuration, of a file that others may not change.
+    fn load(self) -> Result<Config, Failure> {
+        let (file, overrides) = self.split();
+        if let Some(file) = &file {
+            hygiene::guard_configuration(file)?;
+        }
+        Config::load(file.as_deref(), overrides)
+            .map_err(|error| Failure::of(&error).exit(Exit::Usage))
+    }
+
+    /// The configuration file, and the flags that beat it.
+    fn split(self) -> (Option<PathBuf>, Overrides) {
         let overrides = Overrides {
             data: self.data,
             listen: self.listen,
@@ -65,26 +112,26 @@ impl Serve {
             log_level: self.log_level,
             ..Overrides::default()
         };
-        if let Some(file) = &self.config {
-            hygiene::guard_configuration(file)?;
-        }
-        let config = Config::load(self.config.as_deref(), overrides)
-            .map_err(|error| Failure::of(&error).exit(Exit::Usage))?;
-        logging::start(config.log_level);
-        let (server, kista) = serve::start(&config).await?;
-        if let Some(keyfile) = &config.seal_keyfile
-            && kista.vault().status().is_initialized
-            && let Err(failure) = serve::unseal(&kista, keyfile).await
-        {
-            // It can still be unsealed by other means, so it serves.
-            tracing::error!(reason = failure.message, "the store stays sealed");
-        }
-        if let Err(failure) = serve::unseal_automatically(&kista, &config).await {
-            tracing::error!(reason = failure.message, "the store stays sealed");
-        }
-        tracing::info!(address = %server.local_addr(), "listening");
-        serve::run(server, kista).await
+        (self.config, overrides)
     }
+}
+
+async fn serve(options: Options) -> Result<Exit, Failure> {
+    let config = options.load()?;
+    logging::start(config.log_level);
+    let (server, kista) = serve::start(&config).await?;
+    if let Some(keyfile) = &config.seal_keyfile
+        && kista.vault().status().is_initialized
+        && let Err(failure) = serve::unseal(&kista, keyfile).await
+    {
+        // It can still be unsealed by other means, so it serves.
+        tracing::error!(reason = failure.message, "the store stays sealed");
+    }
+    if let Err(failure) = serve::unseal_automatically(&kista, &config).await {
+        tracing::error!(reason = failure.message, "the store stays sealed");
+    }
+    tracing::info!(address = %server.local_addr(), "listening");
+    serve::run(server, kista).await
 }
 
 /// What a configuration file looks like; the whole of it is documented at `kista::config`.
