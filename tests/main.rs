@@ -5,6 +5,7 @@
 //!   library's vault, asked without HTTP
 //! - `transit_vectors.rs`: what a peer has encrypted, signed and backed up
 //! - `import.rs`: files that become secrets, against the real binary
+//! - `plain.rs`: everyday commands where there are no versions, against the real binary
 //! - `render.rs`: templates with secrets in them, against the real binary
 //! - `run.rs`: programs that start with secrets, against the real binary
 //! - `operator.rs`: the commands of operators, against the real binary
@@ -32,6 +33,7 @@ mod leaks;
 mod memory;
 mod mounts;
 mod operator;
+mod plain;
 mod render;
 mod rotation;
 mod routes;

@@ -11,7 +11,7 @@ use tokio::time::{self, Instant};
 
 use crate::{
     arguments::ConnectionArguments,
-    commands::{reading, target::Target},
+    commands::reading,
     failure::{Exit, Failure},
     offline::{Copied, Copies, NoCopy, Offline},
     output,
@@ -247,9 +247,7 @@ impl<'a> Fetcher<'a> {
 }
 
 async fn read(server: &Server, place: &Place, version: Option<u64>) -> Result<Fields, Failure> {
-    let target = Target::secret(server, place, "read").await?;
-    let (fields, _) = reading::version(server, &target, place, version).await?;
-    Ok(fields)
+    reading::fields(server, place, version).await
 }
 
 fn too_slow(server: &Server, place: &Place) -> Failure {

@@ -424,10 +424,10 @@ def tokens_are_made_shown_renewed_and_revoked(home):
 
 def a_mount_of_version_1_is_read_and_becomes_one_of_version_2(home):
     home.ok("secrets", "enable", "kv", "--version", "1", "--path", "plain")
-    home.ok("write", "plain/app", "v=-", text="old")
-    code, output, said = home.kista("get", "plain/app")
-    assert code == 1 and output == "" and "kista read plain/app" in said, said
-    assert "old" in home.ok("read", "plain/app")
+    home.ok("put", "plain/app", "v=-", text="old")
+    assert home.ok("get", "plain/app#v") == "old" and home.ok("ls", "plain/") == "app\n"
+    code, output, said = home.kista("log", "plain/app")
+    assert code == 1 and output == "" and "kista get plain/app" in said, said
     command = said.split("while it is in use: ")[1].strip().removeprefix("printf ")
     assert command == """'{"options":{"version":"2"}}' | kista write sys/mounts/plain/tune -""", command
     home.ok("write", "sys/mounts/plain/tune", "-", text='{"options":{"version":"2"}}')

@@ -4,6 +4,7 @@ use kista::client::{Error, Reach, TreeDone};
 use serde::Serialize;
 
 use super::{
+    plain,
     target::Target,
     walk::{Detail, Walk},
 };
@@ -23,10 +24,24 @@ pub(crate) async fn subject(
     is_folder: bool,
     verb: &str,
 ) -> Result<Target, Failure> {
-    if !is_folder {
-        return Target::secret(server, given, verb).await;
+    let target = subject_of_any(server, given, is_folder, verb).await?;
+    match target.has_versions() {
+        true => Ok(target),
+        false => Err(plain::no_versions(&target, "this")),
     }
-    let mut target = Target::folder(server, given).await?;
+}
+
+/// The same, of a mount of version 1 too.
+pub(crate) async fn subject_of_any(
+    server: &Server,
+    given: &Place,
+    is_folder: bool,
+    verb: &str,
+) -> Result<Target, Failure> {
+    if !is_folder {
+        return Target::secret_of_any(server, given, verb).await;
+    }
+    let mut target = Target::folder_of_any(server, given).await?;
     target.path = as_folder(&target.path);
     Ok(target)
 }
@@ -44,6 +59,10 @@ pub(crate) fn count(secrets: u64) -> String {
 /// Every secret that would be touched, by its path inside the mount.
 pub(crate) async fn paths(server: &Server, target: &Target) -> Result<Vec<String>, Failure> {
     if !target.path.is_empty() && !target.path.ends_with('/') {
+        if !target.has_versions() {
+            plain::read(server, target, &target.whole()).await?;
+            return Ok(vec![target.path.clone()]);
+        }
         return match target.kv2(&server.client).metadata(&target.path).await {
             Ok(_) => Ok(vec![target.path.clone()]),
             Err(error) => Err(server.explain(&format!("look at {}", target.whole()), error).await),

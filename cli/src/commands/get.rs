@@ -195,7 +195,9 @@ fn as_json(found: &Found) -> Result<JsonValue, Failure> {
     match &found.content {
         Content::Secret { fields, metadata } => {
             object.set("data", JsonValue::from(fields));
-            object.set("metadata", output::json(metadata)?);
+            if let Some(metadata) = metadata {
+                object.set("metadata", output::json(metadata)?);
+            }
         }
         Content::Value { key, value } => {
             object.set("key", text(key));

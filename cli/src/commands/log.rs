@@ -6,7 +6,7 @@ use super::{target::Target, versions};
 use crate::{
     arguments::ServerArguments,
     failure::{Exit, Failure},
-    output::{Cell, Output},
+    output::{self, Cell, Output},
     reference::Place,
     server::Server,
 };
@@ -45,6 +45,9 @@ impl Log {
                 [number.to_string(), version.created_time.clone(), fate(version)].map(Cell::Plain)
             })
             .collect();
+        for (name, value) in metadata.custom_metadata.iter().flatten() {
+            output::note(&format!("{name}: {value}"));
+        }
         output.table(["VERSION", "WRITTEN", "DELETED"], &rows)?;
         Ok(Exit::Done)
     }

@@ -3,6 +3,7 @@ use kista::client::{Named, Reach, SecretMetadata};
 use serde::Serialize;
 
 use super::{
+    plain,
     target::Target,
     walk::{Detail, Printer, Walk},
 };
@@ -42,7 +43,10 @@ impl Ls {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
         let Some(path) = &self.path else { return self.mounts().await };
         let server = Server::find_for(&self.server, path)?;
-        let target = Target::folder(&server, path).await?;
+        let target = Target::folder_of_any(&server, path).await?;
+        if self.long && !target.has_versions() {
+            return Err(plain::no_versions(&target, "--long"));
+        }
         let reach = if self.recursive { Reach::Below } else { Reach::Folder };
         let detail = if self.long { Detail::Metadata } else { Detail::Name };
         let walk = Walk::new(&server, &target, reach, detail);

@@ -30,6 +30,7 @@ pub(crate) mod man;
 mod near;
 pub(crate) mod operator;
 pub(crate) mod patch;
+mod plain;
 pub(crate) mod policy;
 pub(crate) mod put;
 pub(crate) mod reading;

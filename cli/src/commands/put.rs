@@ -1,9 +1,13 @@
-use std::str::FromStr;
+use std::{str::FromStr, time::Duration};
 
 use clap::Args;
-use kista::client::{CheckAndSet, Fields};
+use kista::{
+    client::{CheckAndSet, Error, Fields, JsonValue, Verb},
+    clock,
+    secret::SecretString,
+};
 
-use super::{target::Target, written};
+use super::{plain, target::Target, written};
 use crate::{
     arguments::ServerArguments,
     failure::{Exit, Failure},
@@ -19,10 +23,15 @@ use crate::{
 /// break at its end; KEY=@FILE takes a file to the last byte; KEY=env:NAME takes a variable.
 /// --generate makes a value, as an empty answer does, and tells its strength. KEY=VALUE works, with
 /// a warning: other users' process lists and your shell's history show it.
+///
+/// --ttl has this version and those after it deleted by themselves, each when it is that old. A note
+/// and tags stand beside the secret, in what is known of all its versions: they are no place for
+/// secrets. `kista log` shows them.
 #[derive(Debug, Args)]
 #[command(before_help = "Example:\n  kista put secret/app/db url=postgres://db/app password=-\n  \
                          kista put secret/app/db url=env:DB_URL --generate password:32\n  \
-                         kista put secret/app/tls key=@key.pem cert=@cert.pem --cas new")]
+                         kista put secret/app/tls key=@key.pem cert=@cert.pem --cas new\n  \
+                         kista put secret/app/otp code=- --ttl 1h --note 'for the audit' --tag owner=ops")]
 pub(crate) struct Put {
     /// Mount and path, such as secret/app/db
     path: Place,
@@ -32,6 +41,15 @@ pub(crate) struct Put {
     /// Write only if this is the current version, or `new`: only if there is none
     #[arg(long, value_name = "N|new")]
     cas: Option<Expected>,
+    /// Delete this version, and those written after it, when it is that old; 0s: never
+    #[arg(long, value_name = "DURATION", value_parser = clock::parse_duration)]
+    ttl: Option<Duration>,
+    /// What the secret is for, for people
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+    /// Something to know it by, such as owner=team-a; may be given again
+    #[arg(long, value_name = "NAME=VALUE", value_parser = tag)]
+    tag: Vec<(String, String)>,
     #[command(flatten)]
     sources: SourceArguments,
     #[command(flatten)]
@@ -58,7 +76,10 @@ impl Put {
         let assignments = self.sources.assignments(&self.keys)?;
         let server = Server::find_for(&self.server, &self.path)?;
         // The path is looked up first: who is asked for a secret should not type it in vain.
-        let target = Target::secret(&server, &self.path, "write").await?;
+        let target = Target::secret_of_any(&server, &self.path, "write").await?;
+        if !target.has_versions() {
+            self.refuse_what_needs_versions(&target)?;
+        }
         if let Some(meant) = target.without_api_part() {
             output::warn(&format!(
                 "this writes the entry {:?} of the mount; without the API's part it is {meant}",
@@ -74,20 +95,82 @@ impl Put {
         self.write(&server, &target, &fields).await
     }
 
+    /// Sets what is known of all versions. It comes first: a version's end is fixed when it is written.
+    async fn describe(&self, server: &Server, target: &Target) -> Result<(), Failure> {
+        let text = |text: &str| JsonValue::string(&SecretString::copy_of(text));
+        let mut body = Fields::new();
+        if let Some(ttl) = self.ttl {
+            body.set("delete_version_after", text(&format!("{}s", ttl.as_secs())));
+        }
+        let note = self.note.iter().map(|note| (NOTE, note.as_str()));
+        let tags = self.tag.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let mut custom = Fields::new();
+        for (name, value) in note.chain(tags) {
+            custom.set(name, text(value));
+        }
+        if !custom.is_empty() {
+            body.set("custom_metadata", JsonValue::from(&custom));
+        }
+        if body.is_empty() {
+            return Ok(());
+        }
+        let place = target.metadata_route();
+        let call = async |verb| server.client.call(verb, &place, "", Some(body.to_json())).await;
+        let described = match call(Verb::Patch).await {
+            // The first write makes it; a patch leaves what others have set.
+            Err(Error::NotFound) => call(Verb::Write).await,
+            described => described,
+        };
+        match described {
+            Ok(_) => Ok(()),
+            Err(error) => Err(server.explain(&format!("describe {}", self.path), error).await),
+        }
+    }
+
+    fn refuse_what_needs_versions(&self, target: &Target) -> Result<(), Failure> {
+        let given = [
+            ("--cas", self.cas.is_some()),
+            ("--ttl", self.ttl.is_some()),
+            ("--note", self.note.is_some()),
+            ("--tag", !self.tag.is_empty()),
+        ];
+        match given.iter().find(|(_, is_given)| *is_given) {
+            Some((name, _)) => Err(plain::no_versions(target, name)),
+            None => Ok(()),
+        }
+    }
+
     async fn write(
         &self,
         server: &Server,
         target: &Target,
         fields: &Fields,
     ) -> Result<Exit, Failure> {
+        let output = Output::new(self.server.json);
+        if !target.has_versions() {
+            plain::write(server, target, fields).await?;
+            return written::print_plain(&output, target, fields);
+        }
+        self.describe(server, target).await?;
         let expected = self.cas.map(|Expected(expected)| expected);
         let written = match target.kv2(&server.client).write(&target.path, fields, expected).await {
             Ok(written) => written,
             Err(error) => return Err(written::failure(server, "write", &self.path, error).await),
         };
-        written::print(&Output::new(self.server.json), target, fields, &written)
+        written::print(&output, target, fields, &written)
     }
 }
+
+fn tag(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some(("", _)) | None => Err("it is NAME=VALUE"),
+        Some((NOTE, _)) => Err("that is --note"),
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+    }
+}
+
+/// The name under which a note stands among the tags.
+const NOTE: &str = "note";
 
 #[cfg(test)]
 mod tests {

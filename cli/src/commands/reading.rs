@@ -2,7 +2,7 @@
 
 use kista::client::{Error, Fields, JsonValue, Secret, VersionMetadata};
 
-use super::{near, target::Target};
+use super::{near, plain, target::Target};
 use crate::{
     failure::{Exit, Failure},
     reference::Reference,
@@ -20,15 +20,22 @@ pub(crate) struct Found {
 /// A secret, or one value of it.
 #[derive(Debug)]
 pub(crate) enum Content {
-    Secret { fields: Fields, metadata: VersionMetadata },
-    Value { key: String, value: JsonValue },
+    /// A mount of KV version 1 knows nothing about it.
+    Secret {
+        fields: Fields,
+        metadata: Option<VersionMetadata>,
+    },
+    Value {
+        key: String,
+        value: JsonValue,
+    },
 }
 
 /// Reads what a reference leads to; its default, where it has one and nothing is there.
 pub(crate) async fn read(server: &Server, reference: &Reference) -> Result<Found, Failure> {
     let given = &*reference.place;
-    let target = Target::secret(server, given, "read").await?;
-    let found = version(server, &target, given, reference.version).await;
+    let target = Target::secret_of_any(server, given, "read").await?;
+    let found = any(server, &target, given, reference.version).await;
     let path = target.whole();
     let Some(key) = &reference.key else {
         let (fields, metadata) = found?;
@@ -36,6 +43,32 @@ pub(crate) async fn read(server: &Server, reference: &Reference) -> Result<Found
     };
     let value = or_default(reference, found.and_then(|(fields, _)| value(given, key, &fields)))?;
     Ok(Found { path, content: Content::Value { key: key.clone(), value } })
+}
+
+/// The values of a secret, of whichever version of KV.
+pub(crate) async fn fields(
+    server: &Server,
+    given: &str,
+    version: Option<u64>,
+) -> Result<Fields, Failure> {
+    let target = Target::secret_of_any(server, given, "read").await?;
+    any(server, &target, given, version).await.map(|(fields, _)| fields)
+}
+
+async fn any(
+    server: &Server,
+    target: &Target,
+    given: &str,
+    number: Option<u64>,
+) -> Result<(Fields, Option<VersionMetadata>), Failure> {
+    if target.has_versions() {
+        let (fields, metadata) = version(server, target, given, number).await?;
+        return Ok((fields, Some(metadata)));
+    }
+    match number {
+        Some(_) => Err(plain::no_versions(target, "a version")),
+        None => Ok((plain::read(server, target, given).await?, None)),
+    }
 }
 
 /// The value of a key.

@@ -2,12 +2,13 @@ use clap::Args;
 use kista::client::Removal;
 use serde::Serialize;
 
-use super::{below, target::Target};
+use super::{below, plain, target::Target};
 use crate::{
     arguments::ServerArguments,
     consent::Consent,
     failure::{Exit, Failure},
     output::{self, Output},
+    progress::Progress,
     reference::Place,
     server::Server,
 };
@@ -15,7 +16,8 @@ use crate::{
 /// Delete the current version of a secret, or with -r of every secret below a folder.
 ///
 /// What is deleted is hidden, and `kista undelete` brings it back; --destroy takes the secrets away
-/// for good, with all their versions. Of a folder the path is to be typed, unless --yes is given.
+/// for good, with all their versions. Of a folder the path is to be typed, unless --yes is given. A
+/// mount of KV version 1 has no versions: what is removed there is gone.
 #[derive(Debug, Args)]
 #[command(
     before_help = "Example:\n  kista rm secret/app/db\n  kista rm -r secret/app/old/ --dry-run"
@@ -53,13 +55,18 @@ impl Rm {
                 .hint(format!("all below it: kista rm -r {}", self.path)));
         }
         let server = Server::find_for(&self.server, &self.path)?;
-        let target = below::subject(&server, &self.path, self.recursive, self.verb()).await?;
+        let target =
+            below::subject_of_any(&server, &self.path, self.recursive, self.verb()).await?;
         let output = Output::new(self.server.json);
         if self.dry_run {
             return below::show(&output, &server, &target, None).await;
         }
-        if (self.recursive || self.destroy) && !self.consent.is_given() {
-            self.confirm(&server, &target).await?;
+        let is_final = self.destroy || !target.has_versions();
+        if (self.recursive || is_final) && !self.consent.is_given() {
+            self.confirm(&server, &target, is_final).await?;
+        }
+        if !target.has_versions() {
+            return Self::remove_plain(&server, &target, &output).await;
         }
         let kv2 = target.kv2(&server.client);
         let removal = if self.destroy { Removal::Destroy } else { Removal::Delete };
@@ -83,12 +90,43 @@ impl Rm {
         Ok(Exit::Done)
     }
 
+    /// Removes the secrets of a mount without versions, one after the other.
+    async fn remove_plain(
+        server: &Server,
+        target: &Target,
+        output: &Output,
+    ) -> Result<Exit, Failure> {
+        let paths = below::paths(server, target).await?;
+        let progress = Progress::records("removing");
+        let total = paths.len() as u64;
+        for (done, path) in (0..).zip(&paths) {
+            progress.show(done, total);
+            if let Err(failure) = plain::delete(server, &target.with_path(path).whole()).await {
+                progress.aside(|| output::note(&format!("removed so far: {}", below::count(done))));
+                return Err(failure);
+            }
+        }
+        drop(progress);
+        let path = &target.whole();
+        if output.wants_json() {
+            output.serialized(&Removed { path, secrets: total, destroyed: true })?;
+        } else {
+            output::note(&format!("destroyed: {} at {path}", below::count(total)));
+        }
+        Ok(Exit::Done)
+    }
+
     /// Has the path typed by a person who did not say --yes.
-    async fn confirm(&self, server: &Server, target: &Target) -> Result<(), Failure> {
+    async fn confirm(
+        &self,
+        server: &Server,
+        target: &Target,
+        is_final: bool,
+    ) -> Result<(), Failure> {
         let secrets = below::paths(server, target).await?.len();
         let secrets = below::count(u64::try_from(secrets).unwrap_or(u64::MAX));
         let whole = target.whole();
-        let what = if self.destroy { "destroys, for good, " } else { "deletes " };
+        let what = if is_final { "destroys, for good, " } else { "deletes " };
         output::note(&format!("this {what}{secrets} at {whole}"));
         self.consent.typed("path", &whole)
     }

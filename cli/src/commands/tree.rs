@@ -27,7 +27,7 @@ pub(crate) struct Tree {
 impl Tree {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
         let server = Server::find_for(&self.server, &self.path)?;
-        let target = Target::folder(&server, &self.path).await?;
+        let target = Target::folder_of_any(&server, &self.path).await?;
         let mut walk = Walk::new(&server, &target, Reach::Below, Detail::Name);
         // Whether a line is its folder's last is known only when the next ones are.
         let mut names = Vec::new();

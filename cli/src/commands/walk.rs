@@ -3,7 +3,7 @@
 use kista::client::{Error, Named, Page, Reach};
 use serde::Serialize;
 
-use super::target::Target;
+use super::{plain, target::Target};
 use crate::{
     failure::{Exit, Failure},
     output::{Output, Reading},
@@ -153,6 +153,10 @@ impl<'a> Walk<'a> {
         let folder = format!("{}/{below}", self.target.path.trim_end_matches('/'));
         let folder = folder.trim_matches('/');
         let page = Page { after, limit: self.limit };
+        if !self.target.has_versions() {
+            let folder = self.target.with_path(folder).whole();
+            return plain::names(&self.server.client, &folder, reach, page).await;
+        }
         let kv2 = self.target.kv2(&self.server.client);
         match self.detail {
             Detail::Name => kv2.names(folder, reach, page).await,

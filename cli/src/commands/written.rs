@@ -33,6 +33,24 @@ pub(crate) fn print(
     Ok(Exit::Done)
 }
 
+/// The same of a mount that keeps no versions.
+pub(crate) fn print_plain(
+    output: &Output,
+    target: &Target,
+    fields: &Fields,
+) -> Result<Exit, Failure> {
+    let keys: Vec<&str> = fields.iter().map(|(key, _)| key).collect();
+    if output.wants_json() {
+        let mut object = Fields::new();
+        object.set("path", JsonValue::string(&SecretString::copy_of(&target.whole())));
+        object.set("keys", output::json(&keys)?);
+        output.object(&object)?;
+    } else {
+        output.line(&format!("{}  keys: {}", target.whole(), keys.join(", ")))?;
+    }
+    Ok(Exit::Done)
+}
+
 /// Why nothing was written, and for a conflict where the current version stands.
 pub(crate) async fn failure(server: &Server, verb: &str, path: &str, error: Error) -> Failure {
     let is_conflict = matches!(error, Error::CasConflict);
