@@ -10,6 +10,7 @@
 //! - `run.rs`: programs that start with secrets, against the real binary
 //! - `operator.rs`: the commands of operators, against the real binary
 //! - `doctor.rs`: what is looked at before something goes wrong, against the real binary
+//! - `everyday.rs`: everyday commands on one secret, against the real binary
 //! - `fixture.rs`: what the first version of the format has written
 //! - `leaks.rs`, `damage.rs`: the real binary, and the files that it makes
 //! - `memory.rs`: the real binary, and what its process shows
@@ -23,6 +24,7 @@
 mod architecture;
 mod damage;
 mod doctor;
+mod everyday;
 mod fixture;
 mod forged;
 mod import;

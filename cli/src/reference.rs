@@ -99,6 +99,18 @@ impl FromStr for Reference {
     }
 }
 
+impl Place {
+    /// Another path in the same context.
+    pub(crate) fn with_path(&self, path: &str) -> Self {
+        Self { context: self.context.clone(), path: path.to_owned() }
+    }
+
+    /// The same path in another context.
+    pub(crate) fn in_context(&self, context: &str) -> Self {
+        Self { context: Some(context.to_owned()), path: self.path.clone() }
+    }
+}
+
 impl FromStr for Place {
     type Err = ReferenceError;
 

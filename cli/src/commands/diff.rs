@@ -7,6 +7,7 @@ use kista::secret::SecretString;
 use super::{changes::Changes, reading, target::Target};
 use crate::{
     arguments::ServerArguments,
+    context,
     failure::{Exit, Failure},
     output::{self, Output, Sight},
     reference::{Place, Reference, ReferenceError},
@@ -16,11 +17,13 @@ use crate::{
 /// Show which keys differ between two secrets, or two versions of one. Ends with 10 if any do.
 ///
 /// With one path: its last version against the one before it, or the version given against the
-/// current one. Values are shown with --show alone.
+/// current one. With --env the one path is looked at in two environments: where it holds {env}, each
+/// name stands for that; else the names are contexts. Values are shown with --show alone.
 #[derive(Debug, Args)]
 #[command(before_help = "Example:\n  kista diff secret/app/db\n  \
                          kista diff secret/app/db@1 secret/app/db@3\n  \
-                         kista diff secret/dev/db secret/prod/db")]
+                         kista diff secret/dev/db secret/prod/db\n  \
+                         kista diff 'secret/{env}/db' --env dev,prod")]
 pub(crate) struct Diff {
     /// Mount and path, such as secret/app/db or secret/app/db@2
     #[arg(value_name = "PATH[@N]")]
@@ -28,6 +31,9 @@ pub(crate) struct Diff {
     /// What to compare it with
     #[arg(value_name = "PATH[@N]")]
     to: Option<Version>,
+    /// Two environments to compare the path in: names for {env} in it, or contexts
+    #[arg(long, value_name = "A,B", value_parser = environments, conflicts_with = "to")]
+    env: Option<(String, String)>,
     /// Show the values too
     #[arg(long)]
     show: bool,
@@ -92,6 +98,9 @@ impl Diff {
     }
 
     async fn sides(&self) -> Result<(Side, Side), Failure> {
+        if let Some((a, b)) = &self.env {
+            return Ok((self.read(&self.from.of(a)?).await?, self.read(&self.from.of(b)?).await?));
+        }
         if let Some(to) = &self.to {
             return Ok((self.read(&self.from).await?, self.read(to).await?));
         }
@@ -113,7 +122,29 @@ impl Diff {
         let target = Target::secret(&server, &version.place, "read").await?;
         let read = reading::version(&server, &target, &version.place, version.number).await;
         let (fields, metadata) = read?;
-        Ok(Side { path: target.whole(), number: metadata.version, fields })
+        let path = match &version.place.context {
+            Some(context) => format!("kista://{context}/{}", target.whole()),
+            None => target.whole(),
+        };
+        Ok(Side { path, number: metadata.version, fields })
+    }
+}
+
+impl Version {
+    /// The same in an environment.
+    fn of(&self, environment: &str) -> Result<Self, Failure> {
+        let place = if self.place.contains(ENVIRONMENT) {
+            self.place.with_path(&self.place.replace(ENVIRONMENT, environment))
+        } else if context::exists(environment) {
+            self.place.in_context(environment)
+        } else {
+            return Err(Failure::usage(format!(
+                "{} holds no {ENVIRONMENT}, and there is no context {environment:?}",
+                self.place
+            ))
+            .hint("kista diff 'secret/{env}/db' --env dev,prod; or kista context ls"));
+        };
+        Ok(Self { place, number: self.number })
     }
 }
 
@@ -125,6 +156,18 @@ impl Side {
         Ok(JsonValue::from(&object))
     }
 }
+
+fn environments(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once(',') {
+        Some((a, b)) if !a.is_empty() && !b.is_empty() && !b.contains(',') && a != b => {
+            Ok((a.to_owned(), b.to_owned()))
+        }
+        Some(_) | None => Err("two different names, such as dev,prod"),
+    }
+}
+
+/// What each name of --env stands for in a path.
+const ENVIRONMENT: &str = "{env}";
 
 #[cfg(test)]
 mod tests {
@@ -141,6 +184,10 @@ mod tests {
         assert_eq!(parts("secret/a@b.org@2"), ("secret/a@b.org".to_owned(), Some(2)));
         assert_eq!(parts("kista://secret/a@3"), ("secret/a@3".to_owned(), None));
         assert_eq!(parts("kista://secret/a?version=3"), ("secret/a".to_owned(), Some(3)));
+        let of = |name: &str| "secret/{env}/a@2".parse::<Version>().unwrap().of(name).unwrap();
+        assert_eq!((&*of("dev").place, of("dev").number), ("secret/dev/a", Some(2)));
+        assert!("secret/a".parse::<Version>().unwrap().of("no-such-context").is_err());
+        assert!(environments("a").is_err() && environments("a,a").is_err());
         assert!("secret/a@0".parse::<Version>().is_err());
         assert!("secret/a#k".parse::<Version>().is_err());
     }

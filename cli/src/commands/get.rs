@@ -8,6 +8,7 @@ use kista::{
     client::{Fields, JsonValue},
     secret::{SecretBytes, SecretString},
 };
+use qrcode::{EcLevel, QrCode, render::unicode::Dense1x2};
 
 use super::reading::{self, Content, Found};
 use crate::{
@@ -33,6 +34,7 @@ use crate::{
                          kista get secret/app/db -k password | cat\n  \
                          kista get secret/app/db#password --copy\n  \
                          kista get secret/app/tls#key --out key.pem\n  \
+                         kista get secret/app/otp#seed --qr\n  \
                          kista get 'kista://secret/app/db#port?default=5432'")]
 pub(crate) struct Get {
     /// Mount and path, such as secret/app/db, with a key behind '#' if one value is meant
@@ -46,11 +48,14 @@ pub(crate) struct Get {
     version: Option<u64>,
     /// Write the one value to a new file, for you alone (with --json: all of it); nothing is
     /// printed
-    #[arg(long, value_name = "FILE", conflicts_with = "copy")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["copy", "qr"])]
     out: Option<PathBuf>,
     /// Replace the file of --out if it is there
     #[arg(long, requires = "out")]
     force: bool,
+    /// Show the one value as a QR code, for a telephone to read; whoever sees it has the value
+    #[arg(long, conflicts_with_all = ["copy", "json"])]
+    qr: bool,
     /// Put the one value on the clipboard; nothing is printed
     #[arg(long)]
     copy: bool,
@@ -77,6 +82,7 @@ impl Get {
         match &self.out {
             Some(file) => self.write(output, &found, file)?,
             None if self.copy => clipboard::copy(&one_value(&found)?, self.clear)?,
+            None if self.qr => output.text(&qr_code(&one_value(&found)?)?)?,
             None => self.print(&output, &found)?,
         }
         Ok(Exit::Done)
@@ -159,6 +165,20 @@ fn one_value(found: &[Found]) -> Result<SecretString, Failure> {
     }
 }
 
+/// A value as a QR code (ISO/IEC 18004), drawn with half blocks: dark ones on a light ground, so that it
+/// is read on a terminal of either kind.
+fn qr_code(value: &SecretString) -> Result<SecretString, Failure> {
+    let code = value.expose(|text| QrCode::with_error_correction_level(text, EcLevel::L));
+    let code = code.map_err(|_| {
+        Failure::new("the value is too long for a QR code, which holds 2,953 bytes")
+            .hint("--out FILE, --copy, or -k of another key")
+    })?;
+    let mut drawn =
+        code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
+    drawn.push('\n');
+    Ok(SecretString::from_string(drawn))
+}
+
 fn bytes(text: &str) -> SecretBytes {
     SecretBytes::copy_of(text.as_bytes())
 }
@@ -205,4 +225,27 @@ fn as_json(found: &Found) -> Result<JsonValue, Failure> {
         }
     }
     Ok(JsonValue::from(&object))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_qr_code_is_a_square_with_a_quiet_zone() {
+        let drawn = qr_code(&SecretString::copy_of("otpauth://totp/x?secret=ABC")).unwrap();
+        drawn.expose(|drawn| {
+            let lines: Vec<&str> = drawn.lines().collect();
+            let width = lines[0].chars().count();
+            assert!(lines.iter().all(|line| line.chars().count() == width), "{drawn}");
+            assert_eq!(lines.len(), width.div_ceil(2));
+            // Light is drawn, so that dark is dark on a dark terminal: the edge is light.
+            assert!(lines[0].chars().all(|char| char == '█'), "{drawn}");
+            // Below the last row there may be half a line of nothing.
+            let whole = &lines[..lines.len() - 1];
+            assert!(whole.iter().all(|line| line.starts_with("████") && line.ends_with("████")));
+        });
+        let long = SecretString::from_string("x".repeat(3000));
+        assert!(qr_code(&long).unwrap_err().hint.is_some());
+    }
 }

@@ -8,13 +8,19 @@ use kista::{
 };
 use serde_json::error::Category;
 
-use crate::failure::{Exit, Failure};
+use crate::{
+    failure::{Exit, Failure},
+    quoting,
+    yaml::{self, YamlError},
+};
 
 /// How the text is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Form {
     /// An object, a key on each line.
     Json,
+    /// A mapping, a key on each line or on several; comments are for you and are not kept.
+    Yaml,
     /// KEY=VALUE on each line; in double quotes as in JSON, in single quotes as it is.
     Env,
 }
@@ -26,6 +32,8 @@ pub(super) enum Mistake {
     NotJson(usize, usize),
     #[error("it ends before its time: a bracket or a quote is missing")]
     Unfinished,
+    #[error(transparent)]
+    Yaml(#[from] YamlError),
     #[error("it is not one object of keys and values")]
     NoObject,
     #[error("the key {0} is there twice")]
@@ -43,6 +51,7 @@ impl Form {
     pub(super) fn ending(self) -> &'static str {
         match self {
             Self::Json => "json",
+            Self::Yaml => "yaml",
             Self::Env => "env",
         }
     }
@@ -53,6 +62,7 @@ impl Form {
         let mut text = String::with_capacity(fields.to_json().len() + 16 * fields.len() + 256);
         match self {
             Self::Json => write_json(fields, &mut text),
+            Self::Yaml => write_yaml(fields, &mut text),
             Self::Env => {
                 for (key, value) in fields.iter() {
                     write_line(key, value, &mut text)?;
@@ -69,6 +79,7 @@ impl Form {
     pub(super) fn read(self, text: &SecretString) -> Result<Fields, Mistake> {
         let fields = text.expose(|text| match self {
             Self::Json => read_json(text),
+            Self::Yaml => yaml::parse(text)?.expose_json(read_json).map_err(|_| Mistake::NoObject),
             Self::Env => read_lines(text),
         })?;
         for (n, (key, _)) in fields.iter().enumerate() {
@@ -92,6 +103,52 @@ fn write_json(fields: &Fields, text: &mut String) {
         value.expose_json(|json| text.push_str(json));
     }
     text.push_str(if fields.is_empty() { "}\n" } else { "\n}\n" });
+}
+
+fn write_yaml(fields: &Fields, text: &mut String) {
+    for (key, value) in fields.iter() {
+        let key = JsonValue::string(&SecretString::copy_of(key));
+        quoting::yaml(&key).expose(|key| text.push_str(key));
+        text.push(':');
+        let is_block = value.expose_json(|json| json.starts_with('"'))
+            && value.plain().expose(|lines| push_block(text, lines));
+        if !is_block {
+            text.push(' ');
+            quoting::yaml(value).expose(|value| text.push_str(value));
+            text.push('\n');
+        }
+    }
+    if fields.is_empty() {
+        text.push_str("{}\n");
+    }
+}
+
+/// Writes lines as a literal block (YAML 1.2.2 §8.1.2), where they come back from one as they were.
+fn push_block(text: &mut String, lines: &str) -> bool {
+    let body = lines.strip_suffix('\n').unwrap_or(lines);
+    let is_plain =
+        |char: char| char == '\n' || (char >= ' ' && !char.is_control() && !is_break(char));
+    let is_fit = body.contains('\n')
+        && body.chars().all(is_plain)
+        && body.lines().next().is_some_and(|first| !first.is_empty() && !first.starts_with(' '))
+        && !body.ends_with('\n');
+    if !is_fit {
+        return false;
+    }
+    text.push_str(if lines.ends_with('\n') { " |\n" } else { " |-\n" });
+    for line in body.split('\n') {
+        if !line.is_empty() {
+            text.push_str("  ");
+            text.push_str(line);
+        }
+        text.push('\n');
+    }
+    true
+}
+
+/// What YAML 1.1 took for a line break, or a mark of the byte order.
+fn is_break(char: char) -> bool {
+    matches!(char, '\u{85}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
 }
 
 fn write_line(key: &str, value: &JsonValue, text: &mut String) -> Result<(), Failure> {
@@ -207,6 +264,21 @@ mod tests {
     }
 
     #[test]
+    fn yaml_comes_back_with_every_value_as_it_was() {
+        let json = r#"{"a":"x\ny","b":"x\n\n y\n","n":1.10,"no":"no","o":{"k":[1,null]},"p":" a\nb","q":"a\nb\n\n","r":"a\r\nb","s":"\n","t":"a\n\tb # c","e":""}"#;
+        let text = Form::Yaml.write(&fields(json)).unwrap();
+        text.expose(|text| {
+            assert!(
+                text.starts_with("\"a\": |-\n  x\n  y\n\"b\": |\n  x\n\n   y\n\"n\": 1.10\n"),
+                "{text}"
+            );
+            assert_eq!(read(Form::Yaml, text), Ok(json.to_owned()), "{text}");
+        });
+        let empty = Form::Yaml.write(&Fields::new()).unwrap();
+        assert_eq!(empty.expose(|text| read(Form::Yaml, text)), Ok("{}".to_owned()));
+    }
+
+    #[test]
     fn a_mistake_is_told_by_its_line_and_not_quoted() {
         for (form, text, mistake) in [
             (Form::Json, "{\n  \"a\": planted\n}", Mistake::NotJson(2, 8)),
@@ -219,6 +291,9 @@ mod tests {
             (Form::Env, "A='pl'anted'", Mistake::Quotes(1)),
             (Form::Env, "A=1\nA=2", Mistake::Twice("A".to_owned())),
             (Form::Env, "=1", Mistake::EmptyKey),
+            (Form::Yaml, "- planted", Mistake::NoObject),
+            (Form::Yaml, "a: &planted 1\nb: *planted", Mistake::Yaml(YamlError::Alias(2))),
+            (Form::Yaml, "a: 1\na: planted", Mistake::Yaml(YamlError::Twice(2, "a".to_owned()))),
         ] {
             let found = read(form, text).unwrap_err();
             assert!(!found.to_string().contains("planted"), "{found}");

@@ -32,7 +32,7 @@ use crate::{
 pub(crate) struct Edit {
     /// Mount and path, such as secret/app/db
     path: Place,
-    /// How the secret is shown: `env` for texts alone, `json` for any values
+    /// How the secret is shown: `env` for texts alone, `json` and `yaml` for any values
     #[arg(long, value_enum, default_value_t = Form::Json)]
     format: Form,
     /// Show what would change, and write nothing
