@@ -10,7 +10,7 @@
 //! - `siv.rs`: [`Siv`], deterministic AES-256-SIV
 //! - `kdf.rs`: HKDF-SHA-256, the derivation of FORMAT.md 2, Argon2id
 //! - `mac.rs`: SHA-256, [`Mac`], constant-time comparison
-//! - `hash.rs`: [`Hash`], the digests and HMACs that a caller may choose from
+//! - `hash.rs`: [`enum@Hash`], the digests and HMACs that a caller may choose from
 //! - `sign.rs`: [`SigningKey`], Ed25519
 //! - `ec.rs`: [`EcKey`], ECDSA
 //! - `rsa/`: [`RsaKey`], OAEP and signatures
