@@ -29,6 +29,7 @@
 //! - `value.rs`: [`Fields`] and [`JsonValue`], JSON whose text is kept
 //! - `kv2.rs`: [`Kv2`], secrets with versions; `listing.rs`: their names, page by page;
 //!   `tree.rs`: their histories and folders, copied, moved and removed
+//! - `transit/`: [`Transit`], values that the server encrypts
 //! - `logical.rs`: any route
 //! - `sys.rs`: [`Sys`], the state of the server; `rotation.rs`: its keys;
 //!   `compaction.rs`: its files; `slots.rs`: the ways to the root key
@@ -48,6 +49,7 @@ mod slots;
 mod sys;
 mod tls;
 mod token;
+mod transit;
 mod transport;
 mod tree;
 mod value;
@@ -74,6 +76,11 @@ pub use sys::{
     Found, Health, Initialised, MountInfo, SealStatus, Sys, UnsealKey, Verification, Verified,
 };
 pub use token::{OwnToken, TokenInfo};
+pub use transit::{
+    Binding, COMMITTING, DataKey, DataKeyBits, Described, Encrypted, ExportKind, Exported, Import,
+    ImportError, Key, KeyChanges, KeyMaterial, KeyVersion, Keys, NewKey, Refused, Rewrapped,
+    ToDecrypt, ToEncrypt, Transit, Usage, VersionUsage,
+};
 pub use transport::{Client, encode_text};
 pub use tree::{Existing, Removal, TreeDone};
 pub use value::{Fields, JsonValue, NotJson};

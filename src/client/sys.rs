@@ -294,7 +294,7 @@ impl<'a> Sys<'a> {
 }
 
 /// Text that goes from the answer's buffer into one that is wiped.
-pub(super) struct Wiped(SecretString);
+pub(super) struct Wiped(pub(super) SecretString);
 
 /// Such texts.
 pub(super) fn plain(texts: Vec<Wiped>) -> Vec<SecretString> {

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use super::{
-    BuildError, Builder, Capability, Environment, Error, Kv2, OwnToken, Sys,
+    BuildError, Builder, Capability, Environment, Error, Kv2, OwnToken, Sys, Transit,
     retry::{self, Effect, Outcome},
 };
 use crate::secret::SecretBytes;
@@ -68,6 +68,11 @@ impl Client {
     /// The secrets of a KV version 2 mount, such as `secret`.
     pub fn kv2<'a>(&'a self, mount: &'a str) -> Kv2<'a> {
         Kv2::new(self, mount)
+    }
+
+    /// The keys of a transit mount, such as `transit`, and what is encrypted with them.
+    pub fn transit<'a>(&'a self, mount: &'a str) -> Transit<'a> {
+        Transit::new(self, mount)
     }
 
     /// The state of the server.
@@ -205,6 +210,16 @@ pub(super) struct Call {
     effect: Effect,
     needed: Capability,
     body: Option<Bytes>,
+    failures: Failures,
+}
+
+/// What an answer with a failing status is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failures {
+    /// A refusal; but a 404 with data is an answer.
+    Refuse,
+    /// An answer if it carries data: the outcome of each item of a batch.
+    MayAnswer,
 }
 
 impl Call {
@@ -229,6 +244,16 @@ impl Call {
     ) -> Result<Self, Error> {
         let body = body.map(|body| Bytes::from_owner(body.into_zeroizing()));
         Ok(Self { body, ..Self::new(method, path, query, effect, needed)? })
+    }
+
+    /// Asks for work that leaves nothing behind, so that it may be asked for twice.
+    pub(super) fn ask(path: String, body: SecretBytes) -> Result<Self, Error> {
+        Self::of(Method::PUT, path, "", Effect::Read, Capability::Update, Some(body))
+    }
+
+    /// The same for many items. Each has its outcome in the answer, whatever its status.
+    pub(super) fn ask_many(path: String, body: SecretBytes) -> Result<Self, Error> {
+        Ok(Self { failures: Failures::MayAnswer, ..Self::ask(path, body)? })
     }
 
     /// Lists a page, by a query of the caller's.
@@ -282,13 +307,14 @@ impl Call {
     ) -> Result<Self, Error> {
         let mark = if query.is_empty() { "" } else { "?" };
         let target = format!("{}{mark}{query}", encode(&path)?);
-        Ok(Self { method, path, target, effect, needed, body: None })
+        let failures = Failures::Refuse;
+        Ok(Self { method, path, target, effect, needed, body: None, failures })
     }
 }
 
 /// An answer that is not an error. Its body is wiped when dropped.
 pub(super) struct Answer {
-    /// 2xx, or 404 with data.
+    /// 2xx, or a failing one with data.
     pub(super) status: u16,
     body: Zeroizing<Vec<u8>>,
 }
@@ -327,7 +353,8 @@ fn judge(
     retry_after: Option<Duration>,
     body: Zeroizing<Vec<u8>>,
 ) -> Attempt {
-    if (200..300).contains(&status) || (status == 404 && carries_data(&body)) {
+    let may_answer = status == 404 || call.failures == Failures::MayAnswer;
+    if (200..300).contains(&status) || (may_answer && carries_data(&body)) {
         return Attempt { outcome: None, result: Ok(Answer { status, body }) };
     }
     let error = Error::of_answer(status, &body, &call.path, call.needed);
