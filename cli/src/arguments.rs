@@ -19,6 +19,7 @@ use crate::commands::{
     find::Find,
     get::Get,
     import::Import,
+    keys::KeyCommand,
     log::Log,
     login::Login,
     logout::Logout,
@@ -96,6 +97,9 @@ pub(crate) enum Command {
     /// Tokens: make, show, renew, revoke.
     #[command(subcommand, disable_help_subcommand = true)]
     Token(TokenCommand),
+    /// Keys that encrypt values for programs: make, show, rotate, retire.
+    #[command(subcommand, disable_help_subcommand = true)]
+    Key(KeyCommand),
     /// The mounts of secrets: list, enable, disable.
     #[command(subcommand, disable_help_subcommand = true)]
     Secrets(SecretsCommand),

@@ -113,6 +113,7 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
         | Command::Api(_)
         | Command::Policy(_)
         | Command::Token(_)
+        | Command::Key(_)
         | Command::Secrets(_)
         | Command::Operator(_)
         | Command::ClearClipboard(_)
@@ -155,6 +156,7 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
             Command::Api(api) => api.run().await,
             Command::Policy(policy) => policy.run().await,
             Command::Token(token) => token.run().await,
+            Command::Key(key) => key.run().await,
             Command::Secrets(secrets) => secrets.run().await,
             Command::Operator(operator) => operator.run().await,
             Command::Backup(backup) => backup.run().await,

@@ -79,7 +79,7 @@ pub use token::{OwnToken, TokenInfo};
 pub use transit::{
     Binding, COMMITTING, DataKey, DataKeyBits, Described, Encrypted, ExportKind, Exported, Import,
     ImportError, Key, KeyChanges, KeyMaterial, KeyVersion, Keys, NewKey, Refused, Rewrapped,
-    ToDecrypt, ToEncrypt, Transit, Usage, VersionUsage,
+    ToDecrypt, ToEncrypt, Transit, Usage, VersionUsage, from_base64,
 };
 pub use transport::{Client, encode_text};
 pub use tree::{Existing, Removal, TreeDone};

@@ -1,6 +1,6 @@
 //! The body of a call to any route.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use kista::{
     client::{Fields, JsonValue},
@@ -9,7 +9,7 @@ use kista::{
 
 use crate::{
     failure::Failure,
-    prompt,
+    files, prompt,
     values::{self, SourceArguments},
 };
 
@@ -22,10 +22,8 @@ pub(crate) fn read(
         [one] if one == "-" => object(prompt::stdin_text()?, "stdin"),
         [one] if one.starts_with('@') => {
             let file = Path::new(one.trim_start_matches('@'));
-            let bytes = fs::read(file)
-                .map_err(|error| Failure::io(format!("read {}", file.display()), &error))?;
             let name = file.display().to_string();
-            object(prompt::text(SecretBytes::from_vec(bytes), &name)?, &name)
+            object(prompt::text(files::read(file)?, &name)?, &name)
         }
         keys => {
             let assignments = sources.assignments(keys)?;

@@ -22,6 +22,7 @@ pub(crate) mod find;
 pub(crate) mod get;
 pub(crate) mod import;
 mod key;
+pub(crate) mod keys;
 pub(crate) mod log;
 pub(crate) mod login;
 pub(crate) mod logout;

@@ -1,10 +1,11 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Transit, wire::Body};
 use crate::{
     client::{Capability, Error, Fields, transport::Call},
+    clock::Timestamp,
     secret::SecretBytes,
 };
 
@@ -97,7 +98,7 @@ pub struct Key {
 /// What is known of one version of a key.
 #[derive(Debug, Clone, Serialize)]
 pub struct KeyVersion {
-    /// When it was made: RFC 3339, or seconds since 1970 for symmetric keys.
+    /// When it was made; RFC 3339.
     pub created: String,
     /// Of asymmetric keys, as PEM; of Ed25519 as base64.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -219,7 +220,7 @@ impl<'a> Keys<'a> {
     /// What any call may answer.
     pub async fn rotate(&self, name: &str) -> Result<(), Error> {
         let body = Fields::new().to_json();
-        self.write(self.place(name, "/rotate"), Capability::Update, body).await
+        self.write(self.place(name, "/rotate"), Capability::Write, body).await
     }
 
     /// Changes what a key may do.
@@ -296,7 +297,10 @@ impl<'de> Deserialize<'de> for KeyVersion {
             Asymmetric { creation_time: String, public_key: String },
         }
         Ok(match Wire::deserialize(deserializer)? {
-            Wire::Seconds(seconds) => Self { created: seconds.to_string(), public_key: None },
+            Wire::Seconds(seconds) => {
+                let created = Timestamp::default().plus(Duration::from_secs(seconds)).rfc3339();
+                Self { created, public_key: None }
+            }
             Wire::Asymmetric { creation_time, public_key } => Self {
                 created: creation_time,
                 public_key: Some(public_key).filter(|key| !key.is_empty()),

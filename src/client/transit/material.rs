@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use rustls::pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer, pem::PemObject as _};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -33,8 +34,8 @@ pub enum KeyMaterial<'a> {
     /// The bytes of a symmetric key, or an asymmetric one as PKCS#8 in DER. It is wrapped here, for
     /// the server alone.
     Secret(&'a SecretBytes),
-    /// A public key in PEM, which verifies or encrypts only.
-    Public(&'a str),
+    /// PEM of an asymmetric key as PKCS#8, or of a public key, which verifies or encrypts only.
+    Pem(&'a SecretBytes),
 }
 
 /// Why a key was not brought to the server.
@@ -44,6 +45,9 @@ pub enum ImportError {
     /// The call failed.
     #[error(transparent)]
     Call(#[from] Error),
+    /// It is not PEM of what can be imported.
+    #[error("it holds neither PRIVATE KEY (PKCS#8) nor PUBLIC KEY in PEM")]
+    NoPem,
     /// The server's wrapping key cannot be used, or the key is empty.
     #[error("the key cannot be wrapped: it is empty, or the server's wrapping key is no RSA key")]
     Unwrappable,
@@ -200,14 +204,32 @@ impl Keys<'_> {
         &self,
         material: KeyMaterial<'_>,
     ) -> Result<(&'static str, JsonValue), ImportError> {
-        let text = |text: &str| JsonValue::string(&SecretString::copy_of(text));
-        match material {
-            KeyMaterial::Public(pem) => Ok(("public_key", text(pem))),
-            KeyMaterial::Secret(key) => {
-                let wrapped = wrapping::wrap(&self.wrapping_key().await?, key)
-                    .ok_or(ImportError::Unwrappable)?;
-                Ok(("ciphertext", text(&data_encoding::BASE64.encode(&wrapped))))
-            }
+        let plain = match material {
+            KeyMaterial::Secret(key) => return self.wrapped(key).await,
+            KeyMaterial::Pem(pem) => pem,
+        };
+        if let Some(key) = plain.expose(private_key) {
+            return self.wrapped(&key).await;
         }
+        let public = plain.expose(|pem| {
+            SubjectPublicKeyInfoDer::from_pem_slice(pem).ok()?;
+            std::str::from_utf8(pem).ok().map(|pem| SecretString::copy_of(pem.trim_start()))
+        });
+        let public = public.ok_or(ImportError::NoPem)?;
+        Ok(("public_key", JsonValue::string(&public)))
     }
+
+    /// The same of a key that is wrapped for the server.
+    async fn wrapped(&self, key: &SecretBytes) -> Result<(&'static str, JsonValue), ImportError> {
+        let wrapping_key = self.wrapping_key().await?;
+        let wrapped = wrapping::wrap(&wrapping_key, key).ok_or(ImportError::Unwrappable)?;
+        let wrapped = SecretString::from_string(data_encoding::BASE64.encode(&wrapped));
+        Ok(("ciphertext", JsonValue::string(&wrapped)))
+    }
+}
+
+/// The PKCS#8 in PEM.
+fn private_key(pem: &[u8]) -> Option<SecretBytes> {
+    let key = PrivatePkcs8KeyDer::from_pem_slice(pem).ok()?;
+    Some(SecretBytes::copy_of(key.secret_pkcs8_der()))
 }

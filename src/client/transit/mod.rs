@@ -44,6 +44,8 @@ pub use keys::{
 };
 pub use material::{ExportKind, Exported, Import, ImportError, KeyMaterial};
 
+pub use wire::from_base64;
+
 use super::Client;
 
 /// One transit mount.

@@ -120,7 +120,7 @@ async fn a_key_is_read_whatever_its_type() {
     let client = fake.client();
     let keys = client.transit("transit").keys();
     let pii = keys.read("pii").await.unwrap();
-    assert_eq!((pii.latest_version, pii.keys[&2].created.as_str()), (2, "1767225601"));
+    assert_eq!((pii.latest_version, pii.keys[&2].created.as_str()), (2, "2026-01-01T00:00:01Z"));
     let sig = keys.read("sig").await.unwrap();
     assert_eq!((sig.keys[&1].public_key.as_ref(), sig.derived), (None, true));
 }
@@ -160,10 +160,27 @@ async fn a_public_key_is_imported_without_asking_for_the_wrapping_key() {
         exportable: true,
         allow_plaintext_backup: false,
     };
-    let material = KeyMaterial::Public("-----BEGIN PUBLIC KEY-----\n");
-    client.transit("transit").keys().import("theirs", &import, material).await.unwrap();
+    let pem =
+        SecretBytes::copy_of(b"\n-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n");
+    let keys = client.transit("transit").keys();
+    keys.import("theirs", &import, KeyMaterial::Pem(&pem)).await.unwrap();
     let request = fake.requests().remove(0);
     assert!(request.starts_with("PUT /v1/transit/keys/theirs/import "), "{request}");
     assert!(request.contains(r#""type":"rsa-2048""#), "{request}");
-    assert!(request.contains(r#""public_key":"-----BEGIN PUBLIC KEY-----\n""#), "{request}");
+    assert!(request.contains(r#""public_key":"-----BEGIN PUBLIC KEY-----\nAAAA\n"#), "{request}");
+}
+
+#[tokio::test]
+async fn pem_that_holds_no_pkcs8_or_public_key_is_refused() {
+    let fake = Fake::start(Vec::new()).await;
+    let client = fake.client();
+    let keys = client.transit("transit").keys();
+    for pem in
+        ["", "AAAA", "-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n"]
+    {
+        let pem = SecretBytes::copy_of(pem.as_bytes());
+        let error = keys.import_version("k", KeyMaterial::Pem(&pem)).await.unwrap_err();
+        assert!(matches!(error, ImportError::NoPem), "{error:?}");
+    }
+    assert!(fake.requests().is_empty());
 }

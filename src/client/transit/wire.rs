@@ -109,6 +109,11 @@ impl<'de> Deserialize<'de> for Decoded {
     }
 }
 
+/// The bytes that base64 stands for (RFC 4648 §4), with white space around it.
+pub fn from_base64(text: &[u8]) -> Option<SecretBytes> {
+    std::str::from_utf8(text.trim_ascii()).ok().and_then(decode)
+}
+
 /// The bytes that base64 stands for.
 pub(super) fn decode(text: &str) -> Option<SecretBytes> {
     let mut decoded = Zeroizing::new(vec![0; BASE64.decode_len(text.len()).ok()?]);
