@@ -13,6 +13,8 @@ pub mod storage;
 
 pub mod crypto;
 
+pub mod container;
+
 pub mod audit;
 pub mod barrier;
 pub mod seal;

@@ -44,7 +44,7 @@ const HOMES: &[(&[&str], &[&str])] = &[
 ];
 
 /// Below `client`, which stands beside the floors.
-const UNDER_CLIENT: &[&str] = &["clock", "json", "config", "secret", "crypto"];
+const UNDER_CLIENT: &[&str] = &["clock", "json", "config", "secret", "crypto", "container"];
 
 #[test]
 fn imports_run_downward_only() {

@@ -17,6 +17,7 @@
 //! - `ed25519.rs`: [`Ed25519Key`], and the forms it travels in
 //! - `der.rs`: the DER of keys and signatures
 //! - `decimal.rs`: numbers as digits
+//! - `wrapped.rs`: [`Wrapped`], a key for the holder of a KEK
 //! - `keywrap.rs`: AES-256 key wrap with padding
 //! - `pem.rs`: keys as text
 //! - `shamir.rs`: splitting a secret into shares and back
@@ -39,6 +40,7 @@ pub mod rsa;
 pub mod shamir;
 pub mod sign;
 pub mod siv;
+pub mod wrapped;
 
 #[cfg(test)]
 mod vectors;
@@ -56,3 +58,4 @@ pub use rsa::{OaepHash, RsaComponents, RsaKey, RsaPadding, RsaPublic, SaltLength
 pub use shamir::{CombineError, SplitError};
 pub use sign::{Ed25519Seed, SigningKey};
 pub use siv::{AesSiv512, Siv};
+pub use wrapped::Wrapped;

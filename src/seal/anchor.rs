@@ -3,12 +3,9 @@
 
 use std::cmp::Ordering;
 
-use crate::{barrier::Position, clock::Timestamp, storage::Standing};
+use crate::{barrier::Position, clock::Timestamp, container::cursor::Cursor, storage::Standing};
 
-use super::{
-    cursor::Cursor,
-    pair::{Block, Pair},
-};
+use super::pair::{Block, Pair};
 
 /// One point of the store, as an anchor names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,12 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{audit::SignedCheckpoint, barrier::Position};
+use crate::{audit::SignedCheckpoint, barrier::Position, container::cursor::Cursor};
 
-use super::{
-    cursor::Cursor,
-    pair::{Block, Pair},
-};
+use super::pair::{Block, Pair};
 
 /// The file of a checkpoint.
 pub type CheckpointFile = Pair<SignedCheckpoint>;

@@ -1,7 +1,11 @@
-use crate::{barrier::Keyring, crypto::mac, storage::StoreId};
+use crate::{
+    barrier::Keyring,
+    container::cursor::{Cursor, push_prefixed},
+    crypto::mac,
+    storage::StoreId,
+};
 
 use super::{
-    cursor::{Cursor, push_prefixed},
     root::Root,
     slot::{Slot, SlotMalformed, SlotSummary},
 };

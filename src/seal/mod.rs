@@ -19,13 +19,11 @@
 //!   checkpoint beside it; `pair.rs`: the two blocks of their files
 //! - `anchors.rs`: [`Anchors`], which writes them while the store is open
 //! - `keyfile.rs`: the file behind a keyfile slot
-//! - `cursor.rs`: reading fixed layouts
 
 mod anchor;
 mod anchors;
 mod checkpoint;
 mod copies;
-mod cursor;
 mod file;
 mod init;
 mod inspect;

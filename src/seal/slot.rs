@@ -1,17 +1,12 @@
-use zeroize::Zeroizing;
-
 use crate::{
     clock::Timestamp,
-    crypto::{Aead256, Argon2Params, Cipher, Kek, Sealer, kdf, mac},
+    container::cursor::{Cursor, push_prefixed},
+    crypto::{Argon2Params, Kek, Wrapped},
     secret::Key,
     storage::StoreId,
 };
 
-use super::{
-    cursor::{Cursor, push_prefixed},
-    provider::Provider,
-    root::Root,
-};
+use super::{provider::Provider, root::Root};
 
 /// How a slot is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,9 +94,7 @@ pub enum OpensBy {
 pub(super) struct Slot {
     pub(super) summary: SlotSummary,
     pub(super) params: Params,
-    commitment: [u8; 32],
-    nonce: [u8; 24],
-    wrapped: [u8; WRAPPED],
+    wrapped: Wrapped,
 }
 
 /// What only one type of slot has.
@@ -223,33 +216,14 @@ impl Slot {
         nonce: impl FnOnce(&[u8], &[u8]) -> [u8; 24],
     ) -> Self {
         let fixed = fixed(&summary, &params);
-        let (wrap_key, commitment) = derive(root.store_id(), &fixed, kek);
-        let aad = aad(root.store_id(), &fixed, &commitment);
-        root.key().expose(|key| {
-            let nonce = nonce(&aad, key);
-            let sealed = Sealer::new(Cipher::Xaes256Gcm, &wrap_key).seal(&nonce, &aad, key);
-            let mut wrapped = [0; WRAPPED];
-            for (to, from) in wrapped.iter_mut().zip(sealed) {
-                *to = from;
-            }
-            Self { summary, params, commitment, nonce, wrapped }
-        })
+        let wrapped = Wrapped::seal(&root.store_id().0, &fixed, kek, root.key(), nonce);
+        Self { summary, params, wrapped }
     }
 
     /// Gives the root key to the holder of the right `kek` and `None` to everyone else.
-    ///
-    /// The commitment is compared first, in constant time: GCM alone does not commit to its key, so
-    /// a crafted slot could test many passphrases with one answer.
     pub(super) fn unwrap(&self, store_id: &StoreId, kek: &Key<Kek>) -> Option<Root> {
         let fixed = fixed(&self.summary, &self.params);
-        let (wrap_key, commitment) = derive(store_id, &fixed, kek);
-        if !mac::equal(&commitment, &self.commitment) {
-            return None;
-        }
-        let aad = aad(store_id, &fixed, &self.commitment);
-        let sealer = Sealer::new(Cipher::Xaes256Gcm, &wrap_key);
-        let root = sealer.open(&self.nonce, &aad, &self.wrapped).ok()?;
-        let key = root.expose(Key::copy_of).ok()?;
+        let key = self.wrapped.open(&store_id.0, &fixed, kek)?;
         Some(Root::new(key, *store_id))
     }
 
@@ -272,20 +246,18 @@ impl Slot {
         let params = Params::parse(code, params)?;
         let commitment = cursor.array().ok_or(SlotMalformed::Length)?;
         let nonce = cursor.array().ok_or(SlotMalformed::Length)?;
-        let wrapped = cursor.array().ok_or(SlotMalformed::Length)?;
+        let sealed = cursor.array().ok_or(SlotMalformed::Length)?;
         if !cursor.rest().is_empty() {
             return Err(SlotMalformed::Length);
         }
         let summary =
             SlotSummary { slot_type: params.slot_type(), human: flags & HUMAN != 0, id, created };
-        Ok(Self { summary, params, commitment, nonce, wrapped })
+        Ok(Self { summary, params, wrapped: Wrapped { commitment, nonce, sealed } })
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = fixed(&self.summary, &self.params);
-        out.extend_from_slice(&self.commitment);
-        out.extend_from_slice(&self.nonce);
-        out.extend_from_slice(&self.wrapped);
+        self.wrapped.encode(&mut out);
         out
     }
 }
@@ -310,31 +282,12 @@ fn fixed(summary: &SlotSummary, params: &Params) -> Vec<u8> {
     out
 }
 
-/// wrap key || commitment = kdf(KEK, "slot", lp(fixed), 64).
-fn derive(store_id: &StoreId, fixed: &[u8], kek: &Key<Kek>) -> (Key<Aead256>, [u8; 32]) {
-    let mut context = Vec::with_capacity(4 + fixed.len());
-    push_prefixed(&mut context, fixed);
-    let mut both = Zeroizing::new([[0; 32]; 2]);
-    kek.expose(|kek| {
-        kdf::derive_into(&store_id.0, kek, "slot", &context, both.as_flattened_mut());
-    });
-    let [wrap_key, commitment] = &*both;
-    (Key::build(|key| key.copy_from_slice(wrap_key)), *commitment)
-}
-
-fn aad(store_id: &StoreId, fixed: &[u8], commitment: &[u8; 32]) -> Vec<u8> {
-    [b"kista/slot/1\0".as_slice(), &store_id.0, fixed, commitment].concat()
-}
-
 const HUMAN: u8 = 1;
-
-/// A root key and its tag.
-const WRAPPED: usize = 48;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::SecretString;
+    use crate::{crypto::kdf, secret::SecretString};
 
     fn root() -> Root {
         Root::new(Key::build(|key| key.fill(0x22)), StoreId([9; 16]))
@@ -392,15 +345,12 @@ mod tests {
             created: Timestamp::from_millis(number("created_ms")),
         };
         assert_eq!(fixed(&summary, &params), bytes("fixed"));
-        let (wrap_key, commitment) = derive(&store_id, &fixed(&summary, &params), &kek);
-        assert!(wrap_key.expose(|key| key == bytes("wrap_key")));
-        assert_eq!(commitment, *bytes("commitment"));
 
         let root = Root::new(Key::copy_of(&bytes("root_key")).unwrap(), store_id);
         let nonce = bytes("nonce").try_into().unwrap();
         let slot = Slot::wrap_with(&root, summary, params, &kek, |_aad, _key| nonce);
-        assert_eq!(slot.wrapped, *bytes("wrapped_root"));
-        assert_eq!(slot.commitment, commitment);
+        assert_eq!(slot.wrapped.sealed, *bytes("wrapped_root"));
+        assert_eq!(slot.wrapped.commitment, *bytes("commitment"));
         let opened = Slot::parse(&slot.encode()).unwrap().unwrap(&store_id, &kek).unwrap();
         assert!(opened.key().expose(|key| key == bytes("root_key")));
     }
@@ -430,7 +380,7 @@ mod tests {
     #[test]
     fn a_wrong_commitment_is_refused_before_the_key_is_used() {
         let mut slot = keyfile_slot();
-        slot.commitment[0] ^= 1;
+        slot.wrapped.commitment[0] ^= 1;
         assert!(slot.unwrap(&StoreId([9; 16]), &kek(1)).is_none());
     }
 

@@ -1,5 +1,5 @@
 //! Cobblestone-256 of C2SP chunked-encryption: AES-256-GCM in chunks, which commits to key, salt
-//! and context (FORMAT.md 2.12 and 2.13), under a key of its own for each message.
+//! and context (FORMAT.md 12 and 13), under a key of its own for each message.
 //!
 //! ```text
 //! key 32 | nonce 12 | commitment 32 = HKDF-Expand-SHA-512(key, aead name | 0 | salt | context)
@@ -217,7 +217,7 @@ const HEADER_BYTES: usize = SALT_BYTES + COMMITMENT_BYTES;
 const HASH_BYTES: usize = 64;
 /// Chunks of a message that others may have written: 2^38, 4 PiB.
 const MAX_CHUNKS_READ: u64 = 1 << 38;
-/// Chunks of a message that is written here (FORMAT.md 2.12).
+/// Chunks of a message that is written here (FORMAT.md 13).
 const MAX_CHUNKS_WRITTEN: u64 = 1 << 32;
 
 #[cfg(test)]

@@ -1,47 +1,47 @@
 /// Reads a fixed layout from the front. Each method takes its bytes or gives `None` when they are
 /// not there; nothing is ever believed about a length beyond the bytes that are left.
-pub(super) struct Cursor<'a>(&'a [u8]);
+pub(crate) struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    pub(super) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+    pub(crate) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(taken)
     }
 
-    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (taken, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
         Some(*taken)
     }
 
-    pub(super) fn byte(&mut self) -> Option<u8> {
+    pub(crate) fn byte(&mut self) -> Option<u8> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    pub(super) fn be16(&mut self) -> Option<u16> {
+    pub(crate) fn be16(&mut self) -> Option<u16> {
         self.array().map(u16::from_be_bytes)
     }
 
-    pub(super) fn be32(&mut self) -> Option<u32> {
+    pub(crate) fn be32(&mut self) -> Option<u32> {
         self.array().map(u32::from_be_bytes)
     }
 
-    pub(super) fn be64(&mut self) -> Option<u64> {
+    pub(crate) fn be64(&mut self) -> Option<u64> {
         self.array().map(u64::from_be_bytes)
     }
 
     /// `lp(x)`: be32 length, then the bytes.
-    pub(super) fn prefixed(&mut self) -> Option<&'a [u8]> {
+    pub(crate) fn prefixed(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.be32()?).ok()?;
         self.take(length)
     }
 
-    pub(super) fn rest(self) -> &'a [u8] {
+    pub(crate) fn rest(self) -> &'a [u8] {
         self.0
     }
 }
@@ -49,7 +49,7 @@ impl<'a> Cursor<'a> {
 /// Appends `lp(bytes)`.
 ///
 /// Every caller's bytes fit the 64 KiB of a seal file, so the length fits 32 bits.
-pub(super) fn push_prefixed(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn push_prefixed(out: &mut Vec<u8>, bytes: &[u8]) {
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     out.extend_from_slice(&length.to_be_bytes());
     out.extend_from_slice(bytes);
