@@ -77,9 +77,10 @@ pub use sys::{
 };
 pub use token::{OwnToken, TokenInfo};
 pub use transit::{
-    Binding, COMMITTING, DataKey, DataKeyBits, Described, Encrypted, ExportKind, Exported, Import,
-    ImportError, Key, KeyChanges, KeyMaterial, KeyVersion, Keys, NewKey, Refused, Rewrapped,
-    ToDecrypt, ToEncrypt, Transit, Usage, VersionUsage, from_base64,
+    Binding, COMMITTING, Cached, DataKey, DataKeyBits, Described, Encrypted, ExportKind, Exported,
+    Import, ImportError, Key, KeyChanges, KeyMaterial, KeyVersion, Keys, Limits, LocalError,
+    NewKey, Refused, Rewrapped, ToDecrypt, ToEncrypt, Transit, Usage, VersionUsage, from_base64,
+    is_cached_value,
 };
 pub use transport::{Client, encode_text};
 pub use tree::{Existing, Removal, TreeDone};

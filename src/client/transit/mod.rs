@@ -23,12 +23,16 @@
 //!
 //! - `batch.rs`: encrypting, decrypting and rewrapping, many at a time or one
 //! - `data_key.rs`: [`DataKey`], keys to encrypt with elsewhere
+//! - `file_key.rs`: keys for files and values that are encrypted here, wrapped by the vault
+//! - `cached.rs`: [`Cached`], one such key for many values
 //! - `keys.rs`: [`Keys`], the keys of the mount; `material.rs`: keys in and out of it
 //! - `wrapping.rs`: how a key travels to the server
 //! - `wire.rs`: bodies of base64 in memory that is wiped
 
 mod batch;
+mod cached;
 mod data_key;
+mod file_key;
 mod keys;
 mod material;
 mod wire;
@@ -38,7 +42,9 @@ mod wrapping;
 mod tests;
 
 pub use batch::{Binding, Encrypted, Refused, Rewrapped, ToDecrypt, ToEncrypt};
+pub use cached::{Cached, Limits, is_cached_value};
 pub use data_key::{DataKey, DataKeyBits};
+pub use file_key::LocalError;
 pub use keys::{
     COMMITTING, Described, Key, KeyChanges, KeyVersion, Keys, NewKey, Usage, VersionUsage,
 };
