@@ -132,9 +132,6 @@ pub(crate) fn read(file: &Path) -> Result<SecretBytes, Failure> {
             false => failure,
         }
     })
-    fs::read(file)
-        .map(SecretBytes::from_vec)
-        .map_err(|error| Failure::io(format!("read {}", file.display()), &error))
 }
 
 /// Reads a file that only its owner may read; `None` when it is not there.

@@ -17,9 +17,9 @@
 //! - `ed25519.rs`: [`Ed25519Key`], and the forms it travels in
 //! - `der.rs`: the DER of keys and signatures
 //! - `decimal.rs`: numbers as digits
-//! - `wrapped.rs`: [`Wrapped`], a key for the holder of a KEK
 //! - `keywrap.rs`: AES-256 key wrap with padding
 //! - `pem.rs`: keys as text
+//! - `wrapped.rs`: [`Wrapped`], a key for the holder of a KEK
 //! - `shamir.rs`: splitting a secret into shares and back
 //! - `random.rs`: the system's random generator, asked each time
 
