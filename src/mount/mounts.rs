@@ -260,6 +260,19 @@ impl Mounts {
         Ok(())
     }
 
+    /// Writes down what mounts keep in memory until the next sweep, before the vault is sealed.
+    ///
+    /// # Errors
+    /// What reading or committing fails with.
+    pub async fn settle(&self) -> Result<(), SweepError> {
+        for entry in self.table().all() {
+            if Kind::of_record(&entry.record) == Some(Kind::Transit) {
+                self.wings.transit(&entry.record).settle(&entry.view).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn sweep_inside(&self, record: &Record, now: Timestamp) -> Result<(), SweepError> {
         if record.upgrade == Upgrade::Clearing {
             self.clear(record).await?;

@@ -314,6 +314,9 @@ impl Vault {
             }
             tokio::time::sleep(GRACE_STEP).await;
         }
+        if let Err(error) = open.mounts.settle().await {
+            tracing::warn!(%error, "how often keys were used is not written down whole");
+        }
         let epoch = open.root.lock().await.epoch();
         let closed = tokio::task::spawn_blocking(move || {
             open.ground.audit.close();

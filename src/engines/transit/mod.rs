@@ -76,6 +76,14 @@ impl Transit {
         self.keys.write_uses(view).await?;
         Keys::sweep(view).await
     }
+
+    /// Writes down how often keys were used.
+    ///
+    /// # Errors
+    /// What reading or committing fails with.
+    pub async fn settle(&self, view: &MountView) -> Result<(), ApiError> {
+        self.keys.write_uses(view).await
+    }
 }
 
 impl Engine for Transit {
