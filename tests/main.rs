@@ -11,6 +11,7 @@
 //! - `operator.rs`: the commands of operators, against the real binary
 //! - `doctor.rs`: what is looked at before something goes wrong, against the real binary
 //! - `everyday.rs`: everyday commands on one secret, against the real binary
+//! - `shell.rs`: what a shell and a terminal get, against the real binary
 //! - `fixture.rs`: what the first version of the format has written
 //! - `leaks.rs`, `damage.rs`: the real binary, and the files that it makes
 //! - `memory.rs`: the real binary, and what its process shows
@@ -40,6 +41,7 @@ mod render;
 mod rotation;
 mod routes;
 mod run;
+mod shell;
 mod slots;
 mod source;
 mod support;

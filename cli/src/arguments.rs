@@ -1,14 +1,15 @@
 //! The command line as it is typed.
 
-use std::{ops::Deref, path::PathBuf};
+use std::{env, ops::Deref, path::PathBuf};
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::clipboard::ClearClipboard;
 use crate::commands::{
     api::Api,
     backup::BackupCommand,
     completion::Completion,
+    config::ConfigCommand,
     context::ContextCommand,
     delete::Delete,
     destroy::Destroy,
@@ -43,6 +44,7 @@ use crate::commands::{
     undelete::Undelete,
     up::Up,
 };
+use crate::output::Colour;
 
 /// A vault for secrets and keys: server and command line in one.
 #[derive(Debug, Parser)]
@@ -59,6 +61,16 @@ use crate::commands::{
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
+    /// When to use colours
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true
+    )]
+    pub(crate) color: Colour,
 }
 
 #[derive(Debug, Subcommand)]
@@ -116,6 +128,9 @@ pub(crate) enum Command {
     /// What is known of servers, by name: address, CA, token.
     #[command(subcommand, disable_help_subcommand = true)]
     Context(ContextCommand),
+    /// The settings that a command works with, and where they come from.
+    #[command(subcommand, disable_help_subcommand = true)]
+    Config(ConfigCommand),
     ClearClipboard(ClearClipboard),
 }
 
@@ -139,7 +154,7 @@ impl Deref for ServerArguments {
 }
 
 /// Which server.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Server")]
 pub(crate) struct ConnectionArguments {
     /// Address of the server, https://HOST:PORT [also: KISTA_ADDR, BAO_ADDR, VAULT_ADDR]
@@ -156,7 +171,8 @@ pub(crate) struct ConnectionArguments {
 impl Arguments {
     /// What was typed.
     pub(crate) fn read() -> Result<Self, clap::Error> {
-        Self::from_arg_matches(&Self::definition().try_get_matches()?)
+        let colour = if is_colourless() { ColorChoice::Never } else { ColorChoice::Auto };
+        Self::from_arg_matches(&Self::definition().color(colour).try_get_matches()?)
     }
 
     /// The command line as it may be typed; each help tells how the command ends.
@@ -171,6 +187,13 @@ impl Arguments {
         }
         told(Self::command())
     }
+}
+
+/// Whether `--color never` is said: what the parser itself prints must obey it too.
+fn is_colourless() -> bool {
+    let words: Vec<_> = env::args_os().skip(1).take_while(|word| word != "--").collect();
+    words.iter().any(|word| word == "--color=never")
+        || words.windows(2).any(|pair| pair == ["--color", "never"])
 }
 
 /// What the numbers mean with which the program ends.

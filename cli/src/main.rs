@@ -2,6 +2,7 @@
 //!
 //! - `arguments.rs`: the command line as it is typed
 //! - `commands/`: what each command does
+//! - `completing.rs`: what a shell is told that completes a line
 //! - `server.rs`: which server a command talks to, and what its refusals mean
 //! - `trust.rs`: the first meeting with a server
 //! - `context.rs`, `folders.rs`, `files.rs`: what is kept on this machine
@@ -21,6 +22,7 @@
 mod arguments;
 mod clipboard;
 mod commands;
+mod completing;
 mod consent;
 mod context;
 mod dotenv;
@@ -63,6 +65,10 @@ static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     let before = hygiene::prepare();
+    if let Some(answered) = completing::answer() {
+        // A shell shows what is said between the words that somebody types, so nothing is.
+        return if answered.is_ok() { Exit::Done.into() } else { Exit::Failed.into() };
+    }
     let arguments = match Arguments::read() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -70,6 +76,7 @@ fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
         }
     };
+    output::set_colour(arguments.color);
     if !matches!(arguments.command, Command::Run(_) | Command::Render(_)) {
         hygiene::give_up_rights();
     }
@@ -118,6 +125,7 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
         | Command::Operator(_)
         | Command::ClearClipboard(_)
         | Command::Context(_)
+        | Command::Config(_)
         | Command::Login(_)
         | Command::Completion(_)
         | Command::Man(_)
@@ -162,6 +170,7 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
             Command::Backup(backup) => backup.run().await,
             Command::ClearClipboard(clear) => clear.run().await,
             Command::Context(context) => context.run().await,
+            Command::Config(config) => config.run(),
             Command::Completion(completion) => completion.run(),
             Command::Man(man) => man.run(),
             Command::Login(login) => login.run().await,

@@ -3,8 +3,10 @@
 use std::{
     env,
     io::{self, IsTerminal, Write},
+    sync::OnceLock,
 };
 
+use clap::ValueEnum;
 use kista::{
     client::{Fields, JsonValue},
     secret::SecretString,
@@ -45,6 +47,30 @@ pub(crate) enum Reading {
     Ended,
 }
 
+/// What a part of the text means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    Good,
+    Doubtful,
+    Bad,
+    /// What to do next.
+    Next,
+    Heading,
+    Plain,
+}
+
+/// When parts of the text are coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Colour {
+    /// On a terminal, unless NO_COLOR or TERM=dumb says otherwise; everywhere with CLICOLOR_FORCE
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
 /// Whether a person sees a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sight {
@@ -77,6 +103,34 @@ impl Output {
             write_printable(out, text)?;
             out.write_all(b"\n")
         })
+    }
+
+    /// Prints one line of data whose first part has a tone.
+    pub(crate) fn line_in(self, tone: Tone, first: &str, rest: &str) -> Result<(), Failure> {
+        self.print(|out| {
+            write_in(out, self.is_coloured(), tone, first)?;
+            write_printable(out, rest)?;
+            out.write_all(b"\n")
+        })
+    }
+
+    /// Prints lines as they are, each in the tone of the sign that it begins with: `+`, `-` or `~`.
+    pub(crate) fn changes(self, lines: &[SecretString]) -> Result<(), Failure> {
+        let is_coloured = self.is_coloured();
+        self.print(|out| {
+            for line in lines {
+                line.expose(|line| {
+                    let tone = line.chars().next().map_or(Tone::Plain, tone_of_sign);
+                    write_in(out, is_coloured, tone, line)?;
+                    out.write_all(b"\n")
+                })?;
+            }
+            Ok(())
+        })
+    }
+
+    fn is_coloured(self) -> bool {
+        is_coloured(self.to_terminal)
     }
 
     /// Prints a value as it is, with a newline only where a person reads it.
@@ -172,7 +226,11 @@ impl Output {
                 *width = cell.width().max(*width);
             }
         }
-        for row in [&heading].into_iter().chain(rows) {
+        let is_coloured = self.is_coloured();
+        write_toned(out, is_coloured, Tone::Heading, |out| {
+            write_row(out, heading.iter().zip(widths), "  ")
+        })?;
+        for row in rows {
             write_row(out, row.iter().zip(widths), "  ")?;
         }
         Ok(())
@@ -223,14 +281,25 @@ pub(crate) fn note(text: &str) {
 
 /// Warns a person on stderr.
 pub(crate) fn warn(text: &str) {
-    say(&format!("warning: {text}"));
+    say_in(Tone::Doubtful, "warning: ", text);
+}
+
+/// Tells a person of one change; `sign` is `+`, `-` or `~`, and `=` where there is none.
+pub(crate) fn change(sign: char, text: &str) {
+    say_in(tone_of_sign(sign), &format!("  {sign} "), text);
+}
+
+/// Has parts of the text coloured or not, for the rest of the process.
+pub(crate) fn set_colour(colour: Colour) {
+    // It is set once, before anything is printed.
+    COLOUR.set(colour).unwrap_or_default();
 }
 
 /// Tells a person why the command failed, and what to do next.
 pub(crate) fn failure(failure: &Failure) {
-    say(&format!("error: {}", failure.message));
+    say_in(Tone::Bad, "error: ", &failure.message);
     if let Some(hint) = &failure.hint {
-        say(&format!("next:  {}", hint.replace('\n', "\n       ")));
+        say_in(Tone::Next, "next:  ", &hint.replace('\n', "\n       "));
     }
 }
 
@@ -267,12 +336,68 @@ pub(crate) fn is_watched() -> bool {
 
 /// Writes lines to stderr. Nowhere is left to tell of its failure.
 fn say(text: &str) {
+    say_in(Tone::Plain, "", text);
+}
+
+/// The same, with something before it that has a tone.
+fn say_in(tone: Tone, before: &str, text: &str) {
     let mut stderr = io::stderr().lock();
+    let is_coloured = is_coloured(stderr.is_terminal());
+    write_in(&mut stderr, is_coloured, tone, before).unwrap_or_default();
     for line in text.split('\n') {
         write_printable(&mut stderr, line)
             .and_then(|()| stderr.write_all(b"\n"))
             .unwrap_or_default();
     }
+}
+
+fn tone_of_sign(sign: char) -> Tone {
+    match sign {
+        '+' => Tone::Good,
+        '-' => Tone::Bad,
+        '~' => Tone::Doubtful,
+        _ => Tone::Plain,
+    }
+}
+
+/// Whether what goes to a stream is coloured. NO_COLOR wins over CLICOLOR_FORCE, as everywhere.
+fn is_coloured(is_terminal: bool) -> bool {
+    let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+    match COLOUR.get().copied().unwrap_or_default() {
+        Colour::Always => true,
+        Colour::Never => false,
+        Colour::Auto if is_set("NO_COLOR") => false,
+        Colour::Auto if is_set("CLICOLOR_FORCE") => {
+            env::var_os("CLICOLOR_FORCE").is_some_and(|value| value != "0")
+        }
+        Colour::Auto => is_terminal && env::var_os("TERM").is_none_or(|term| term != "dumb"),
+    }
+}
+
+/// Writes text in a tone.
+fn write_in(out: &mut dyn Write, is_coloured: bool, tone: Tone, text: &str) -> io::Result<()> {
+    write_toned(out, is_coloured, tone, |out| write_printable(out, text))
+}
+
+/// Writes something in a tone (ECMA-48 §8.3.117).
+fn write_toned(
+    out: &mut dyn Write,
+    is_coloured: bool,
+    tone: Tone,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let code = match tone {
+        Tone::Plain => return write(out),
+        _ if !is_coloured => return write(out),
+        Tone::Good => "32",
+        Tone::Doubtful => "33",
+        Tone::Bad => "31",
+        Tone::Next => "36",
+        Tone::Heading => "1",
+    };
+    write!(out, "\u{1b}[{code}m")?;
+    write(out)?;
+    out.write_all(b"\x1b[0m")
 }
 
 fn write_row<'a>(
@@ -313,6 +438,9 @@ fn steers(char: char) -> bool {
         || matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// What was said on the command line.
+static COLOUR: OnceLock<Colour> = OnceLock::new();
+
 /// Of one length, so that it tells nothing of the value's.
 const MASK: &str = "●●●●●●●●";
 
@@ -327,7 +455,8 @@ mod tests {
         let mut out = Vec::new();
         let output = Output { json: false, to_terminal, reader: Reader::MayLeave };
         output.write_table(&mut out, ["KEY", "VALUE"], &rows).unwrap();
-        String::from_utf8(out).unwrap()
+        // Whether it is coloured hangs on the environment of the tests.
+        String::from_utf8(out).unwrap().replace("\u{1b}[1m", "").replace("\u{1b}[0m", "")
     }
 
     #[test]
@@ -337,6 +466,18 @@ mod tests {
             "KEY       VALUE\nurl       ●●●●●●●●\npassword  ●●●●●●●●\n"
         );
         assert_eq!(table(false, Sight::Shown), "url\tpostgres://x\npassword\ta\\u{1b}[2J\\nb\n");
+    }
+
+    #[test]
+    fn a_tone_is_a_colour_and_never_goes_around_what_it_is_not_for() {
+        let written = |is_coloured, tone| {
+            let mut out = Vec::new();
+            write_in(&mut out, is_coloured, tone, "a\u{1b}[2J").unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(written(true, Tone::Bad), "\u{1b}[31ma\\u{1b}[2J\u{1b}[0m");
+        assert_eq!(written(false, Tone::Bad), "a\\u{1b}[2J");
+        assert_eq!(written(true, Tone::Plain), "a\\u{1b}[2J");
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! `.kista.toml`, the file of a project that says what its program starts with. It holds no secret.
 
-use std::{env, fs, io, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    env, fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use rustix::process::getuid;
 use serde::Deserialize;
@@ -39,13 +43,24 @@ impl Project {
         Self::find_above(&folder)
     }
 
+    /// Where that file is.
+    pub(crate) fn file() -> Result<Option<PathBuf>, Failure> {
+        let folder =
+            env::current_dir().map_err(|error| Failure::io("find the working folder", &error))?;
+        Self::file_above(&folder)
+    }
+
     fn find_above(folder: &Path) -> Result<Option<Self>, Failure> {
+        Self::file_above(folder)?.map(|file| Self::read(&file)).transpose()
+    }
+
+    fn file_above(folder: &Path) -> Result<Option<PathBuf>, Failure> {
         for folder in folder.ancestors() {
             let file = folder.join(NAME);
             match fs::metadata(&file) {
                 Ok(metadata) => {
                     refuse_of_others(&file, &metadata)?;
-                    return Self::read(&file).map(Some);
+                    return Ok(Some(file));
                 }
                 Err(error) if is_absence(&error) => {}
                 Err(error) => {

@@ -2,10 +2,13 @@
 
 use std::{error::Error as _, fmt, path::PathBuf};
 
+use data_encoding::HEXLOWER;
 use kista::{
     client::{BuildError, Client, Environment, Error, Pin, Setting, encode_text},
+    crypto::mac,
     secret::SecretString,
 };
+use serde::Serialize;
 
 use crate::{
     arguments::ConnectionArguments,
@@ -38,6 +41,15 @@ enum Origin {
     Variable(String),
     Context(String),
     Typed,
+}
+
+/// A setting that a command would work with.
+#[derive(Debug, Serialize)]
+pub(crate) struct Effective {
+    pub(crate) name: &'static str,
+    pub(crate) value: String,
+    /// What the user would change.
+    pub(crate) origin: String,
 }
 
 /// What was found for each setting.
@@ -140,6 +152,15 @@ impl Server {
     pub(crate) fn entry<'a>(&'a self, place: &'a Place, version: Option<u64>) -> Option<Entry<'a>> {
         let token = self.token_text.as_ref()?;
         Some(Entry { scope: &self.scope, token, path: place, version })
+    }
+
+    /// What names that this caller may see are kept under for a moment; `None` without a token.
+    pub(crate) fn cache_key(&self, folder: &str) -> Option<String> {
+        let token = self.token_text.as_ref()?;
+        let digest = token.expose(|token| {
+            mac::sha256(&[self.scope.as_bytes(), b"\0", token.as_bytes(), b"\0", folder.as_bytes()])
+        });
+        Some(HEXLOWER.encode(&digest))
     }
 
     /// The id of the store behind the server; empty when it tells none.
@@ -284,6 +305,19 @@ impl Server {
     }
 }
 
+impl Origin {
+    /// What the user would change.
+    fn source(&self) -> String {
+        match self {
+            Self::Default => "default".to_owned(),
+            Self::Flag => "--address".to_owned(),
+            Self::Variable(name) => name.clone(),
+            Self::Context(name) => format!("context {name}"),
+            Self::Typed => "typed".to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     /// Reads after "which".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -295,6 +329,57 @@ impl fmt::Display for Origin {
             Self::Typed => f.write_str("was just given"),
         }
     }
+}
+
+/// What [`Server::find`] would work with, and where each is from.
+pub(crate) fn settings(arguments: &ConnectionArguments) -> Result<Vec<Effective>, Failure> {
+    let environment = Environment::read().map_err(|error| unusable(&error))?;
+    let ca_variable = environment.ca_file.as_ref().map(|setting| setting.variable.clone());
+    let namespace_variable = environment.namespace.as_ref().map(|setting| setting.variable.clone());
+    let context = context(arguments.context.as_deref())?;
+    let context_name = context.as_ref().map(|context| context.name.clone());
+    let found = find(arguments, environment, context);
+    let mut settings = Vec::new();
+    let mut push = |name, value: String, origin: String| {
+        settings.push(Effective { name, value, origin });
+    };
+    push(
+        "context",
+        context_name.clone().unwrap_or_else(|| "none".to_owned()),
+        match &arguments.context {
+            Some(_) => "--context or KISTA_CONTEXT".to_owned(),
+            None => "the one in use".to_owned(),
+        },
+    );
+    push("address", found.address.0, found.address.1.source());
+    let (token, token_origin) = match &found.token {
+        Some((_, origin)) => ("there is one", origin.source()),
+        None => ("none", Origin::Default.source()),
+    };
+    push("token", token.to_owned(), token_origin);
+    let of_context = || {
+        context_name
+            .as_ref()
+            .map_or_else(|| Origin::Default.source(), |name| Origin::Context(name.clone()).source())
+    };
+    let (trust, trust_origin) = match (found.trust.file(), &arguments.ca_cert, ca_variable) {
+        (None, _, _) => ("the CAs of the system".to_owned(), Origin::Default.source()),
+        (Some(file), Some(_), _) => (file.display().to_string(), "--ca-cert".to_owned()),
+        (Some(file), None, Some(variable))
+            if arguments.context.is_none() || variable.starts_with("KISTA_") =>
+        {
+            (file.display().to_string(), variable)
+        }
+        (Some(file), None, _) => (file.display().to_string(), of_context()),
+    };
+    push("trust", trust, trust_origin);
+    if let Some(store) = found.store {
+        push("store", store, of_context());
+    }
+    if let Some(namespace) = found.namespace {
+        push("namespace", namespace, namespace_variable.unwrap_or_default());
+    }
+    Ok(settings)
 }
 
 /// The address to use: the flag's, else the environment's, else the context's.

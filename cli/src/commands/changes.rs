@@ -47,7 +47,7 @@ impl<'a> Changes<'a> {
     /// Tells a person which keys differ.
     pub(crate) fn note(&self) {
         for change in &self.0 {
-            output::note(&format!("  {} {}", change.sign(), change.key));
+            output::change(change.sign(), change.key);
         }
     }
 

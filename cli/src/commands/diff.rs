@@ -43,7 +43,7 @@ pub(crate) struct Diff {
 
 /// A secret, and one of its versions: `PATH`, `PATH@N` or `kista://PATH?version=N`.
 #[derive(Debug, Clone)]
-struct Version {
+pub(crate) struct Version {
     place: Place,
     number: Option<u64>,
 }
@@ -92,7 +92,7 @@ impl Diff {
                 true => output::note(&format!("{names} hold the same")),
                 false => output::note(&format!("{names} differ:")),
             }
-            output.lines(&changes.lines(sight))?;
+            output.changes(&changes.lines(sight))?;
         }
         Ok(if changes.is_empty() { Exit::Done } else { Exit::Found })
     }

@@ -6,15 +6,12 @@
 pub(super) mod asked;
 pub(super) mod machine;
 
-use kista::{
-    client::{Fields, JsonValue},
-    secret::SecretString,
-};
+use kista::client::{Fields, JsonValue};
 use serde::Serialize;
 
 use crate::{
     failure::{Exit, Failure},
-    output::{self, Output},
+    output::{self, Output, Tone},
 };
 
 /// One thing that was looked at.
@@ -81,13 +78,14 @@ pub(super) fn report(checks: &[Check], output: Output) -> Result<Exit, Failure> 
         output.json(&JsonValue::from(&object))?;
     } else {
         for check in checks {
-            output.line(&format!("{:<4}  {:<12}  {}", check.word(), check.check, check.found))?;
+            let (word, tone) = check.word();
+            output.line_in(
+                tone,
+                &format!("{word:<4}"),
+                &format!("  {:<12}  {}", check.check, check.found),
+            )?;
             for line in check.next.iter().flat_map(|next| next.lines()) {
-                output.lines(&[SecretString::from_string(format!(
-                    "      {:<12}  next: {}",
-                    "",
-                    output::printable(line)
-                ))])?;
+                output.line_in(Tone::Next, &format!("{:20}next: ", ""), line)?;
             }
         }
     }
@@ -95,12 +93,12 @@ pub(super) fn report(checks: &[Check], output: Output) -> Result<Exit, Failure> 
 }
 
 impl Check {
-    fn word(&self) -> &'static str {
+    fn word(&self) -> (&'static str, Tone) {
         match self.state {
-            State::Ok => "ok",
-            State::Warn => "warn",
-            State::Fail => "fail",
-            State::Skip => "skip",
+            State::Ok => ("ok", Tone::Good),
+            State::Warn => ("warn", Tone::Doubtful),
+            State::Fail => ("fail", Tone::Bad),
+            State::Skip => ("skip", Tone::Plain),
         }
     }
 }

@@ -63,7 +63,7 @@ impl Plan {
             for (sign, keys) in [('+', &step.added), ('~', &step.changed), ('=', &step.kept)] {
                 for key in keys {
                     let why = if sign == '=' { " (the vault's value stays)" } else { "" };
-                    output::note(&format!("  {sign} {key}{why}"));
+                    output::change(sign, &format!("{key}{why}"));
                 }
             }
         }
