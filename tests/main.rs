@@ -9,6 +9,7 @@
 //! - `render.rs`: templates with secrets in them, against the real binary
 //! - `run.rs`: programs that start with secrets, against the real binary
 //! - `operator.rs`: the commands of operators, against the real binary
+//! - `dev.rs`: a server that leaves nothing, of the real binary
 //! - `doctor.rs`: what is looked at before something goes wrong, against the real binary
 //! - `everyday.rs`: everyday commands on one secret, against the real binary
 //! - `shell.rs`: what a shell and a terminal get, against the real binary
@@ -24,6 +25,7 @@
 
 mod architecture;
 mod damage;
+mod dev;
 mod doctor;
 mod everyday;
 mod fixture;

@@ -1,6 +1,10 @@
 //! Where files go: the folders of the XDG Base Directory Specification.
 
-use std::{env, ffi::OsString, path::PathBuf};
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use crate::failure::Failure;
 
@@ -42,6 +46,28 @@ impl Folders {
             state: folder("XDG_STATE_HOME", ".local/state")?,
         })
     }
+}
+
+/// A folder whose files lie in memory alone, and that this user may write: `$XDG_RUNTIME_DIR`, else
+/// `/dev/shm`.
+pub(crate) fn in_memory() -> Option<PathBuf> {
+    let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let places = runtime.into_iter().chain([PathBuf::from("/dev/shm")]);
+    places.filter(|place| place.is_absolute()).find(|place| is_in_memory(place))
+}
+
+/// Whether the files of a folder lie in memory alone, and this user may write there.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_in_memory(folder: &Path) -> bool {
+    // The magic numbers of tmpfs and ramfs (linux/magic.h).
+    let found = rustix::fs::statfs(folder)
+        .is_ok_and(|found| matches!(u64::try_from(found.f_type), Ok(0x0102_1994 | 0x8584_58f6)));
+    found && rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn is_in_memory(_folder: &Path) -> bool {
+    false
 }
 
 fn home(lookup: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {

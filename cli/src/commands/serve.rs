@@ -9,6 +9,7 @@ use kista::{
     http::Server,
     pipeline::Kista,
     seal::{self, Providers, Secret, SlotType, keyfile},
+    storage::Options,
     token::TtlLimits,
     vault::{Settings, Vault},
 };
@@ -22,11 +23,20 @@ use crate::{
 /// Looks at what it stands on, binds the address, then takes possession of the data folder. The
 /// port comes first: when it is taken, nothing has been touched.
 pub(super) async fn start(config: &Config) -> Result<(Server, Kista), Failure> {
+    start_with(config, Options::default()).await
+}
+
+/// The same, with files laid out otherwise.
+pub(super) async fn start_with(
+    config: &Config,
+    storage: Options,
+) -> Result<(Server, Kista), Failure> {
     hygiene::guard(config)?;
     let server = Server::bind(&config.listener, config.limits).map_err(|e| Failure::of(&e))?;
     let ttl = TtlLimits { default: config.default_lease_ttl, max: config.max_lease_ttl };
     let settings = Settings {
         audit_file: config.audit_file.clone(),
+        storage,
         verify: config.verify,
         background: config.background,
         keyfile: config.seal_keyfile.clone(),

@@ -25,7 +25,7 @@ use tokio::{
 
 use crate::{
     failure::Failure,
-    output,
+    folders, output,
     prompt::{self, Person},
 };
 
@@ -210,25 +210,10 @@ fn wipe(folder: &Path) -> io::Result<()> {
 
 /// A folder whose files are in memory alone.
 fn memory_folder() -> Result<PathBuf, Failure> {
-    let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let places = runtime.into_iter().chain([PathBuf::from("/dev/shm")]);
-    places.filter(|place| place.is_absolute()).find(|place| is_in_memory(place)).ok_or_else(|| {
+    folders::in_memory().ok_or_else(|| {
         Failure::new("no folder keeps files in memory alone, and the text must not touch the disk")
             .hint("set XDG_RUNTIME_DIR to a folder on a tmpfs, or change keys with: kista patch")
     })
-}
-
-#[cfg(target_os = "linux")]
-fn is_in_memory(folder: &Path) -> bool {
-    // The magic numbers of tmpfs and ramfs (linux/magic.h).
-    let found = rustix::fs::statfs(folder)
-        .is_ok_and(|found| matches!(u64::try_from(found.f_type), Ok(0x0102_1994 | 0x8584_58f6)));
-    found && rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok()
-}
-
-#[cfg(not(target_os = "linux"))]
-fn is_in_memory(_folder: &Path) -> bool {
-    false
 }
 
 /// How long an editor may take to end that was told to.
@@ -246,7 +231,7 @@ mod tests {
 
         let workshop = Workshop::open("secret/app/db", "json").unwrap();
         workshop.put(&SecretString::copy_of("{}")).unwrap();
-        assert!(is_in_memory(&workshop.folder));
+        assert!(folders::is_in_memory(&workshop.folder));
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
         assert_eq!((mode(&workshop.folder), mode(&workshop.file)), (0o700, 0o600));
         assert!(workshop.file.ends_with("secret-app-db.json"));

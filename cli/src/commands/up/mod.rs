@@ -1,5 +1,10 @@
 //! From nothing to a server that is ready to be used, in one command.
+//!
+//! - `places.rs`: where everything is kept
+//! - `first.rs`, `kit.rs`: the first start, and the shares on paper
+//! - `dev.rs`: the same in memory alone, for tests
 
+mod dev;
 mod first;
 mod kit;
 mod places;
@@ -35,9 +40,13 @@ use crate::{
 /// Everything goes into the user's folders ($XDG_DATA_HOME/kista, $XDG_CONFIG_HOME/kista and
 /// $XDG_STATE_HOME/kista), nothing into the current one. It asks nothing. The store opens with a
 /// keyfile that is kept apart from it; the shares in the recovery kit open it without.
+///
+/// --dev keeps everything in memory, for tests: nothing on disk, no context, another port each time. It
+/// prints how to reach it as lines for eval, or with --json as one object.
 #[derive(Debug, Args)]
 #[command(before_help = "Example:\n  kista up\n  \
-                         kista up --context test --data /tmp/test --listen 127.0.0.1:8300")]
+                         kista up --context test --data /tmp/test --listen 127.0.0.1:8300\n  \
+                         kista up --dev")]
 pub(crate) struct Up {
     /// Folder of the store [default: $XDG_DATA_HOME/kista, or what the context remembers]
     #[arg(long, value_name = "DIR")]
@@ -51,10 +60,19 @@ pub(crate) struct Up {
     /// error, warn, info, debug or trace [default: warn]
     #[arg(long, value_name = "L")]
     log_level: Option<String>,
+    /// In memory alone, for tests
+    #[arg(long, conflicts_with = "data")]
+    dev: bool,
+    /// Print how to reach it as JSON, one object
+    #[arg(long, requires = "dev")]
+    json: bool,
 }
 
 impl Up {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
+        if self.dev {
+            return dev::run(self.listen, self.log_level, self.json).await;
+        }
         let name = self.context.as_deref().unwrap_or(LOCAL);
         context::check_name(name)?;
         let folders = Folders::of_user()?;
@@ -132,13 +150,16 @@ fn prepare(places: &Places, address: SocketAddr) -> Result<Certificates, Failure
             files::make_folder(folder)?;
         }
     }
-    let names = if address.ip().is_unspecified() || address.ip().is_loopback() {
-        Vec::new()
-    } else {
-        vec![address.ip().to_string()]
-    };
-    Certificates::ensure(&places.certificates, &names, SystemClock.now())
+    Certificates::ensure(&places.certificates, &names_of(address), SystemClock.now())
         .map_err(|error| Failure::of(&error))
+}
+
+/// The names of a certificate beyond those of this machine.
+fn names_of(address: SocketAddr) -> Vec<String> {
+    if address.ip().is_unspecified() || address.ip().is_loopback() {
+        return Vec::new();
+    }
+    vec![address.ip().to_string()]
 }
 
 /// A context with a token is that of a store that was finished. A disk that is not mounted must not
