@@ -75,7 +75,15 @@ pub(super) async fn unseal_automatically(kista: &Kista, config: &Config) -> Resu
 /// Serves until SIGTERM or ctrl-C, lets running requests end, and seals. A second signal ends the
 /// process at once, as a crash would; nothing that was acknowledged is lost by it.
 pub(super) async fn run(server: Server, kista: Kista) -> Result<Exit, Failure> {
-    let mut stop = Stop::listen()?;
+    run_until(Stop::listen()?, server, kista).await
+}
+
+/// The same, with signals that have been listened for since before.
+pub(super) async fn run_until(
+    mut stop: Stop,
+    server: Server,
+    kista: Kista,
+) -> Result<Exit, Failure> {
     let stopped = async move {
         stop.comes().await;
         tracing::info!("stopping");
@@ -90,13 +98,13 @@ pub(super) async fn run(server: Server, kista: Kista) -> Result<Exit, Failure> {
 }
 
 /// The signals that ask a server to end.
-struct Stop {
+pub(super) struct Stop {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Stop {
-    fn listen() -> Result<Self, Failure> {
+    pub(super) fn listen() -> Result<Self, Failure> {
         let on = |kind| signal(kind).map_err(|error| Failure::io("wait for signals", &error));
         Ok(Self {
             terminate: on(SignalKind::terminate())?,

@@ -100,12 +100,14 @@ impl Render {
         if !self.force {
             destination.refuse_in_work_tree()?;
         }
-        let mut watch = Watch::new(self.interval)?;
         let text = render(&self.template, &mut fetcher).await?;
-        self.place(&destination, &text, before).await?;
         if !self.watch {
+            self.place(&destination, &text, before).await?;
             return Ok(Exit::Done);
         }
+        // Until here a signal ends it, since there may be much to wait for.
+        let mut watch = Watch::new(self.interval)?;
+        self.place(&destination, &text, before).await?;
         output::note(&format!(
             "watching, every {}; end it with Ctrl-C",
             clock::format_duration(self.interval)

@@ -25,7 +25,7 @@ use kista::{
 
 use super::{address_for_clients, first, names_of};
 use crate::{
-    commands::serve,
+    commands::serve::{self, Stop},
     failure::{Exit, Failure},
     folders, logging,
     output::{self, Output},
@@ -46,6 +46,8 @@ pub(super) async fn run(
     log_level: Option<String>,
     json: bool,
 ) -> Result<Exit, Failure> {
+    // From before there is anything to leave behind.
+    let stop = Stop::listen()?;
     let memory = Memory::take()?;
     let certificates = memory.folder.join("tls");
     let pem = certificates.join("server.pem");
@@ -68,7 +70,7 @@ pub(super) async fn run(
     let (token, share) = open(&kista).await?;
     let address = address_for_clients(server.local_addr());
     Made { address, authority: made.authority, token, share }.print(Output::new(json))?;
-    let ended = serve::run(server, kista).await;
+    let ended = serve::run_until(stop, server, kista).await;
     memory.give_back()?;
     ended
 }
