@@ -16,6 +16,7 @@ use crate::commands::{
     diff::Diff,
     doctor::Doctor,
     edit::Edit,
+    encryption::{Decrypt, Encrypt, Rewrap},
     export::Export,
     find::Find,
     get::Get,
@@ -109,6 +110,9 @@ pub(crate) enum Command {
     /// Tokens: make, show, renew, revoke.
     #[command(subcommand, disable_help_subcommand = true)]
     Token(TokenCommand),
+    Encrypt(Box<Encrypt>),
+    Decrypt(Box<Decrypt>),
+    Rewrap(Box<Rewrap>),
     /// Keys that encrypt values for programs: make, show, rotate, retire.
     #[command(subcommand, disable_help_subcommand = true)]
     Key(KeyCommand),

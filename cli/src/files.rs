@@ -4,7 +4,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use kista::{crypto::random, secret::SecretBytes};
@@ -37,17 +37,8 @@ pub(crate) fn replace(file: &Path, content: &SecretBytes) -> Result<(), Failure>
 /// Writes a file that was not there, readable by the owner alone, and on the disk when this
 /// returns.
 pub(crate) fn create(file: &Path, content: &SecretBytes) -> Result<(), Failure> {
-    create_for(file, content, OWNER)
-}
-
-/// The same, for those whom `mode` names.
-fn create_for(file: &Path, content: &SecretBytes, mode: u32) -> Result<(), Failure> {
     let written = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(OWNER).open(file)?;
-        if mode != OWNER {
-            // The umask does not count for what was said outright.
-            file.set_permissions(fs::Permissions::from_mode(mode))?;
-        }
         content.expose(|bytes| file.write_all(bytes))?;
         file.sync_all()
     };
@@ -76,29 +67,84 @@ pub(crate) fn place_for(
     existing: Existing,
     mode: u32,
 ) -> Result<(), Failure> {
-    let Some(name) = file.file_name() else {
-        return Err(Failure::usage(format!("{} is no name of a file", file.display())));
+    let mut unfinished = Unfinished::create(file, existing)?;
+    let mut written = || {
+        if mode != OWNER {
+            // The umask does not count for what was said outright.
+            unfinished.file.set_permissions(fs::Permissions::from_mode(mode))?;
+        }
+        content.expose(|bytes| unfinished.write_all(bytes))
     };
-    if existing == Existing::Kept && file.symlink_metadata().is_ok() {
-        return Err(is_there(file));
+    written().map_err(|error| Failure::io(format!("make {}", file.display()), &error))?;
+    unfinished.finish()
+}
+
+/// A file that gets its name once it is whole. Dropped before, it is gone.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    file: File,
+    path: PathBuf,
+    target: PathBuf,
+    existing: Existing,
+}
+
+impl Unfinished {
+    /// A file beside `target`, readable by the owner alone.
+    pub(crate) fn create(target: &Path, existing: Existing) -> Result<Self, Failure> {
+        let Some(name) = target.file_name() else {
+            return Err(Failure::usage(format!("{} is no name of a file", target.display())));
+        };
+        if existing == Existing::Kept && target.symlink_metadata().is_ok() {
+            return Err(is_there(target));
+        }
+        // A name that nobody can foresee, and so nobody can have put there.
+        let path = target.with_file_name(format!(".{}.{}", name.to_string_lossy(), random::uuid()));
+        let file = OpenOptions::new().write(true).create_new(true).mode(OWNER).open(&path);
+        let file =
+            file.map_err(|error| Failure::io(format!("make {}", target.display()), &error))?;
+        Ok(Self { file, path, target: target.to_owned(), existing })
     }
-    // A name that nobody can foresee, and so nobody can have put there.
-    let unfinished = format!(".{}.{}", name.to_string_lossy(), random::uuid());
-    let unfinished = file.with_file_name(unfinished);
-    let placed = create_for(&unfinished, content, mode).and_then(|()| match existing {
-        Existing::Replaced => rename(&unfinished, file),
-        // A second name, since that fails where one is, and renaming would not.
-        Existing::Kept => match fs::hard_link(&unfinished, file) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(is_there(file)),
-            Err(error) => Err(Failure::io(format!("make {}", file.display()), &error)),
-        },
-    });
-    // After a rename it is gone already.
-    let removed = remove(&unfinished);
-    placed?;
-    removed?;
-    sync_folder_of(file).map_err(|error| Failure::io(format!("make {}", file.display()), &error))
+
+    /// Where it is until then.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives it its name, on the disk when this returns.
+    pub(crate) fn finish(self) -> Result<(), Failure> {
+        let target = &self.target;
+        let failed = |error: io::Error| Failure::io(format!("make {}", target.display()), &error);
+        self.file.sync_all().map_err(failed)?;
+        match self.existing {
+            Existing::Replaced => fs::rename(&self.path, target).map_err(failed)?,
+            // A second name, since that fails where one is, and renaming would not.
+            Existing::Kept => match fs::hard_link(&self.path, target) {
+                Ok(()) => remove(&self.path)?,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    return Err(is_there(target));
+                }
+                Err(error) => return Err(failed(error)),
+            },
+        }
+        sync_folder_of(target).map_err(failed)
+    }
+}
+
+impl Write for Unfinished {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // It is gone already where it has its name.
+        fs::remove_file(&self.path).unwrap_or_default();
+    }
 }
 
 fn is_there(file: &Path) -> Failure {

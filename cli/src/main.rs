@@ -120,6 +120,9 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
         | Command::Api(_)
         | Command::Policy(_)
         | Command::Token(_)
+        | Command::Encrypt(_)
+        | Command::Decrypt(_)
+        | Command::Rewrap(_)
         | Command::Key(_)
         | Command::Secrets(_)
         | Command::Operator(_)
@@ -164,6 +167,9 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
             Command::Api(api) => api.run().await,
             Command::Policy(policy) => policy.run().await,
             Command::Token(token) => token.run().await,
+            Command::Encrypt(encrypt) => encrypt.run().await,
+            Command::Decrypt(decrypt) => decrypt.run().await,
+            Command::Rewrap(rewrap) => rewrap.run().await,
             Command::Key(key) => key.run().await,
             Command::Secrets(secrets) => secrets.run().await,
             Command::Operator(operator) => operator.run().await,

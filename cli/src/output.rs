@@ -2,14 +2,16 @@
 
 use std::{
     env,
+    fs::File,
     io::{self, IsTerminal, Write},
     sync::OnceLock,
+    os::fd::AsFd,
 };
 
 use clap::ValueEnum;
 use kista::{
     client::{Fields, JsonValue},
-    secret::SecretString,
+    secret::{SecretBytes, SecretString},
 };
 use serde::Serialize;
 
@@ -146,6 +148,20 @@ impl Output {
         self.print(|out| text.expose(|text| out.write_all(text.as_bytes())))
     }
 
+    /// Prints bytes as they are; a person gets them only if they are text.
+    pub(crate) fn bytes(self, bytes: &SecretBytes) -> Result<(), Failure> {
+        if self.to_terminal && bytes.expose(|bytes| std::str::from_utf8(bytes).is_err()) {
+            return Err(Failure::new(
+                "the value is not text, and a terminal would be confused by it",
+            )
+            .hint("pipe it, or write it to a file: -o FILE"));
+        }
+        self.print(|out| {
+            bytes.expose(|bytes| out.write_all(bytes))?;
+            if self.to_terminal { out.write_all(b"\n") } else { Ok(()) }
+        })
+    }
+
     /// Prints lines as they are.
     pub(crate) fn lines(self, lines: &[SecretString]) -> Result<(), Failure> {
         self.print(|out| {
@@ -272,6 +288,12 @@ pub(crate) fn json(value: &impl Serialize) -> Result<JsonValue, Failure> {
         .map_err(|error| Failure::new(format!("cannot write the answer as JSON: {error}")))?;
     JsonValue::parse(SecretString::from_string(text))
         .map_err(|error| Failure::new(format!("cannot write the answer as JSON: {error}")))
+}
+
+/// Stdout itself, for what is streamed: nothing of it is held back or looked at.
+pub(crate) fn stream() -> Result<File, Failure> {
+    let stdout = io::stdout().as_fd().try_clone_to_owned();
+    stdout.map(File::from).map_err(|error| Failure::io("write to stdout", &error))
 }
 
 /// Tells a person something on stderr.

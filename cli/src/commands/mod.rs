@@ -16,6 +16,7 @@ pub(crate) mod destroy;
 pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod edit;
+pub(crate) mod encryption;
 mod examine;
 pub(crate) mod export;
 mod filter;

@@ -119,6 +119,15 @@ impl TransitMount {
         failure
     }
 
+    /// Fails where there is no such key: the server makes one of the name it is given, and then a
+    /// mistyped name encrypts with a new key. Who may not look goes on.
+    pub(crate) async fn must_have(&self, name: &str, doing: &str) -> Result<(), Failure> {
+        match self.keys().read(name).await {
+            Err(error @ Error::NotFound) => Err(self.explain(doing, error).await),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     /// What is known of a key.
     async fn read(&self, name: &str) -> Result<kista::client::Key, Failure> {
         match self.keys().read(name).await {
