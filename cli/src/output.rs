@@ -4,8 +4,8 @@ use std::{
     env,
     fs::File,
     io::{self, IsTerminal, Write},
-    sync::OnceLock,
     os::fd::AsFd,
+    sync::OnceLock,
 };
 
 use clap::ValueEnum;
