@@ -467,6 +467,7 @@ async fn backups_of_a_peer_are_restored_and_used() {
             write(&vault, &format!("restore/{name}"), &json!({ "backup": case["backup"] })).await;
         assert_eq!(again, 400);
         check_sample(&vault, &vectors, &name, &case["sample"]).await;
+        assert_same_but_for_info(&vault, &name, text(case, "backup")).await;
         done(&vault, &format!("keys/{name}/rotate"), &json!({})).await;
         check_sample(&vault, &vectors, &name, &case["sample"]).await;
         // Backed up here and restored again it is the same key.
@@ -486,6 +487,23 @@ async fn backups_of_a_peer_are_restored_and_used() {
     for ciphertext in trimmed["ciphertexts"].as_object().unwrap().values() {
         done(&vault, "decrypt/trimmed", &json!({ "ciphertext": ciphertext })).await;
     }
+}
+
+/// A key that was restored is backed up as it came: that is what the peer takes again.
+async fn assert_same_but_for_info(vault: &TestVault, name: &str, backup: &str) {
+    let parsed = |backup: &str| {
+        let whole = String::from_utf8(BASE64.decode(backup.as_bytes()).unwrap()).unwrap();
+        let mut whole: Value = serde_json::from_str(&quoted(&whole)).unwrap();
+        for changed in ["name", "backup_info", "restore_info"] {
+            assert!(
+                whole["policy"].as_object_mut().unwrap().remove(changed).is_some(),
+                "{changed}"
+            );
+        }
+        whole
+    };
+    let own = vault.as_root(Read, &format!("transit/backup/{name}"), "").await.json();
+    assert_eq!(parsed(text(&own["data"], "backup")), parsed(backup), "{name}");
 }
 
 async fn check_sample(vault: &TestVault, vectors: &Value, name: &str, sample: &Value) {

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::{
     CHUNK_BYTES, COMMITMENT_BYTES, ChunkCipher, Cobblestone256, HEADER_BYTES, MAX_CHUNKS_WRITTEN,
-    SALT_BYTES, SEALED_CHUNK_BYTES,
+    SALT_BYTES, SEALED_CHUNK_BYTES, TAG_BYTES,
 };
 use crate::{
     crypto::{OpenFailed, mac},
@@ -106,7 +106,9 @@ impl<W> fmt::Debug for Writer<W> {
 pub struct Reader<R> {
     inner: R,
     cipher: Locked<ChunkCipher>,
-    /// The newest chunk, decrypted.
+    /// The newest chunk as it was read.
+    sealed: Vec<u8>,
+    /// The same, decrypted.
     chunk: Zeroizing<Vec<u8>>,
     /// How much of it was given out.
     given: usize,
@@ -134,18 +136,17 @@ impl<R: Read> Reader<R> {
         if read < HEADER_BYTES || !mac::equal(&commitment, &expected) {
             return Err(refused());
         }
-        let chunk = Zeroizing::new(Vec::with_capacity(SEALED_CHUNK_BYTES));
-        Ok(Self { inner, cipher, chunk, given: 0, next: 0, progress: Progress::Whole })
+        let sealed = vec![0; SEALED_CHUNK_BYTES];
+        let chunk = Zeroizing::new(Vec::with_capacity(CHUNK_BYTES));
+        Ok(Self { inner, cipher, sealed, chunk, given: 0, next: 0, progress: Progress::Whole })
     }
 
     fn read_chunk(&mut self) -> io::Result<()> {
         self.progress = Progress::Failed;
         self.given = 0;
-        self.chunk.resize(SEALED_CHUNK_BYTES, 0);
-        let read = fill(&mut self.inner, &mut self.chunk);
-        self.chunk.truncate(read.as_ref().copied().unwrap_or(0));
-        let read = read?;
-        if let Err(failed) = self.open_chunk() {
+        self.chunk.clear();
+        let read = fill(&mut self.inner, &mut self.sealed)?;
+        if let Err(failed) = self.open_chunk(read) {
             // What was decrypted on the way is nobody's.
             self.chunk.clear();
             return Err(failed);
@@ -155,12 +156,12 @@ impl<R: Read> Reader<R> {
         Ok(())
     }
 
-    fn open_chunk(&mut self) -> io::Result<()> {
-        let (plaintext, tag) = self.chunk.split_last_chunk_mut().ok_or_else(refused)?;
-        self.cipher.lend().open(self.next, plaintext, tag).map_err(|OpenFailed| refused())?;
-        let length = plaintext.len();
-        self.chunk.truncate(length);
-        Ok(())
+    fn open_chunk(&mut self, read: usize) -> io::Result<()> {
+        let length = read.checked_sub(TAG_BYTES).ok_or_else(refused)?;
+        self.chunk.resize(length, 0);
+        let sealed = self.sealed.split_at(read).0;
+        let opened = self.cipher.lend().open(self.next, sealed, &mut self.chunk);
+        opened.map_err(|OpenFailed| refused())
     }
 }
 

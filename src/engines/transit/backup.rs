@@ -282,8 +282,8 @@ fn whole_of(key: &Key) -> Result<Whole, ApiError> {
         ),
         derived: settings.derived,
         kdf: match settings.kdf {
-            Derivation::Counter => 0,
-            Derivation::Hkdf => 1,
+            Derivation::Hkdf if settings.derived => 1,
+            Derivation::Hkdf | Derivation::Counter => 0,
         },
         convergent_encryption: settings.convergent,
         exportable: settings.exportable,
