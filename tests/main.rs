@@ -7,6 +7,8 @@
 //! - `import.rs`: files that become secrets, against the real binary
 //! - `plain.rs`: everyday commands where there are no versions, against the real binary
 //! - `render.rs`: templates with secrets in them, against the real binary
+//! - `transit_vectors.rs`, `transit_wycheproof.rs`: what a peer has encrypted, signed and backed up,
+//!   and published vectors, through the API
 //! - `run.rs`: programs that start with secrets, against the real binary
 //! - `operator.rs`: the commands of operators, against the real binary
 //! - `dev.rs`: a server that leaves nothing, of the real binary
@@ -48,4 +50,5 @@ mod slots;
 mod source;
 mod support;
 mod transit_vectors;
+mod transit_wycheproof;
 mod verify;

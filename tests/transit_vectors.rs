@@ -7,12 +7,15 @@ use std::collections::BTreeMap;
 
 use data_encoding::BASE64;
 use kista::{
-    crypto::{Hash, OaepHash, RsaPublic, keywrap, pem},
-    gate::Operation::{Read, Write},
+    crypto::{Hash, pem},
+    gate::Operation::Read,
 };
 use serde_json::{Value, json};
 
-use crate::support::TestVault;
+use crate::support::{
+    TestVault,
+    transit::{done, vault, wrap, write},
+};
 
 /// OpenBao 2.6.2's answers.
 fn vectors() -> Value {
@@ -28,25 +31,6 @@ fn list(value: &Value) -> &[Value] {
 
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_else(|| panic!("no {name} in {value}"))
-}
-
-/// A vault with a transit mount.
-async fn vault() -> TestVault {
-    let vault = TestVault::open().await;
-    let mounted = vault.as_root(Write, "sys/mounts/transit", r#"{"type":"transit"}"#).await;
-    assert_eq!(mounted.status, 204, "{mounted:?}");
-    vault
-}
-
-async fn write(vault: &TestVault, path: &str, body: &Value) -> (u16, Value) {
-    let answer = vault.as_root(Write, &format!("transit/{path}"), &body.to_string()).await;
-    (answer.status, answer.json())
-}
-
-async fn done(vault: &TestVault, path: &str, body: &Value) -> Value {
-    let (status, answer) = write(vault, path, body).await;
-    assert!(matches!(status, 200 | 204), "{path} {body}: {status} {answer}");
-    answer["data"].clone()
 }
 
 /// Restores a symmetric key, or a derived Ed25519 one, from what a peer's export has told of it.
@@ -87,18 +71,6 @@ async fn restore_exported(vault: &TestVault, key: &Value) {
     });
     let backup = BASE64.encode(backup.to_string().as_bytes());
     done(vault, "restore", &json!({ "backup": backup })).await;
-}
-
-/// Wraps a key for the vault, as the documents of the peers say.
-async fn wrap(vault: &TestVault, hash: Hash, target: &[u8]) -> String {
-    let answer = vault.as_root(Read, "transit/wrapping_key", "").await.json();
-    let (label, spki) = pem::decode(text(&answer["data"], "public_key")).unwrap();
-    assert_eq!(label, "PUBLIC KEY");
-    let public = spki.expose(RsaPublic::from_spki).unwrap();
-    let ephemeral = [7; 32];
-    let mut blob = public.encrypt_oaep(OaepHash::of(hash).unwrap(), &ephemeral).unwrap();
-    blob.extend_from_slice(&keywrap::wrap(&ephemeral, target));
-    BASE64.encode(&blob)
 }
 
 /// Imports the versions of an asymmetric key from a peer's exports, and puts the keys of their

@@ -1,11 +1,13 @@
 //! What whole-vault tests stand on.
 //!
 //! - `vault.rs`: [`TestVault`], the library's vault over a folder that goes away
+//! - `transit.rs`: requests to a transit mount
 //! - `process.rs`: [`Process`], the real binary over such a folder
 //! - `site.rs`: [`Site`], a user of that binary
 
 mod process;
 mod site;
+pub(crate) mod transit;
 mod vault;
 
 pub(crate) use process::{Kept, Process};
