@@ -27,13 +27,13 @@ pub(super) struct Key {
 pub(super) struct Version {
     pub(super) number: u32,
     pub(super) record: VersionRecord,
-    pub(super) uses: Uses,
+    pub(super) uses: Arc<Uses>,
     locker: OnceLock<Option<Locker>>,
     pair: OnceLock<Option<Asymmetric>>,
 }
 
 impl Version {
-    pub(super) fn new(number: u32, record: VersionRecord, uses: Uses) -> Self {
+    pub(super) fn new(number: u32, record: VersionRecord, uses: Arc<Uses>) -> Self {
         Self { number, record, uses, locker: OnceLock::new(), pair: OnceLock::new() }
     }
 }

@@ -2,7 +2,7 @@
 //! time.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
@@ -28,6 +28,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Keys {
     known: RwLock<HashMap<String, Arc<Key>>>,
+    /// Of keys that were let go of to make room: nonces that are reserved, counts to be written.
+    apart: Mutex<HashMap<String, Apart>>,
     /// How many are kept, 0 for all.
     limit: AtomicUsize,
     limit_is_read: Mutex<bool>,
@@ -36,6 +38,21 @@ pub struct Keys {
     shares: RandomState,
     /// The pair with which keys to be imported are wrapped, once it was asked for.
     pub(super) wrapping: tokio::sync::Mutex<Option<Arc<RsaKey>>>,
+}
+
+/// The uses of a key that is not kept itself. Without them each time that a key is read again would
+/// cost it a block of nonces, and there are but 4,096.
+#[derive(Debug)]
+struct Apart {
+    id: [u8; 16],
+    uses: BTreeMap<u32, Arc<Uses>>,
+}
+
+impl Apart {
+    fn of(key: &Key) -> Self {
+        let uses = key.versions.iter().map(|(number, one)| (*number, Arc::clone(&one.uses)));
+        Self { id: key.settings.id, uses: uses.collect() }
+    }
 }
 
 /// What becomes of a key.
@@ -55,6 +72,7 @@ impl Default for Keys {
     fn default() -> Self {
         Self {
             known: RwLock::default(),
+            apart: Mutex::default(),
             limit: AtomicUsize::new(0),
             limit_is_read: Mutex::default(),
             changes: std::array::from_fn(|_| tokio::sync::Mutex::default()),
@@ -143,7 +161,7 @@ impl Keys {
         if let Some(record) = version {
             let number = settings.latest;
             places.versions.put(&mut batch, &[&folder, &number.to_string()], &record);
-            let version = Version::new(number, record, Uses::default());
+            let version = Version::new(number, record, Arc::default());
             versions.insert(number, Arc::new(version));
         }
         let kept = versions.split_off(&settings.first());
@@ -176,7 +194,8 @@ impl Keys {
         let path = [now.settings.folder(), number.to_string()];
         places.versions.put(&mut batch, &path.each_ref().map(String::as_str), &record);
         places.view.commit(batch).await?;
-        self.forget(&key.name);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        self.let_go(&mut known, &key.name);
         Ok(())
     }
 
@@ -221,6 +240,12 @@ impl Keys {
             return Ok(false);
         }
         let places = Places::in_space(view);
+        // A key that was removed meanwhile, or a version, leaves nothing behind.
+        let now = self.get_alone(&places, &key.name).await?;
+        let now = now.filter(|now| now.settings.id == key.settings.id);
+        if now.is_none_or(|now| !now.versions.contains_key(&version.number)) {
+            return Err(ApiError::new(409, "the key was changed meanwhile; try again"));
+        }
         let path = [key.settings.folder(), version.number.to_string()];
         let path = path.each_ref().map(String::as_str);
         let stored = places.uses.get(&path).await?.map_or(0, |held| held.value.reserved);
@@ -244,26 +269,44 @@ impl Keys {
         Ok(is_latest && stored + block > ROTATED_AT && key.settings.may_rotate())
     }
 
+    /// How many nonces are reserved for a version, of those that its cipher bears; None when they
+    /// are not counted.
+    pub(super) async fn reserved(
+        view: &MountView,
+        key: &Key,
+        version: &Version,
+    ) -> Result<Option<u64>, ApiError> {
+        if !key.kind.has_short_nonces() || key.settings.convergent {
+            return Ok(None);
+        }
+        let places = Places::in_space(view);
+        let path = [key.settings.folder(), version.number.to_string()];
+        let held = places.uses.get(&path.each_ref().map(String::as_str)).await?;
+        Ok(Some(held.map_or(0, |held| held.value.reserved)))
+    }
+
     /// Writes down how often keys were used since the last call.
     pub(super) async fn write_uses(&self, view: &MountView) -> Result<(), ApiError> {
         let places = Places::in_space(view);
-        for key in self.all() {
-            for version in key.versions.values().filter(|version| version.uses.is_unwritten()) {
-                let _one = self.one(&key.name).await;
-                // A key that was removed meanwhile leaves nothing behind.
-                if self.known(&key.name).is_none_or(|now| now.settings.id != key.settings.id) {
-                    break;
+        for (name, used) in self.all_uses() {
+            for (number, uses) in used.uses.iter().filter(|(_, uses)| uses.is_unwritten()) {
+                let _one = self.one(&name).await;
+                // A key that was removed meanwhile, or a version, leaves nothing behind.
+                if !self.has(&name, used.id, *number) {
+                    continue;
                 }
-                let path = [key.settings.folder(), version.number.to_string()];
+                let path = [data_encoding::HEXLOWER.encode(&used.id), number.to_string()];
                 let path = path.each_ref().map(String::as_str);
                 let stored = places.uses.get(&path).await?.map_or(0, |held| held.value.reserved);
-                let record = version.uses.record(stored);
+                let record = uses.record(stored);
                 let mut batch = Batch::default();
                 places.uses.put(&mut batch, &path, &record);
                 places.view.commit(batch).await?;
-                version.uses.written(record);
+                uses.written(record);
             }
         }
+        let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
+        apart.retain(|_, used| used.uses.values().any(|uses| uses.are_wanted()));
         Ok(())
     }
 
@@ -298,27 +341,60 @@ impl Keys {
         self.limit.store(limit, Relaxed);
         *self.limit_is_read.lock().unwrap_or_else(PoisonError::into_inner) = true;
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        make_room(&mut known, limit, 0);
+        self.make_room(&mut known, limit, 0);
     }
 
     fn known(&self, name: &str) -> Option<Arc<Key>> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    fn all(&self) -> Vec<Arc<Key>> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    /// The uses of all keys, by name, also of those that are not kept.
+    fn all_uses(&self) -> Vec<(String, Apart)> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known.iter().map(|(name, key)| (name.clone(), Apart::of(key)));
+        let apart = apart
+            .iter()
+            .map(|(name, used)| (name.clone(), Apart { id: used.id, uses: used.uses.clone() }));
+        known.chain(apart).collect()
+    }
+
+    /// Whether a version is there, as far as that is known without reading it.
+    fn has(&self, name: &str, id: [u8; 16], number: u32) -> bool {
+        if let Some(key) = self.known(name) {
+            return key.settings.id == id && key.versions.contains_key(&number);
+        }
+        let apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
+        apart.get(name).is_some_and(|used| used.id == id && used.uses.contains_key(&number))
     }
 
     fn forget(&self, name: &str) {
         self.known.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.apart.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// Lets go of a key, but for its uses.
+    fn let_go(&self, known: &mut HashMap<String, Arc<Key>>, name: &str) {
+        let Some(key) = known.remove(name) else { return };
+        let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
+        apart.insert(name.to_owned(), Apart::of(&key));
+    }
+
+    /// Lets keys go until `more` fit in. Any will do: who wants one again reads it again.
+    fn make_room(&self, known: &mut HashMap<String, Arc<Key>>, limit: usize, more: usize) {
+        while limit != 0 && known.len() + more > limit {
+            let Some(name) = known.keys().next().cloned() else { return };
+            self.let_go(known, &name);
+        }
     }
 
     fn keep(&self, key: Key) -> Arc<Key> {
         let key = Arc::new(key);
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.remove(&key.name);
-        make_room(&mut known, self.limit.load(Relaxed), 1);
+        self.make_room(&mut known, self.limit.load(Relaxed), 1);
         known.insert(key.name.clone(), Arc::clone(&key));
+        self.apart.lock().unwrap_or_else(PoisonError::into_inner).remove(&key.name);
         key
     }
 
@@ -336,8 +412,15 @@ impl Keys {
         }
         self.read_limit(places).await?;
         let Some(held) = places.keys.get(&[name]).await? else { return Ok(None) };
-        let key = load(places, name, held.value).await?;
-        Ok(Some(self.keep(key)))
+        let key = load(places, name, held.value, |id, number| self.uses_of(name, id, number));
+        Ok(Some(self.keep(key.await?)))
+    }
+
+    /// The uses of a version of a key that was let go of.
+    fn uses_of(&self, name: &str, id: [u8; 16], number: u32) -> Option<Arc<Uses>> {
+        let apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = apart.get(name).filter(|used| used.id == id)?;
+        used.uses.get(&number).cloned()
     }
 
     async fn read_limit(&self, places: &Places) -> Result<(), ApiError> {
@@ -376,7 +459,7 @@ impl Keys {
         let versions = versions
             .into_iter()
             .map(|(number, record)| {
-                (number, Arc::new(Version::new(number, record, Uses::default())))
+                (number, Arc::new(Version::new(number, record, Arc::default())))
             })
             .collect();
         plan_rotation(&mut batch, places, name, &settings, &versions);
@@ -390,9 +473,14 @@ pub(super) fn new_id() -> [u8; 16] {
     random::array()
 }
 
-type Versions = std::collections::BTreeMap<u32, Arc<Version>>;
+type Versions = BTreeMap<u32, Arc<Version>>;
 
-async fn load(places: &Places, name: &str, settings: Settings) -> Result<Key, ApiError> {
+async fn load(
+    places: &Places,
+    name: &str,
+    settings: Settings,
+    uses_of: impl Fn([u8; 16], u32) -> Option<Arc<Uses>>,
+) -> Result<Key, ApiError> {
     let kind = settings.kind().ok_or_else(|| ApiError::internal(UnknownKind))?;
     let folder = settings.folder();
     let mut versions = Versions::new();
@@ -400,8 +488,14 @@ async fn load(places: &Places, name: &str, settings: Settings) -> Result<Key, Ap
         let path = [folder.as_str(), &number.to_string()];
         let held = places.versions.get(&path).await?;
         let record = held.ok_or_else(|| ApiError::internal(VersionMissing { number }))?.value;
-        let uses = places.uses.get(&path).await?.map(|held| held.value).unwrap_or_default();
-        versions.insert(number, Arc::new(Version::new(number, record, Uses::going_on(uses))));
+        let uses = match uses_of(settings.id, number) {
+            Some(uses) => uses,
+            None => {
+                let stored = places.uses.get(&path).await?.map(|held| held.value);
+                Arc::new(Uses::going_on(stored.unwrap_or_default()))
+            }
+        };
+        versions.insert(number, Arc::new(Version::new(number, record, uses)));
     }
     Ok(Key { name: name.to_owned(), kind, settings, versions })
 }
@@ -441,14 +535,6 @@ async fn clear(places: &Places, folder: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Lets keys go until `more` fit in. Any will do: who wants one again reads it again.
-fn make_room(known: &mut HashMap<String, Arc<Key>>, limit: usize, more: usize) {
-    while limit != 0 && known.len() + more > limit {
-        let Some(name) = known.keys().next().cloned() else { return };
-        known.remove(&name);
-    }
-}
-
 /// Shares of the names that are changed beside each other.
 const SHARES: usize = 16;
 
@@ -463,4 +549,143 @@ struct UnknownKind;
 #[error("version {number} of the key is missing")]
 struct VersionMissing {
     number: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        barrier::{SpaceId, fixture},
+        engines::transit::{Transit, kind::Kind, material, record::UseRecord},
+    };
+
+    struct Fixture {
+        view: MountView,
+        keys: Arc<Keys>,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let (barrier, ..) = fixture::open();
+            Self { view: barrier.view(SpaceId::SYSTEM), keys: Arc::default() }
+        }
+
+        /// The same key after a start, one version of which has reserved so many nonces.
+        async fn with_reserved(&mut self, settings: Settings, reserved: u64) -> Arc<Key> {
+            let now = Timestamp::from_millis(1);
+            let kind = settings.kind().unwrap();
+            let record = material::generate(kind, 0, now).await.unwrap();
+            let versions = vec![(1, record)];
+            let key = self.keys.replace(&self.view, "k", settings, versions).await.unwrap();
+            let places = Places::in_space(&self.view);
+            let mut batch = Batch::default();
+            let path = [key.settings.folder(), "1".to_owned()];
+            let record = UseRecord { reserved, ..UseRecord::default() };
+            places.uses.put(&mut batch, &path.each_ref().map(String::as_str), &record);
+            self.view.commit(batch).await.unwrap();
+            self.keys = Arc::default();
+            self.get().await
+        }
+
+        async fn get(&self) -> Arc<Key> {
+            self.keys.get(&self.view, "k").await.unwrap().unwrap()
+        }
+
+        async fn reserve(&self, key: &Key, messages: u32) -> Result<bool, ApiError> {
+            self.keys.reserve(&self.view, key, &key.versions[&1], messages).await
+        }
+
+        async fn reserved(&self, key: &Key) -> u64 {
+            Keys::reserved(&self.view, key, &key.versions[&1]).await.unwrap().unwrap()
+        }
+    }
+
+    fn settings(kind: Kind) -> Settings {
+        Settings::new(new_id(), kind)
+    }
+
+    fn imported() -> Settings {
+        Settings { imported: true, ..settings(Kind::Aes256Gcm) }
+    }
+
+    #[tokio::test]
+    async fn a_key_is_rotated_once_half_of_its_nonces_are_reserved() {
+        let mut fixture = Fixture::new();
+        let key = fixture.with_reserved(settings(Kind::Aes256Gcm), ROTATED_AT - 2 * BLOCK).await;
+        assert!(!fixture.reserve(&key, 1).await.unwrap());
+        let key = fixture.with_reserved(settings(Kind::Aes256Gcm), ROTATED_AT - BLOCK + 1).await;
+        assert!(fixture.reserve(&key, 1).await.unwrap());
+        let transit = Transit::new(Arc::clone(&fixture.keys));
+        let now = Timestamp::from_millis(2);
+        // Whoever else has found it makes no second version.
+        for _ in 0..2 {
+            transit.rotate_worn(&fixture.view, &key, now).await.unwrap();
+        }
+        let rotated = fixture.get().await;
+        assert_eq!(rotated.settings.latest, 2);
+        // The old version may still be asked for, and rotates nothing more.
+        let last = rotated.versions[&1].uses.clone();
+        while last.take(1 << 19) {}
+        assert!(!fixture.reserve(&rotated, 1).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_version_is_refused_once_all_its_nonces_are_reserved() {
+        for settings in [settings(Kind::Aes128Gcm), settings(Kind::ChaCha20Poly1305), imported()] {
+            let mut fixture = Fixture::new();
+            let key = fixture.with_reserved(settings, SPENT_AT - BLOCK).await;
+            fixture.reserve(&key, 1).await.unwrap();
+            assert_eq!(fixture.reserved(&key).await, SPENT_AT);
+            // What the last block has left is used up first.
+            fixture.reserve(&key, u32::try_from(BLOCK - 1).unwrap()).await.unwrap();
+            let refused = fixture.reserve(&key, 1).await.unwrap_err();
+            assert!(refused.public[0].contains("rotate the key"), "{refused:?}");
+            assert_eq!(fixture.reserved(&key).await, SPENT_AT);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_imported_key_that_may_not_rotate_goes_on_to_the_end() {
+        let mut fixture = Fixture::new();
+        let key = fixture.with_reserved(imported(), ROTATED_AT).await;
+        assert!(!fixture.reserve(&key, 1).await.unwrap());
+        let allowed = Settings { allows_rotation: true, ..imported() };
+        let key = fixture.with_reserved(allowed, ROTATED_AT).await;
+        assert!(fixture.reserve(&key, 1).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_read_again_goes_on_with_its_block_and_its_counts() {
+        let mut fixture = Fixture::new();
+        let key = fixture.with_reserved(settings(Kind::Aes256Gcm), 0).await;
+        for uses in 1..=3 {
+            fixture.keys.set_limit(1);
+            let other = format!("other-{uses}");
+            let now = Timestamp::from_millis(3);
+            let record = material::generate(Kind::Siv, 0, now).await.unwrap();
+            let versions = vec![(1, record)];
+            let made = fixture.keys.create(&fixture.view, &other, settings(Kind::Siv), versions);
+            made.await.unwrap();
+            assert!(fixture.keys.known("k").is_none());
+            if uses == 2 {
+                fixture.keys.write_uses(&fixture.view).await.unwrap();
+            }
+            let again = fixture.get().await;
+            fixture.reserve(&again, 1).await.unwrap();
+            again.versions[&1].uses.count_encryptions(1, now);
+            assert_eq!(again.versions[&1].uses.encryptions(), uses);
+        }
+        assert_eq!(fixture.reserved(&key).await, BLOCK);
+    }
+
+    #[tokio::test]
+    async fn who_holds_a_removed_key_writes_nothing_for_it() {
+        let mut fixture = Fixture::new();
+        let key = fixture.with_reserved(settings(Kind::Aes256Gcm), 0).await;
+        key.versions[&1].uses.count_decryptions(1, Timestamp::from_millis(3));
+        fixture.keys.remove(&fixture.view, "k", |_| Ok(())).await.unwrap().unwrap();
+        assert_eq!(fixture.reserve(&key, 1).await.unwrap_err().status, 409);
+        fixture.keys.write_uses(&fixture.view).await.unwrap();
+        assert!(fixture.view.list(&["uses"], None, usize::MAX).await.unwrap().is_empty());
+    }
 }

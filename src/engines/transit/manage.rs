@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::{
     Transit, encoding,
-    key::{Key, Version},
-    keys::{self, Change},
+    key::Key,
+    keys::{self, Change, Keys},
     kind::Kind,
     material,
     record::{Derivation, Moment, Settings},
@@ -304,6 +304,9 @@ struct VersionUsage {
     encryptions: u64,
     decryptions: u64,
     last_used: Option<String>,
+    /// Of types whose random nonces are counted: how many are, in blocks that end with a seal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nonces_reserved: Option<u64>,
 }
 
 impl Transit {
@@ -542,16 +545,17 @@ impl Transit {
     ) -> Result<Reply<Usage>, ApiError> {
         let key = self.keys.get(permit.storage(), &name).await?;
         let key = key.ok_or_else(ApiError::not_found)?;
-        let usage = |version: &Arc<Version>| VersionUsage {
-            encryptions: version.uses.encryptions(),
-            decryptions: version.uses.decryptions(),
-            last_used: version.uses.last_used().map(Timestamp::rfc3339),
-        };
-        let versions = key.versions.iter();
-        Ok(Reply::of(Usage {
-            latest_version: key.settings.latest,
-            versions: versions.map(|(number, one)| (number.to_string(), usage(one))).collect(),
-        }))
+        let mut versions = BTreeMap::new();
+        for (number, version) in &key.versions {
+            let usage = VersionUsage {
+                encryptions: version.uses.encryptions(),
+                decryptions: version.uses.decryptions(),
+                last_used: version.uses.last_used().map(Timestamp::rfc3339),
+                nonces_reserved: Keys::reserved(permit.storage(), &key, version).await?,
+            };
+            versions.insert(number.to_string(), usage);
+        }
+        Ok(Reply::of(Usage { latest_version: key.settings.latest, versions }))
     }
 }
 

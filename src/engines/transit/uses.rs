@@ -102,6 +102,11 @@ impl Uses {
             || self.last_used.load(Relaxed) != self.stored.last_used.load(Relaxed)
     }
 
+    /// Whether something would be lost with it: a count, or nonces that nobody has used.
+    pub(super) fn are_wanted(&self) -> bool {
+        self.is_unwritten() || self.left.load(Relaxed) > 0
+    }
+
     /// What to write down, over a number of reserved nonces that is known from the store.
     pub(super) fn record(&self, reserved: u64) -> UseRecord {
         UseRecord {
