@@ -7,6 +7,7 @@
 //! - `import.rs`: files that become secrets, against the real binary
 //! - `plain.rs`: everyday commands where there are no versions, against the real binary
 //! - `render.rs`: templates with secrets in them, against the real binary
+//! - `transit.rs`: the transit engine's behaviour
 //! - `transit_vectors.rs`, `transit_wycheproof.rs`: what a peer has encrypted, signed and backed up,
 //!   and published vectors, through the API
 //! - `run.rs`: programs that start with secrets, against the real binary
@@ -49,6 +50,7 @@ mod shell;
 mod slots;
 mod source;
 mod support;
+mod transit;
 mod transit_vectors;
 mod transit_wycheproof;
 mod verify;
