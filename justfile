@@ -35,6 +35,10 @@ doc:
 kill-loop CYCLES="1000":
     KILL_CYCLES={{CYCLES}} .ci/run kill
 
+# Rotate transit keys under 32 clients for SECONDS, then kill the server KILLS times while it encrypts.
+transit-loop SECONDS="60" KILLS="100":
+    TRANSIT_SECONDS={{SECONDS}} TRANSIT_KILLS={{KILLS}} .ci/run transit
+
 # End a vault's life at every operation on its disk, and fail every call; counts printed.
 crash:
     KISTA_CRASH_LONG=1 cargo test -p kista --lib --locked pipeline::crash -- --nocapture --test-threads 1
