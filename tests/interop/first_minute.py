@@ -357,6 +357,49 @@ def the_manual_and_completions_are_printed(home):
     assert done.returncode == 1 and "No space left" in done.stderr, done
 
 
+def a_doctor_finds_nothing_wrong_with_what_up_has_made(home):
+    report = json.loads(home.ok("doctor", "--json"))
+    states = {check["check"]: check["state"] for check in report["checks"]}
+    assert report["good"], report
+    for name in ("server", "TLS", "clock", "seal", "slots", "audit file", "keyfile", "permissions", "data"):
+        assert states[name] == "ok", (name, report)
+    assert states["token"] == "warn" and states["kit"] == "warn", report
+    code, shown = home.person("doctor", TERM="xterm")
+    assert code == 0 and "\x1b[32mok" in shown and "\x1b[33mwarn" in shown, shown
+    code, shown = home.person("doctor", TERM="xterm", NO_COLOR="1")
+    assert code == 0 and "\x1b" not in shown, shown
+    (home.folder / ".config/kista/seal.key").chmod(0o640)
+    code, output, _ = home.kista("doctor")
+    assert code == 10 and "next: chmod 600" in output, output
+    (home.folder / ".config/kista/seal.key").chmod(0o600)
+
+
+def a_file_becomes_a_secret_and_a_template_a_file(home):
+    env = home.folder / "dev.env"
+    env.write_text("PORT=80\nPASSWORD='correct horse'\n")
+    home.ok("import", "dotenv", str(env), "secret/app/dev")
+    env.write_text("PORT=81\nPASSWORD='correct horse'\n")
+    code, shown = home.person("import", "dotenv", str(env), "secret/app/dev", answers=[("? [y/N]", "n\n")],
+                               NO_COLOR="1")
+    assert code == 1 and "~ PORT" in shown and "correct" not in shown, shown
+    assert home.ok("get", "secret/app/dev#PORT") == "80"
+    code, shown = home.person("import", "dotenv", str(env), "secret/app/dev", answers=[("? [y/N]", "y\n")])
+    assert code == 0 and "version 2" in shown, shown
+    out = home.folder / "app.conf"
+    home.ok("render", "-", "-o", str(out), text="port {{ kista('secret/app/dev#PORT') }}\n")
+    assert out.read_text() == "port 81\n" and out.stat().st_mode & 0o777 == 0o600
+
+
+def a_shell_completes_what_is_there(home):
+    script = home.ok("completion", "bash")
+    ask = ("COMP_WORDS=(kista get secret/app/d) COMP_CWORD=2 COMP_TYPE=9; _clap_complete_kista kista secret/app/d get; "
+           "printf '%s\\n' \"${COMPREPLY[@]}\"")
+    path = f"{pathlib.Path(home.binary).parent}:{home.environment['PATH']}"
+    done = subprocess.run(["bash", "--norc", "-c", script + ask], capture_output=True, text=True, timeout=30,
+                          env={**home.environment, "PATH": path})
+    assert "secret/app/db\n" in done.stdout and "secret/app/dev\n" in done.stdout, done
+
+
 def mistakes_have_their_exit_codes_and_a_next_step(home):
     home.fails(3, "get", "secret/app/no-such")
     home.fails(4, "get", "nowhere/app/db", hint="mount")
@@ -638,6 +681,9 @@ STEPS = [
     other_clients_work_with_the_printed_environment,
     other_homes_log_in_and_out, a_certificate_without_a_ca_is_pinned_itself,
     the_manual_and_completions_are_printed,
+    a_doctor_finds_nothing_wrong_with_what_up_has_made,
+    a_file_becomes_a_secret_and_a_template_a_file,
+    a_shell_completes_what_is_there,
     mistakes_have_their_exit_codes_and_a_next_step,
     delete_is_soft, versions_are_shown_brought_back_and_destroyed,
     tokens_are_made_shown_renewed_and_revoked,
