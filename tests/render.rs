@@ -120,7 +120,7 @@ fn a_work_tree_of_git_takes_no_secrets() {
     site.file("t.j2", "{{ kista('secret/app#pw') }}");
     fs::create_dir(site.folder.path().join(".git")).unwrap();
     site.fails(1, ".gitignore", &["render", "t.j2", "-o", "out"]);
-    site.ok(&["render", "t.j2", "-o", "out", "--force"]);
+    site.ok(&["inject", "t.j2", "-o", "out", "--force"]);
     let child =
         site.command(&["render", "t.j2", "-o", "out", "--force", "--watch"]).spawn().unwrap();
     wait_for(&site.folder.path().join("out"), "one");

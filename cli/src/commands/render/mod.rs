@@ -45,6 +45,7 @@ use crate::{
 /// the vault's own token is not handed on to it.
 #[derive(Debug, Args)]
 #[command(
+    visible_alias = "inject",
     before_help = "Example:\n  kista render nginx.conf.j2 -o /etc/nginx/nginx.conf --mode 0640\n  \
                          kista render app.yaml.j2 -o /run/app.yaml --watch --exec 'systemctl reload app'\n  \
                          echo '{{ kista(\"secret/app/db#url\") }}' | kista render -"
