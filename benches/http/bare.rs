@@ -1,4 +1,4 @@
-//! The yardstick: a bare axum route over rustls that answers the same bytes.
+//! The yardstick: a bare axum route over rustls that takes and answers the same bytes.
 
 use std::{io, net::SocketAddr, path::Path, sync::Arc};
 
@@ -6,7 +6,7 @@ use axum::{
     Router,
     body::Bytes,
     http::header::{CACHE_CONTROL, CONTENT_TYPE},
-    routing::get,
+    routing::{get, post},
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -20,14 +20,16 @@ use rustls::{
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-/// Serves `body` on every path, for as long as the runtime lives.
+/// Serves `body` where the vault serves it, for as long as the runtime lives.
 pub(crate) async fn serve(certificate: &Path, key: &Path, body: Vec<u8>) -> io::Result<SocketAddr> {
     let body = Bytes::from(body);
     let answer = move || {
         let body = body.clone();
         async move { ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], body) }
     };
-    let router = Router::new().route(crate::PATH, get(answer));
+    let router = Router::new()
+        .route(crate::PATH, get(answer.clone()))
+        .route(crate::ENCRYPT, post(move |_: Bytes| answer()));
     let acceptor = TlsAcceptor::from(Arc::new(tls(certificate, key)?));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;

@@ -31,11 +31,20 @@ pub(crate) enum Work {
     Create,
     /// Writes new versions of secrets of 300 bytes, each connection those of its own.
     Update,
+    /// Encrypts 256 bytes.
+    Encrypt,
+    /// Encrypts 256 bytes, a thousand times in one request.
+    Batch,
 }
 
 impl Work {
-    const ALL: [(Self, &'static str); 3] =
-        [(Self::Read, "read"), (Self::Create, "create"), (Self::Update, "update")];
+    const ALL: [(Self, &'static str); 5] = [
+        (Self::Read, "read"),
+        (Self::Create, "create"),
+        (Self::Update, "update"),
+        (Self::Encrypt, "encrypt"),
+        (Self::Batch, "batch"),
+    ];
 
     fn word(self) -> &'static str {
         Self::ALL.iter().find(|(work, _)| *work == self).map_or("", |(_, word)| word)
@@ -90,13 +99,13 @@ pub(crate) fn once(
     address: SocketAddr,
     ca: &Path,
     token: &str,
-    method: &str,
+    (method, path): (&str, &str),
     body: &str,
 ) -> io::Result<Vec<u8>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut client = Client::connect(&connector(ca)?, address, token, 0).await?;
-        let request = client.request(method, crate::PATH, body);
+        let request = client.request(method, path, body);
         client.stream.write_all(&request).await?;
         let head = client.answer().await?;
         Ok(client.buffer.split_off(head))
@@ -173,10 +182,14 @@ impl Client {
 
     async fn run(mut self, work: Work, end: Instant) -> io::Result<Vec<Duration>> {
         let mut times = Vec::new();
-        let read = self.request("GET", crate::PATH, "");
+        let same = match work {
+            Work::Encrypt => self.request("POST", crate::ENCRYPT, &encrypt_body()),
+            Work::Batch => self.request("POST", crate::ENCRYPT, &batch_body()),
+            Work::Read | Work::Create | Work::Update => self.request("GET", crate::PATH, ""),
+        };
         for count in 0_u64.. {
             let request = match work {
-                Work::Read => read.clone(),
+                Work::Read | Work::Encrypt | Work::Batch => same.clone(),
                 Work::Create => {
                     self.write(&format!("{}-{}/{count}", process::id(), self.number), count)
                 }
@@ -233,6 +246,22 @@ impl Client {
         }
     }
 }
+
+/// A request for one ciphertext.
+pub(crate) fn encrypt_body() -> String {
+    let plaintext = data_encoding::BASE64.encode(&PLAINTEXT);
+    format!("{{\"plaintext\":\"{plaintext}\"}}")
+}
+
+/// A request for [`ITEMS`] ciphertexts.
+pub(crate) fn batch_body() -> String {
+    format!("{{\"batch_input\":[{}]}}", vec![encrypt_body(); ITEMS].join(","))
+}
+
+/// What is encrypted.
+pub(crate) const PLAINTEXT: [u8; 256] = [b'x'; 256];
+/// Plaintexts in a batch.
+pub(crate) const ITEMS: usize = 1_000;
 
 fn connector(ca: &Path) -> io::Result<TlsConnector> {
     let mut roots = RootCertStore::empty();

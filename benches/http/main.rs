@@ -1,13 +1,14 @@
-//! Reads and durable writes over HTTPS, beside what the machine itself gives in the same run.
+//! Reads, durable writes and encryption over HTTPS, beside what the machine itself gives in the same run.
 //!
 //! ```text
 //! cargo bench --bench http            # 5 s for each measurement
 //! SECONDS=20 cargo bench --bench http
-//! ONLY=writes cargo bench --bench http # or ONLY=reads
+//! ONLY=writes cargo bench --bench http # or ONLY=reads, ONLY=transit
 //! ```
 //! Read the ratios, not the rates: load and server share the machine. On two cores a read is to
 //! reach 0.50 of the bare route by rate now and 0.80 later; 64 writers are to reach four times the
-//! disk's own rate of synced appends.
+//! disk's own rate of synced appends; encryption of 256 bytes is to reach 0.75 of the bare route
+//! that takes the same body, and batches of a thousand 300,000 plaintexts a second.
 
 #![expect(clippy::print_stdout, reason = "a bench says what it measured")]
 #![expect(clippy::indexing_slicing, reason = "plain code is clearer in benches")]
@@ -15,6 +16,7 @@
 mod bare;
 mod disk;
 mod load;
+mod raw;
 mod subject;
 
 use std::{
@@ -42,6 +44,8 @@ static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 /// What is read; written are paths under it.
 const PATH: &str = "/v1/secret/data/bench";
+/// Where it is encrypted.
+const ENCRYPT: &str = "/v1/transit/encrypt/bench";
 /// Rounds of each measurement; the median counts.
 const ROUNDS: usize = 3;
 
@@ -65,13 +69,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let quiet = start("quiet", None, Freshness::Background)?;
     let unchecked = start("unchecked", None, Freshness::Off)?;
     let audited = start("audited", Some(folder.join("audit.log")), Freshness::Background)?;
-    let body =
-        load::once(quiet.address, certificates.authority.as_path(), &quiet.token, "GET", "")?;
+    let ca = certificates.authority.as_path();
+    let ask = |place, body: &str| load::once(quiet.address, ca, &quiet.token, place, body);
+    let body = ask(("GET", PATH), "")?;
     println!("the answer has {} bytes", body.len());
     let server = certificates.server.as_path();
-    let bare = runtime.block_on(bare::serve(server, server, body))?;
+    let serve = |body| runtime.block_on(bare::serve(server, server, body));
+    let bare = serve(body)?;
+    let bare_encrypt = serve(ask(("POST", ENCRYPT), &load::encrypt_body())?)?;
+    let bare_batch = serve(ask(("POST", ENCRYPT), &load::batch_body())?)?;
 
-    let ca = certificates.authority.as_path();
     let only = std::env::var("ONLY").ok();
     let rounds =
         |work: &str| if only.as_deref().is_none_or(|only| only == work) { ROUNDS } else { 0 };
@@ -106,6 +113,20 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     writes.print();
+
+    let mut transit = Transit::default();
+    for _ in 0..rounds("transit") {
+        transit.raw.push(raw::rate(&load::PLAINTEXT, Duration::from_secs(seconds)));
+        for (work, address, token, measured) in [
+            (Work::Encrypt, bare_encrypt, "-", &mut transit.bare),
+            (Work::Encrypt, quiet.address, &*quiet.token, &mut transit.one),
+            (Work::Batch, bare_batch, "-", &mut transit.bare_batch),
+            (Work::Batch, quiet.address, &*quiet.token, &mut transit.batch),
+        ] {
+            measured.push(measure(work, address, ca, token, seconds)?);
+        }
+    }
+    transit.print();
 
     for subject in [quiet, unchecked, audited] {
         runtime.block_on(subject.kista.shutdown());
@@ -191,6 +212,41 @@ impl Writes {
             println!(
                 "  times the disk's rate      {ratio:>9.2}    {group:.1} writes for each sync"
             );
+        }
+    }
+}
+
+#[derive(Default)]
+struct Transit {
+    raw: Vec<f64>,
+    bare: Vec<Measured>,
+    one: Vec<Measured>,
+    bare_batch: Vec<Measured>,
+    batch: Vec<Measured>,
+}
+
+impl Transit {
+    fn print(mut self) {
+        if self.raw.is_empty() {
+            return;
+        }
+        self.raw.sort_by(f64::total_cmp);
+        println!("\nAES-256-GCM alone, 256 B      {:>9.0}/s", self.raw[ROUNDS / 2]);
+        for (name, items, bare, measured) in [
+            ("transit encrypt, 256 B", 1, &mut self.bare, &mut self.one),
+            ("transit encrypt, batch", load::ITEMS, &mut self.bare_batch, &mut self.batch),
+        ] {
+            let (bare, measured) = (median(bare), median(measured));
+            print_line("bare route taking the same", &bare);
+            print_line(name, &measured);
+            let by_rate = measured.outcome.rate / bare.outcome.rate;
+            let by_cpu = bare.cpu_micros / measured.cpu_micros;
+            println!(
+                "ratio                        {by_rate:>9.2} by rate, {by_cpu:.2} by server CPU"
+            );
+            let each = measured.cpu_micros / items as f64;
+            let rate = measured.outcome.rate * items as f64;
+            println!("  plaintexts                 {rate:>9.0}/s  server CPU {each:.2} us each");
         }
     }
 }

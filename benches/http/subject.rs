@@ -66,6 +66,8 @@ impl Subject {
                 let open = vault.unsealed().ok_or("still sealed")?;
                 let mount = NewMount { kind: "kv-v2".to_owned(), ..NewMount::default() };
                 open.mounts.enable("secret/", mount).await?;
+                let mount = NewMount { kind: "transit".to_owned(), ..NewMount::default() };
+                open.mounts.enable("transit/", mount).await?;
                 drop(open);
                 let server = Server::bind(&listener, Limits::default())?;
                 let address = server.local_addr();
@@ -86,9 +88,12 @@ impl Subject {
         self.kista.vault().unsealed().map_or(0, |open| open.ground.barrier.position().seq)
     }
 
-    /// Writes what is read.
+    /// Writes what is read, and makes the key that encrypts.
     fn fill(&self) -> io::Result<()> {
         let body = format!("{{\"data\":{{\"value\":\"{}\"}}}}", "x".repeat(300));
-        load::once(self.address, &self.ca, &self.token, "POST", &body).map(drop)
+        for (path, body) in [(crate::PATH, body), (crate::ENCRYPT, load::encrypt_body())] {
+            load::once(self.address, &self.ca, &self.token, ("POST", path), &body)?;
+        }
+        Ok(())
     }
 }
