@@ -183,8 +183,8 @@ impl Client {
     async fn run(mut self, work: Work, end: Instant) -> io::Result<Vec<Duration>> {
         let mut times = Vec::new();
         let same = match work {
-            Work::Encrypt => self.request("POST", crate::ENCRYPT, &encrypt_body()),
-            Work::Batch => self.request("POST", crate::ENCRYPT, &batch_body()),
+            Work::Encrypt => self.request("POST", ENCRYPT, &encrypt_body()),
+            Work::Batch => self.request("POST", ENCRYPT, &batch_body()),
             Work::Read | Work::Create | Work::Update => self.request("GET", crate::PATH, ""),
         };
         for count in 0_u64.. {
@@ -258,6 +258,8 @@ pub(crate) fn batch_body() -> String {
     format!("{{\"batch_input\":[{}]}}", vec![encrypt_body(); ITEMS].join(","))
 }
 
+/// Where it is encrypted.
+pub(crate) const ENCRYPT: &str = "/v1/transit/encrypt/bench";
 /// What is encrypted.
 pub(crate) const PLAINTEXT: [u8; 256] = [b'x'; 256];
 /// Plaintexts in a batch.

@@ -44,8 +44,6 @@ static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 /// What is read; written are paths under it.
 const PATH: &str = "/v1/secret/data/bench";
-/// Where it is encrypted.
-const ENCRYPT: &str = "/v1/transit/encrypt/bench";
 /// Rounds of each measurement; the median counts.
 const ROUNDS: usize = 3;
 
@@ -76,8 +74,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let server = certificates.server.as_path();
     let serve = |body| runtime.block_on(bare::serve(server, server, body));
     let bare = serve(body)?;
-    let bare_encrypt = serve(ask(("POST", ENCRYPT), &load::encrypt_body())?)?;
-    let bare_batch = serve(ask(("POST", ENCRYPT), &load::batch_body())?)?;
+    let bare_encrypt = serve(ask(("POST", load::ENCRYPT), &load::encrypt_body())?)?;
+    let bare_batch = serve(ask(("POST", load::ENCRYPT), &load::batch_body())?)?;
 
     let only = std::env::var("ONLY").ok();
     let rounds =

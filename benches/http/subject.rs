@@ -91,7 +91,7 @@ impl Subject {
     /// Writes what is read, and makes the key that encrypts.
     fn fill(&self) -> io::Result<()> {
         let body = format!("{{\"data\":{{\"value\":\"{}\"}}}}", "x".repeat(300));
-        for (path, body) in [(crate::PATH, body), (crate::ENCRYPT, load::encrypt_body())] {
+        for (path, body) in [(crate::PATH, body), (load::ENCRYPT, load::encrypt_body())] {
             load::once(self.address, &self.ca, &self.token, ("POST", path), &body)?;
         }
         Ok(())
