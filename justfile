@@ -39,6 +39,10 @@ kill-loop CYCLES="1000":
 transit-loop SECONDS="60" KILLS="100":
     TRANSIT_SECONDS={{SECONDS}} TRANSIT_KILLS={{KILLS}} .ci/run transit
 
+# The real sops, which `.ci/run interop` then runs against the server. Needs Go, and minutes.
+sops:
+    GOBIN=$PWD/target/ci/sops go install github.com/getsops/sops/v3/cmd/sops@v3.13.3
+
 # End a vault's life at every operation on its disk, and fail every call; counts printed.
 crash:
     KISTA_CRASH_LONG=1 cargo test -p kista --lib --locked pipeline::crash -- --nocapture --test-threads 1

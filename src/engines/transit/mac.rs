@@ -40,8 +40,20 @@ impl FromFields for HmacInput {
 
 /// The hash of an HMAC: in the path, in the body, else SHA-256.
 pub(super) fn algorithm(fields: &Fields<'_>) -> Result<Hash, ApiError> {
-    let word = named_or(fields, "algorithm", "sha2-256")?;
-    Hash::of_word(&word)
+    known(&named_or(fields, "algorithm", "sha2-256")?)
+}
+
+/// The same of an HMAC to verify, which clients name as they name the hash of a signature.
+pub(super) fn verified_algorithm(fields: &Fields<'_>) -> Result<Hash, ApiError> {
+    let in_body = fields.text("hash_algorithm")?.filter(|word| !word.is_empty());
+    match (fields.parameter("algorithm"), in_body) {
+        ("", Some(word)) => known(&word),
+        _ => algorithm(fields),
+    }
+}
+
+fn known(word: &str) -> Result<Hash, ApiError> {
+    Hash::of_word(word)
         .ok_or_else(|| ApiError::bad_request(format!("unsupported algorithm {word:?}")))
 }
 

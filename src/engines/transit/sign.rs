@@ -220,7 +220,7 @@ impl FromFields for VerifyInput {
         Ok(Self {
             name: fields.parameter("name").to_owned(),
             scheme: Scheme::read(fields),
-            hmac: mac::algorithm(fields),
+            hmac: mac::verified_algorithm(fields),
             items,
         })
     }

@@ -117,6 +117,33 @@ const steps = {
         await run.admin.removePolicy({ name: 'reader' });
     },
 
+    async transit(run) {
+        const vault = run.admin;
+        const b64 = (text) => Buffer.from(text).toString('base64');
+        await vault.mount({ mount_point: 'transit', type: 'transit' });
+        await refused(404, () => vault.transitReadKey({ name: 'absent' }));
+        await vault.transitCreateKey({ name: 'pii', type: 'aes256-gcm96', exportable: true });
+        assert.equal((await vault.transitReadKey({ name: 'pii' })).data.latest_version, 1);
+        assert.deepEqual((await vault.transitListKeys()).data.keys, ['pii']);
+        const sealed = (await vault.encryptData({ name: 'pii', plaintext: b64('x') })).data.ciphertext;
+        await vault.write('transit/keys/pii/rotate', {});
+        assert.equal((await vault.decryptData({ name: 'pii', ciphertext: sealed })).data.plaintext, b64('x'));
+        const batch_input = [{ plaintext: b64('a') }, { plaintext: b64('b') }];
+        const many = (await vault.encryptData({ name: 'pii', batch_input })).data.batch_results;
+        const back = await vault.decryptData({ name: 'pii', batch_input: many.map(({ ciphertext }) => ({ ciphertext })) });
+        assert.deepEqual(back.data.batch_results.map((one) => one.plaintext), [b64('a'), b64('b')]);
+        const moved = await vault.write('transit/rewrap/pii', { ciphertext: sealed });
+        assert.ok(moved.data.ciphertext.startsWith('vault:v2:'));
+        await refused(400, () => vault.decryptData({ name: 'pii', ciphertext: 'vault:v1:AAAA' }));
+        const key = await vault.write('transit/datakey/plaintext/pii', { bits: 256 });
+        assert.equal(Buffer.from(key.data.plaintext, 'base64').length, 32);
+        assert.equal(Object.keys((await vault.read('transit/export/encryption-key/pii')).data.keys).length, 2);
+        await refused(400, () => vault.transitDeleteKey({ name: 'pii' }), 'deletion is not allowed');
+        await vault.write('transit/keys/pii/config', { deletion_allowed: true });
+        await vault.transitDeleteKey({ name: 'pii' });
+        await refused(404, () => vault.transitReadKey({ name: 'pii' }));
+    },
+
     async seal(run) {
         await run.admin.seal();
         assert.equal((await client().status()).sealed, true);

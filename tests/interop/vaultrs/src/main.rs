@@ -9,10 +9,19 @@ use vaultrs::{
         kv2::requests::{SetSecretMetadataRequest, SetSecretRequestOptions},
         sys::requests::EnableEngineRequest,
         token::requests::CreateTokenRequest,
+        transit::{
+            KeyType, OutputFormat,
+            requests::{
+                CreateKeyRequest, DataKeyType, DecryptDataRequest, EncryptDataRequest,
+                ExportKeyType, ExportVersion, RandomBytesSource, UpdateKeyConfigurationRequest,
+                VerifySignedDataRequest,
+            },
+            responses::ReadKeyData,
+        },
     },
     client::{VaultClient, VaultClientSettingsBuilder},
     error::ClientError,
-    kv1, kv2, sys, token,
+    kv1, kv2, sys, token, transit,
 };
 
 #[tokio::main(flavor = "current_thread")]
@@ -25,9 +34,11 @@ async fn main() {
     metadata_and_names(&admin).await;
     without_versions(&admin).await;
     policies_and_tokens(&admin).await;
+    transit_keys(&admin).await;
+    transit_data(&admin).await;
     sys::seal(&admin).await.unwrap();
     refused(kv2::read::<Value>(&admin, "secret", "app/db").await, 503, "Vault is sealed");
-    println!("vaultrs: init, mounts, both versions of KV, policies, tokens, seal: passed");
+    println!("vaultrs: init, mounts, both versions of KV, policies, tokens, transit, seal: passed");
 }
 
 fn client(token: &str) -> VaultClient {
@@ -129,4 +140,79 @@ async fn policies_and_tokens(admin: &VaultClient) {
     token::renew_self(&reader, Some("2h")).await.unwrap();
     token::revoke(admin, &made.client_token).await.unwrap();
     refused(kv2::read::<Value>(&reader, "secret", "app/db").await, 403, "permission denied");
+}
+
+async fn transit_keys(admin: &VaultClient) {
+    sys::mount::enable(admin, "transit", "transit", None).await.unwrap();
+    let mut wanted = CreateKeyRequest::builder();
+    wanted.key_type(KeyType::Aes256Gcm96).exportable(true).allow_plaintext_backup(true);
+    transit::key::create(admin, "transit", "pii", Some(&mut wanted)).await.unwrap();
+    let mut wanted = CreateKeyRequest::builder();
+    wanted.key_type(KeyType::Ed25519);
+    transit::key::create(admin, "transit", "signer", Some(&mut wanted)).await.unwrap();
+    assert_eq!(transit::key::list(admin, "transit").await.unwrap().keys, ["pii", "signer"]);
+    let pii = transit::key::read(admin, "transit", "pii").await.unwrap();
+    assert!(matches!(pii.keys, ReadKeyData::Symmetric(keys) if keys.len() == 1));
+    let signer = transit::key::read(admin, "transit", "signer").await.unwrap();
+    assert!(matches!(signer.keys, ReadKeyData::Asymmetric(keys) if keys["1"].name == "ed25519"));
+    assert!(signer.supports_signing && !signer.supports_encryption);
+    transit::key::rotate(admin, "transit", "pii").await.unwrap();
+    let (kind, all) = (ExportKeyType::EncryptionKey, ExportVersion::All);
+    let exported = transit::key::export(admin, "transit", "pii", kind, all).await.unwrap();
+    assert_eq!(exported.keys.len(), 2);
+    let backup = transit::key::backup(admin, "transit", "pii").await.unwrap().backup;
+    refused(transit::key::restore(admin, "transit", &backup, None).await, 400, "already exists");
+    let refusal = transit::key::delete(admin, "transit", "pii").await;
+    refused(refusal, 400, "deletion is not allowed");
+    let mut changes = UpdateKeyConfigurationRequest::builder();
+    changes.deletion_allowed(true);
+    transit::key::update(admin, "transit", "pii", Some(&mut changes)).await.unwrap();
+    transit::key::delete(admin, "transit", "pii").await.unwrap();
+    transit::key::restore(admin, "transit", &backup, None).await.unwrap();
+    assert_eq!(
+        transit::key::read(admin, "transit", "pii").await.unwrap().min_decryption_version,
+        1
+    );
+}
+
+async fn transit_data(admin: &VaultClient) {
+    let (plain, aad) = ("aGVsbG8=", "cm93IDc=");
+    let mut bound = EncryptDataRequest::builder();
+    bound.associated_data(aad).key_version(1_u64);
+    let sealed = transit::data::encrypt(admin, "transit", "pii", plain, Some(&mut bound)).await;
+    let sealed = sealed.unwrap().ciphertext;
+    assert!(sealed.starts_with("vault:v1:"), "{sealed}");
+    let mut bound = DecryptDataRequest::builder();
+    bound.associated_data(aad);
+    let opened = transit::data::decrypt(admin, "transit", "pii", &sealed, Some(&mut bound)).await;
+    assert_eq!(opened.unwrap().plaintext, plain);
+    refused(
+        transit::data::decrypt(admin, "transit", "pii", &sealed, None).await,
+        400,
+        "message authentication failed",
+    );
+    let sealed = transit::data::encrypt(admin, "transit", "pii", plain, None).await.unwrap();
+    let new = transit::data::rewrap(admin, "transit", "pii", &sealed.ciphertext, None).await;
+    assert!(new.unwrap().ciphertext.starts_with("vault:v2:"));
+    let signed = transit::data::sign(admin, "transit", "signer", plain, None).await.unwrap();
+    for (input, valid) in [(plain, true), (aad, false)] {
+        let mut proof = VerifySignedDataRequest::builder();
+        proof.signature(signed.signature.as_str());
+        let verified =
+            transit::data::verify(admin, "transit", "signer", input, Some(&mut proof)).await;
+        assert_eq!(verified.unwrap().valid, valid);
+    }
+    let made = transit::generate::data_key(admin, "transit", "pii", DataKeyType::Plaintext, None);
+    let made = made.await.unwrap();
+    let opened = transit::data::decrypt(admin, "transit", "pii", &made.ciphertext, None).await;
+    assert_eq!(opened.unwrap().plaintext, made.plaintext.unwrap());
+    let (format, source) = (OutputFormat::Hex, RandomBytesSource::Platform);
+    let random = transit::generate::random_bytes(admin, "transit", format, source, None).await;
+    assert_eq!(random.unwrap().random_bytes.len(), 64);
+    let sum = transit::generate::hash(admin, "transit", plain, None).await.unwrap().sum;
+    assert_eq!(sum, "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
+    let tag = transit::generate::hmac(admin, "transit", "pii", plain, None).await.unwrap();
+    assert!(tag.hmac.starts_with("vault:v2:"));
+    let wrapping = transit::wrapping_key::get(admin, "transit").await.unwrap();
+    assert!(wrapping.public_key.starts_with("-----BEGIN PUBLIC KEY-----"));
 }
