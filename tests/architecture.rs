@@ -36,7 +36,7 @@ const HOMES: &[(&[&str], &[&str])] = &[
     (&["aws_lc_rs"], &["src/crypto/", "src/http/", "src/client/"]),
     // The tests mean the module of that name, which `use super::*` brings them.
     (&["sled"], &["src/storage/sled.rs", "src/storage/tests.rs"]),
-    (&["axum", "hyper", "hyper_util", "tower"], &["src/http/"]),
+    (&["axum", "hyper", "hyper_util"], &["src/http/"]),
     (&["rcgen"], &["src/http/", "src/client/"]),
     (&["rustls", "tokio_rustls"], &["src/http/", "src/client/", "src/outbound/"]),
     (&["reqwest"], &["src/client/", "src/outbound/"]),

@@ -1,9 +1,9 @@
 use std::{sync::Arc, time::Duration};
 
-use axum::body::Body;
+use bytes::Bytes;
 use http::{Version, header, request::Parts};
 use http_body_util::BodyExt;
-use hyper::body::Body as _;
+use hyper::body::Body;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -33,9 +33,9 @@ impl Bodies {
     ///
     /// # Errors
     /// [`Rejection`] when it is larger, does not end in time, breaks off, or the budget is spent.
-    pub(super) async fn read(
+    pub(super) async fn read<B: Body<Data = Bytes> + Unpin>(
         &self,
-        body: &mut Body,
+        body: &mut B,
         limit: usize,
     ) -> Result<(SecretBytes, Share), Rejection> {
         if body.is_end_stream() {
@@ -51,9 +51,9 @@ impl Bodies {
         (SecretBytes::from_vec(Vec::new()), Share(None))
     }
 
-    async fn collect(
+    async fn collect<B: Body<Data = Bytes> + Unpin>(
         &self,
-        body: &mut Body,
+        body: &mut B,
         limit: usize,
     ) -> Result<(SecretBytes, Share), Rejection> {
         let announced = body.size_hint();
@@ -103,7 +103,7 @@ impl Share {
 
 /// Takes in what little of an unwanted body is on its way, so that its sender reads the answer
 /// instead of an error of its own: a server that closes a connection with unread bytes resets it.
-pub(super) async fn discard(parts: &Parts, body: &mut Body) {
+pub(super) async fn discard<B: Body<Data = Bytes> + Unpin>(parts: &Parts, body: &mut B) {
     // HTTP/2 resets one stream, not the connection. Who expects a word before sending sends nothing
     // without it.
     let is_awaited = parts.version < Version::HTTP_2 && !parts.headers.contains_key(header::EXPECT);
@@ -114,7 +114,7 @@ pub(super) async fn discard(parts: &Parts, body: &mut Body) {
         let mut left = DISCARDED;
         while left > 0 {
             let Some(Ok(frame)) = body.frame().await else { return };
-            left = left.saturating_sub(frame.data_ref().map_or(1, bytes::Bytes::len));
+            left = left.saturating_sub(frame.data_ref().map_or(1, Bytes::len));
         }
     };
     // What has not come by then is cut off with the connection.
@@ -149,7 +149,7 @@ mod tests {
         task::{Context, Poll},
     };
 
-    use bytes::Bytes;
+    use axum::body::Body;
     use http_body_util::Full;
     use hyper::body::Frame;
 

@@ -1,4 +1,5 @@
 use std::{
+    convert::Infallible,
     io,
     net::SocketAddr,
     pin::{Pin, pin},
@@ -6,12 +7,12 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
+use axum::response::Response;
 use hyper::{
     Request,
     body::Incoming,
     server::conn::{http1, http2},
-    service::service_fn,
+    service::{Service, service_fn},
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -24,12 +25,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
-use tower::Service;
 
 use super::{
     body::Bodies,
     pulse::{Expiry, Heads, Pulse, Pulsed},
-    router::{Origin, router},
+    service::{Origin, service},
     tls::{self, TlsError},
 };
 use crate::{
@@ -117,22 +117,23 @@ impl Server {
         let is_tls = self.tls.is_some();
         let connected = move |connection| {
             let (kista, bodies) = (kista.clone(), bodies.clone());
-            router(Origin { kista, bodies, connection, is_tls })
+            service(Origin { kista, bodies, connection, is_tls })
         };
         self.serve(connected, shutdown).await;
     }
 
-    /// The same for any router.
-    pub(super) async fn serve<R>(self, router: R, shutdown: impl Future<Output = ()>)
+    /// The same with any service, made anew for each connection.
+    pub(super) async fn serve<F, S>(self, service: F, shutdown: impl Future<Output = ()>)
     where
-        R: Fn(Connection) -> Router + Send + Sync + 'static,
+        F: Fn(Connection) -> S + Send + Sync + 'static,
+        S: Answers,
     {
         let Self { listener, address: _, tls, limits } = self;
         let (stage, watched) = watch::channel(Stage::Serving);
         let all_slots = limits.connections.get();
         let slots = Arc::new(Semaphore::new(permits(limits.connections)));
         let edge = Arc::new(Edge {
-            router,
+            service,
             tls: tls.map(TlsAcceptor::from),
             handshakes: Semaphore::new(permits(limits.handshakes)),
             http1: http1(),
@@ -178,18 +179,32 @@ enum Stage {
     Closing,
 }
 
+/// What answers the requests of a connection.
+pub(super) trait Answers:
+    Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Send + 'static
+{
+}
+
+impl<S> Answers for S where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send>
+        + Send
+        + 'static
+{
+}
+
 /// What all connections share.
-struct Edge<R> {
-    router: R,
+struct Edge<F> {
+    service: F,
     tls: Option<TlsAcceptor>,
     handshakes: Semaphore,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
 }
 
-impl<R> Edge<R>
+impl<F, S> Edge<F>
 where
-    R: Fn(Connection) -> Router + Send + Sync + 'static,
+    F: Fn(Connection) -> S + Send + Sync + 'static,
+    S: Answers,
 {
     /// Serves one connection to its end.
     async fn take(
@@ -238,23 +253,23 @@ where
     }
 
     /// Speaks HTTP on an open stream.
-    async fn speak<S>(
+    async fn speak<I>(
         &self,
-        stream: S,
+        stream: I,
         heads: Heads,
         connection: Connection,
         stage: watch::Receiver<Stage>,
         slot: OwnedSemaphorePermit,
     ) where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let pulse = Pulse::new(heads);
-        let router = (self.router)(connection);
+        let service = (self.service)(connection);
         let service = service_fn({
             let pulse = Arc::clone(&pulse);
             move |request: Request<Incoming>| {
                 let busy = pulse.busy();
-                let answer = router.clone().call(request);
+                let answer = service.call(request);
                 async move {
                     let answer = answer.await;
                     drop(busy);

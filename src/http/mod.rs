@@ -7,7 +7,7 @@
 //! - `tls.rs`: versions, suites, and proof that a client holds its certificate's key
 //! - `listener.rs`: [`Server`], connections and their limits
 //! - `pulse.rs`: when a connection has been silent for too long
-//! - `router.rs`: one connection's requests
+//! - `service.rs`: one connection's requests
 //! - `request.rs`, `response.rs`: between HTTP and the gate
 //! - `body.rs`: bodies under limits
 
@@ -17,7 +17,7 @@ mod listener;
 mod pulse;
 mod request;
 mod response;
-mod router;
+mod service;
 #[cfg(test)]
 mod tests;
 mod tls;

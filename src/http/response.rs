@@ -31,15 +31,15 @@ impl Insistence {
     }
 }
 
-/// Turns a release into HTTP.
-pub(super) fn respond(released: Released, insistence: Insistence) -> Response {
+/// Turns a release into HTTP, with `headers` to put its own into.
+pub(super) fn respond(
+    released: Released,
+    insistence: Insistence,
+    mut headers: HeaderMap,
+) -> Response {
     let (status, retry_after, body) = released.into_parts();
     // The bytes are wiped when the last of them has been written.
     let body = if body.is_empty() { Body::empty() } else { Body::from(Bytes::from_owner(body)) };
-    let mut response = Response::new(body);
-    *response.status_mut() =
-        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let headers = response.headers_mut();
     // Room for the five of these and hyper's own two.
     headers.reserve(7);
     headers.insert(header::CONTENT_TYPE, JSON);
@@ -51,6 +51,10 @@ pub(super) fn respond(released: Released, insistence: Insistence) -> Response {
     if let Some(seconds) = retry_after {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
+    let mut response = Response::new(body);
+    *response.status_mut() =
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.headers_mut() = headers;
     response
 }
 
@@ -110,7 +114,7 @@ mod tests {
 
     #[test]
     fn answers_are_json_that_nobody_stores_or_sniffs() {
-        let response = respond(reject(&Rejection::NotFound), Insistence::Strict);
+        let response = respond(reject(&Rejection::NotFound), Insistence::Strict, HeaderMap::new());
         assert_eq!(response.status(), 404);
         let headers = response.headers();
         assert_eq!(headers["content-type"], "application/json");
@@ -122,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_busy_server_says_when_to_come_again() {
-        let response = respond(reject(&Rejection::TooBusy), Insistence::None);
+        let response = respond(reject(&Rejection::TooBusy), Insistence::None, HeaderMap::new());
         assert_eq!(response.status(), 503);
         assert_eq!(response.headers()["retry-after"], "1");
         assert!(!response.headers().contains_key("strict-transport-security"));

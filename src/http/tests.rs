@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{Router, routing::get};
+use hyper_util::service::TowerToHyperService;
 use rustls::{
     ClientConfig, RootCertStore, SignatureScheme, SupportedProtocolVersion,
     client::ResolvesClientCert,
@@ -63,11 +64,11 @@ impl Site {
         let address = server.local_addr();
         let release = Arc::new(Notify::new());
         let (stop, stopped) = oneshot::channel();
-        let router = {
+        let service = {
             let release = Arc::clone(&release);
             move |connection| stand_in(connection, Arc::clone(&release))
         };
-        let running = tokio::spawn(server.serve(router, async {
+        let running = tokio::spawn(server.serve(service, async {
             stopped.await.ok();
         }));
         Self { address, certificates, release, stop: Some(stop), running, _folder: folder }
@@ -105,15 +106,16 @@ impl Site {
     }
 }
 
-fn stand_in(connection: Connection, release: Arc<Notify>) -> Router {
+fn stand_in(connection: Connection, release: Arc<Notify>) -> TowerToHyperService<Router> {
     let length = connection.client_certificate.map_or(0, |certificate| certificate.len());
     let slow = move || async move {
         release.notified().await;
         "done"
     };
-    Router::new()
+    let router = Router::new()
         .route("/", get(move || async move { length.to_string() }))
-        .route("/slow", get(slow))
+        .route("/slow", get(slow));
+    TowerToHyperService::new(router)
 }
 
 /// Shows a certificate whatever is asked for, with whatever key.
