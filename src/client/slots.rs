@@ -1,10 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Capability, Error, Fields, JsonValue, SealStatus, Sys, UnsealKey,
-    sys::{Wiped, plain},
-    transport::Call,
-};
+use super::{Capability, Error, Fields, JsonValue, SealStatus, Sys, UnsealKey, transport::Call};
 use crate::secret::SecretString;
 
 /// A way to the root key, as `GET sys/slots` shows it.
@@ -124,7 +120,7 @@ impl Sys<'_> {
         struct Added {
             slot: Slot,
             #[serde(default)]
-            keys_base64: Vec<Wiped>,
+            keys_base64: Vec<SecretString>,
         }
         let mut fields = Fields::new();
         let text = |text: &str| JsonValue::string(&SecretString::copy_of(text));
@@ -149,7 +145,7 @@ impl Sys<'_> {
         }
         let call = Call::write("sys/slots".to_owned(), Capability::Sudo, fields.to_json())?;
         let added: Added = self.client.send(&call).await?.data()?;
-        Ok(AddedSlot { slot: added.slot, shares: plain(added.keys_base64) })
+        Ok(AddedSlot { slot: added.slot, shares: added.keys_base64 })
     }
 
     /// Takes a slot out and keeps the root key, which stops honest use only. Needs `sudo`.
@@ -220,7 +216,7 @@ impl Sys<'_> {
             #[serde(flatten)]
             rekey: Rekey,
             #[serde(default)]
-            keys_base64: Vec<Wiped>,
+            keys_base64: Vec<SecretString>,
         }
         let (name, text) = match secret {
             RekeySecret::Share(text) => ("key", text),
@@ -230,7 +226,7 @@ impl Sys<'_> {
         let path = format!("{REKEY}/update");
         let call = Call::write(path, Capability::Sudo, with_nonce(nonce, name, text))?;
         let answered: Answered = self.client.send(&call).await?.data()?;
-        Ok((answered.rekey, plain(answered.keys_base64)))
+        Ok((answered.rekey, answered.keys_base64))
     }
 
     /// Gives one of the new shares back.

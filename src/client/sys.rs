@@ -213,17 +213,13 @@ impl<'a> Sys<'a> {
     async fn make(&self, body: SecretBytes) -> Result<Initialised, Error> {
         #[derive(Deserialize)]
         struct Answered {
-            keys: Vec<Wiped>,
-            keys_base64: Vec<Wiped>,
-            root_token: Wiped,
+            keys: Vec<SecretString>,
+            keys_base64: Vec<SecretString>,
+            root_token: SecretString,
         }
         let call = Call::write("sys/init".to_owned(), Capability::Write, body)?;
-        let answer: Answered = self.client.send(&call).await?.bare()?;
-        Ok(Initialised {
-            keys: plain(answer.keys),
-            keys_base64: plain(answer.keys_base64),
-            root_token: answer.root_token.0,
-        })
+        let Answered { keys, keys_base64, root_token } = self.client.send(&call).await?.bare()?;
+        Ok(Initialised { keys, keys_base64, root_token })
     }
 
     /// Gives one share, or the passphrase. Needs no token.
@@ -290,20 +286,6 @@ impl<'a> Sys<'a> {
     pub async fn mount_of(&self, path: &str) -> Result<MountInfo, Error> {
         let path = format!("sys/internal/ui/mounts/{}", path.trim_end_matches('/'));
         self.client.send(&Call::read(path, "")?).await?.data()
-    }
-}
-
-/// Text that goes from the answer's buffer into one that is wiped.
-pub(super) struct Wiped(pub(super) SecretString);
-
-/// Such texts.
-pub(super) fn plain(texts: Vec<Wiped>) -> Vec<SecretString> {
-    texts.into_iter().map(|text| text.0).collect()
-}
-
-impl<'de> Deserialize<'de> for Wiped {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(|text| Self(SecretString::from_string(text)))
     }
 }
 

@@ -1,5 +1,6 @@
 use std::fmt;
 
+use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
 /// Text that is wiped when dropped and prints as `[secret]`.
@@ -40,6 +41,14 @@ impl fmt::Debug for SecretString {
     }
 }
 
+/// So that it may stand in a type that a program reads its secrets as. It is not written back by
+/// itself: there is no `Serialize`.
+impl<'de> Deserialize<'de> for SecretString {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::from_string)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,5 +58,12 @@ mod tests {
         let secret = SecretString::copy_of("hunter2");
         assert_eq!(format!("{secret:?}"), "[secret]");
         assert!(secret.expose(|text| text == "hunter2"));
+    }
+
+    #[test]
+    fn json_text_becomes_a_secret_and_other_json_does_not() {
+        let secret: SecretString = serde_json::from_str(r#""a\"b""#).unwrap();
+        assert!(secret.expose(|text| text == "a\"b"));
+        assert!(serde_json::from_str::<SecretString>("7").is_err());
     }
 }

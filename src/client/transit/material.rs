@@ -8,7 +8,7 @@ use super::{
     wrapping,
 };
 use crate::{
-    client::{Capability, Error, Fields, JsonValue, sys::Wiped, transport::Call},
+    client::{Capability, Error, Fields, JsonValue, transport::Call},
     secret::{SecretBytes, SecretString},
 };
 
@@ -153,14 +153,13 @@ impl Keys<'_> {
             name: String,
             #[serde(rename = "type")]
             kind: String,
-            keys: BTreeMap<u64, Wiped>,
+            keys: BTreeMap<u64, SecretString>,
         }
         let version = version.map(|version| format!("/{version}")).unwrap_or_default();
         let path = format!("{}/export/{}/{name}{version}", self.transit.mount, kind.word());
         let call = Call::read(path, "")?;
         let Answered { name, kind, keys } = self.transit.client.send(&call).await?.data()?;
-        let versions = keys.into_iter().map(|(version, key)| (version, key.0)).collect();
-        Ok(Exported { name, kind, versions })
+        Ok(Exported { name, kind, versions: keys })
     }
 
     /// A copy of a key with all its versions, in the clear: whoever has it has the key.
@@ -171,10 +170,10 @@ impl Keys<'_> {
     pub async fn backup(&self, name: &str) -> Result<SecretString, Error> {
         #[derive(Deserialize)]
         struct Copied {
-            backup: Wiped,
+            backup: SecretString,
         }
         let call = Call::read(self.transit.place("backup", name), "")?;
-        Ok(self.transit.client.send(&call).await?.data::<Copied>()?.backup.0)
+        Ok(self.transit.client.send(&call).await?.data::<Copied>()?.backup)
     }
 
     /// Makes a key from its copy, under its own name or another. With `force` it replaces one of
