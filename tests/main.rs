@@ -4,6 +4,7 @@
 //! - `routes.rs`, `kv1.rs`, `kv2.rs`, `kv2_tree.rs`, `mounts.rs`, `rotation.rs`, `slots.rs`: the
 //!   library's vault, asked without HTTP
 //! - `transit_vectors.rs`: what a peer has encrypted, signed and backed up
+//! - `client.rs`: the client for Rust programs, against the real binary
 //! - `import.rs`: files that become secrets, against the real binary
 //! - `plain.rs`: everyday commands where there are no versions, against the real binary
 //! - `render.rs`: templates with secrets in them, against the real binary
@@ -27,6 +28,7 @@
 )]
 
 mod architecture;
+mod client;
 mod damage;
 mod dev;
 mod doctor;

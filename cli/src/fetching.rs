@@ -4,8 +4,8 @@ use std::{collections::HashMap, rc::Rc, time::Duration};
 
 use clap::Args;
 use kista::{
-    client::{Fields, JsonValue},
-    clock, crypto,
+    client::{Backoff, Fields, JsonValue},
+    clock,
 };
 use tokio::time::{self, Instant};
 
@@ -224,7 +224,7 @@ impl<'a> Fetcher<'a> {
         version: Option<u64>,
     ) -> Result<Fields, Failure> {
         let Some(give_up) = self.give_up else { return read(server, place, version).await };
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         let mut last: Option<Failure> = None;
         loop {
             let failure = match time::timeout_at(give_up, read(server, place, version)).await {
@@ -232,6 +232,7 @@ impl<'a> Fetcher<'a> {
                 Ok(ended) => return ended,
                 Err(_) => return Err(last.unwrap_or_else(|| too_slow(server, place))),
             };
+            let pause = backoff.pause();
             if Instant::now() + pause >= give_up {
                 return Err(failure);
             }
@@ -240,8 +241,7 @@ impl<'a> Fetcher<'a> {
                 output::note(&format!("waiting for the vault: {}", failure.message));
             }
             last = Some(failure);
-            time::sleep(jittered(pause)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            time::sleep(pause).await;
         }
     }
 }
@@ -256,12 +256,6 @@ fn too_slow(server: &Server, place: &Place) -> Failure {
     Failure { is_passing: true, ..failure }
         .hint("is it the right address? give it longer with --wait")
         .exit(Exit::Unavailable)
-}
-
-/// Between half of it and all of it: programs that start together should not ask together.
-fn jittered(pause: Duration) -> Duration {
-    let [random] = crypto::random::array();
-    pause.mul_f64(0.5 + f64::from(random) / 512.0)
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);

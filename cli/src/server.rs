@@ -205,10 +205,7 @@ impl Server {
 
     /// Says what cannot be done, why, and what to do next.
     pub(crate) async fn explain(&self, doing: &str, error: Error) -> Failure {
-        let is_passing = matches!(
-            &error,
-            Error::Unreachable { .. } | Error::Sealed | Error::Other { status: 500.., .. }
-        );
+        let is_passing = error.is_passing();
         Failure { is_passing, ..self.explain_error(doing, error).await }
     }
 

@@ -1,6 +1,8 @@
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde::Deserialize;
+
+use crate::clock::format_duration;
 
 /// Why a call did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +55,25 @@ pub enum Error {
     /// The secret has changed since the version that the write names.
     #[error("the secret has another current version than the one given")]
     CasConflict,
+    /// The vault was waited for, and is not ready yet.
+    #[error("the vault at {address} is not ready after {}: {why}", format_duration(*waited))]
+    NotReady {
+        /// The address given.
+        address: String,
+        /// How long it was waited for.
+        waited: Duration,
+        /// What it lacked last.
+        why: Unready,
+    },
+    /// What was read or is to be written does not have the shape that the program says. Neither
+    /// this nor its text tells a value.
+    #[error("{path} does not fit: {reason}")]
+    Misfit {
+        /// API path after `/v1/`.
+        path: String,
+        /// Which key it is about, and what is wrong.
+        reason: String,
+    },
     /// The path cannot be sent: it is empty or holds an empty, `.` or `..` segment.
     #[error("{0:?} is not a path: segments may not be empty, '.' or '..'")]
     BadPath(String),
@@ -67,6 +88,24 @@ pub enum Error {
         /// What the server says, as it says it.
         messages: Vec<String>,
     },
+}
+
+/// What keeps a vault from serving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unready {
+    /// No server answers.
+    #[error("no server answers")]
+    NoAnswer,
+    /// The server answers with a failing status, which it names.
+    #[error("it answers with status {0}")]
+    Failing(u16),
+    /// It has no store yet.
+    #[error("it has no store yet; kista operator init makes one")]
+    Uninitialised,
+    /// It is sealed.
+    #[error("it is sealed; kista operator unseal opens it")]
+    Sealed,
 }
 
 /// What a policy grants on a path; the word that stands in `capabilities = […]`.
@@ -113,6 +152,24 @@ impl fmt::Display for Capability {
 }
 
 impl Error {
+    /// Whether what is in the way may pass by itself, so that a later call may succeed: no answer, a
+    /// sealed or overloaded server. A refusal stands, and so does a certificate that is not trusted.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Sealed | Self::NotReady { .. } => true,
+            Self::Other { status, .. } => matches!(status, 408 | 412 | 429 | 500..),
+            Self::Denied { .. }
+            | Self::InvalidToken
+            | Self::NotFound
+            | Self::Untrusted { .. }
+            | Self::OtherStore { .. }
+            | Self::CasConflict
+            | Self::Misfit { .. }
+            | Self::BadPath(_)
+            | Self::Unexpected(_) => false,
+        }
+    }
+
     /// Reads what an answer with a failing status means.
     pub(super) fn of_answer(status: u16, body: &[u8], path: &str, needed: Capability) -> Self {
         let messages = messages(body);
@@ -200,6 +257,18 @@ mod tests {
         let page = "<html>".repeat(1000);
         let Error::Other { status: 502, messages } = read(502, &page) else { panic!() };
         assert_eq!(messages[0].len(), RAW_MESSAGE_CHARS);
+    }
+
+    #[test]
+    fn what_may_pass_is_told_from_what_stands() {
+        let busy = r#"{"errors":["busy"]}"#;
+        for status in [412, 429, 500, 502, 503] {
+            assert!(read(status, busy).is_passing(), "{status}");
+        }
+        assert!(read(503, r#"{"errors":["Vault is sealed"]}"#).is_passing());
+        for status in [400, 403, 404, 405] {
+            assert!(!read(status, busy).is_passing(), "{status}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::secret::SecretBytes;
 #[derive(Debug, Clone, Copy)]
 pub struct Kv2<'a> {
     pub(super) client: &'a Client,
-    mount: &'a str,
+    pub(super) mount: &'a str,
 }
 
 /// One version of a secret.

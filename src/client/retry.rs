@@ -61,6 +61,33 @@ pub(super) fn wait(
     }
 }
 
+/// Pauses between attempts, each twice as long as the one before, up to the longest. Chance makes each
+/// of them shorter by up to a half, so that programs which started together do not ask together.
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    next: Duration,
+    longest: Duration,
+}
+
+impl Backoff {
+    /// Begins with `first`, and does not grow beyond `longest`.
+    pub fn new(first: Duration, longest: Duration) -> Self {
+        Self { next: first.min(longest), longest }
+    }
+
+    /// How long to wait before the next attempt.
+    pub fn pause(&mut self) -> Duration {
+        let pause = self.next;
+        self.next = (pause * 2).min(self.longest);
+        pause / 2 + jitter(pause / 2)
+    }
+}
+
+/// About as long as `interval`: up to a tenth more or less.
+pub(super) fn about(interval: Duration) -> Duration {
+    interval * 9 / 10 + jitter(interval / 5)
+}
+
 /// Twice as long each time, between one half and three halves of that.
 fn backoff(attempt: u32) -> Duration {
     let middle = BASE * 2_u32.pow(attempt.min(6));
@@ -136,6 +163,18 @@ mod tests {
     fn the_last_attempt_stands() {
         assert_eq!(wait(Effect::Read, Outcome::NotSent, 2, 2), None);
         assert_eq!(wait(Effect::Read, Outcome::NotSent, 0, 0), None);
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_vary_by_a_half() {
+        let seconds = Duration::from_secs;
+        let mut backoff = Backoff::new(seconds(1), seconds(3));
+        for whole in [1, 2, 3, 3].map(seconds) {
+            let pause = backoff.pause();
+            assert!(pause >= whole / 2 && pause <= whole, "{pause:?} of {whole:?}");
+        }
+        let about = about(seconds(10));
+        assert!(about >= seconds(9) && about <= seconds(11), "{about:?}");
     }
 
     #[test]

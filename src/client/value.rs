@@ -1,13 +1,13 @@
 use std::fmt;
 
 use serde::{
-    Deserialize, Deserializer,
+    Deserialize, Deserializer, Serialize,
     de::{DeserializeOwned, MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use crate::secret::{SecretBytes, SecretString};
+use crate::secret::{SecretBuffer, SecretBytes, SecretString};
 
 /// One JSON value, kept as the text that it came as, so that `1.10` and `12345678901234567890123`
 /// stay what they are.
@@ -97,6 +97,16 @@ impl Fields {
     /// No fields.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The fields of a value that is a JSON object.
+    ///
+    /// # Errors
+    /// serde_json's, when it is not one. Its text may quote a value: do not log it.
+    pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
+        let mut json = SecretBuffer::with_capacity(256);
+        serde_json::to_writer(&mut json, value)?;
+        serde_json::from_slice(&json.into_zeroizing())
     }
 
     /// Sets `key`; a value that it had is replaced in its place.
