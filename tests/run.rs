@@ -369,6 +369,41 @@ fn a_watched_program_gets_the_signal_that_is_named_and_those_of_others() {
 }
 
 #[test]
+fn a_watching_token_is_renewed_and_told_of_when_it_cannot_be() {
+    let site = Site::new();
+    site.put("app/live", r#"{"pw":"one"}"#);
+    let policy = r#"{"policy":"path \"secret/data/app/live\" { capabilities = [\"read\"] }"}"#;
+    let put = site.server.call("PUT", "sys/policies/acl/app", &site.kept.root, policy);
+    assert_eq!(put.status, 204, "{put:?}");
+    let started = |options: &str, interval: &str| {
+        let body = format!(r#"{{"policies":["app"],{options}}}"#);
+        let made = site.server.call("POST", "auth/token/create", &site.kept.root, &body);
+        let arguments = ["-e", "secret/app/live", "--watch", "--interval", interval, "--"];
+        let mut command = site.command(&arguments);
+        command.args(["sh", "-c", "echo $PW >> log; while :; do sleep 0.05; done"]);
+        command.env("KISTA_TOKEN", made.json()["auth"]["client_token"].as_str().unwrap());
+        command.stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let ended = |child: std::process::Child| {
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap()
+    };
+    let child = started(r#""ttl":"2s""#, "200ms");
+    wait_for(&site, "log", "one\n");
+    std::thread::sleep(Duration::from_secs(4));
+    site.put("app/live", r#"{"pw":"two"}"#);
+    wait_for(&site, "log", "one\ntwo\n");
+    let errors = ended(child);
+    assert!(!errors.contains("token"), "{errors}");
+
+    let child = started(r#""ttl":"1h","renewable":false"#, "10s");
+    wait_for(&site, "log", "one\ntwo\ntwo\n");
+    let errors = ended(child);
+    let told = "the token is not renewable, and ends by itself: it ends in 59m";
+    assert_eq!(errors.matches(told).count(), 1, "{errors}");
+}
+
+#[test]
 fn a_watched_program_that_does_not_end_is_killed() {
     let site = Site::new();
     site.put("app/live", r#"{"pw":"one"}"#);

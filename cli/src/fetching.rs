@@ -4,7 +4,7 @@ use std::{collections::HashMap, rc::Rc, time::Duration};
 
 use clap::Args;
 use kista::{
-    client::{Backoff, Fields, JsonValue},
+    client::{Backoff, Fields, JsonValue, Lifetime, LifetimeEnd, LifetimeWatcher},
     clock,
 };
 use tokio::time::{self, Instant};
@@ -66,6 +66,8 @@ pub(crate) struct Fetcher<'a> {
     offline: Offline,
     max_age: Duration,
     servers: HashMap<Option<String>, Rc<Server>>,
+    /// The tokens that are kept alive, by context; `None` is one that cannot be.
+    tokens: HashMap<Option<String>, Option<LifetimeWatcher>>,
     read: HashMap<Asked, Rc<Fields>>,
 }
 
@@ -82,6 +84,7 @@ impl<'a> Fetcher<'a> {
             offline: arguments.offline,
             max_age: arguments.offline_max_age,
             servers: HashMap::new(),
+            tokens: HashMap::new(),
             read: HashMap::new(),
         }
     }
@@ -92,6 +95,29 @@ impl<'a> Fetcher<'a> {
         self.read.clear();
         self.give_up = None;
         self.is_again = true;
+    }
+
+    /// Has the tokens that it reads with renewed in the background, for whoever reads again and
+    /// again. Told of is one that will end all the same.
+    pub(crate) async fn keep_tokens(&mut self) {
+        for (context, server) in &self.servers {
+            if !self.tokens.contains_key(context) {
+                let kept = match server.client.own_token().keep_alive().await {
+                    Ok(kept) => Some(kept),
+                    Err(error) if error.is_passing() => continue,
+                    // One that may not look itself up is left alone; what it reads, it reads.
+                    Err(_) => None,
+                };
+                self.tokens.insert(context.clone(), kept);
+            }
+        }
+        for token in self.tokens.values_mut() {
+            let lifetime = token.as_ref().map(LifetimeWatcher::lifetime);
+            if let Some(Lifetime::Ended { why, until }) = lifetime {
+                *token = None;
+                output::warn(&ending(&why, until.saturating_duration_since(Instant::now())));
+            }
+        }
     }
 
     /// Fetches what is wanted, and adds the variables that it makes.
@@ -248,6 +274,14 @@ impl<'a> Fetcher<'a> {
 
 async fn read(server: &Server, place: &Place, version: Option<u64>) -> Result<Fields, Failure> {
     reading::fields(server, place, version).await
+}
+
+/// Why a token ends, and when.
+fn ending(why: &LifetimeEnd, left: Duration) -> String {
+    match Duration::from_secs(left.as_secs()) {
+        Duration::ZERO => format!("{why}: it ends now"),
+        left => format!("{why}: it ends in {}", clock::format_duration(left)),
+    }
 }
 
 fn too_slow(server: &Server, place: &Place) -> Failure {

@@ -39,7 +39,8 @@ use crate::{
 /// With --watch it stays beside the program, looks every 10 seconds (--interval), and starts it anew
 /// when a variable has changed, or sends it a signal (--signal HUP): for programs that then read what
 /// `kista render` or they themselves fetch, since nothing changes the environment of one that runs.
-/// Signals go on to the program; what fails meanwhile is told, and the program goes on.
+/// Signals go on to the program; what fails meanwhile is told, and the program goes on. The token
+/// that it reads with is renewed as long as it may be.
 ///
 /// It ends with the program's own code; 127 when there is no such program, 126 when it cannot be
 /// run.
@@ -139,9 +140,12 @@ impl Run {
             interval: self.interval,
             before,
         };
+        fetcher.keep_tokens().await;
         let look = async || {
             fetcher.begin_again();
-            self.collect(fetcher).await?.finish()
+            let found = self.collect(fetcher).await;
+            fetcher.keep_tokens().await;
+            found?.finish()
         };
         let name = self.command.first().map(OsString::as_os_str).unwrap_or_default();
         supervisor.run(variables, look, |error| not_run(name, error)).await

@@ -40,9 +40,9 @@ use crate::{
 /// With -o the file is replaced whole, for you alone unless --mode says otherwise, and only where
 /// something has changed. A file in a git work tree must be ignored there.
 ///
-/// --watch looks again, every 10 seconds if --interval says nothing else; what fails meanwhile is
-/// told, and the file stays as it was. --exec is a line of shell, run after the file has changed;
-/// the vault's own token is not handed on to it.
+/// --watch looks again, every 10 seconds if --interval says nothing else, and renews its token; what
+/// fails meanwhile is told, and the file stays as it was. --exec is a line of shell, run after the
+/// file has changed; the vault's own token is not handed on to it.
 #[derive(Debug, Args)]
 #[command(
     visible_alias = "inject",
@@ -114,6 +114,7 @@ impl Render {
             clock::format_duration(self.interval)
         ));
         loop {
+            fetcher.keep_tokens().await;
             if watch.pause().await == Pause::Ended {
                 return Ok(Exit::Done);
             }
