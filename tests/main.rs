@@ -5,6 +5,7 @@
 //!   library's vault, asked without HTTP
 //! - `transit_vectors.rs`: what a peer has encrypted, signed and backed up
 //! - `client.rs`: the client for Rust programs, against the real binary
+//! - `examples.rs`: the programs that the documentation shows
 //! - `import.rs`: files that become secrets, against the real binary
 //! - `plain.rs`: everyday commands where there are no versions, against the real binary
 //! - `render.rs`: templates with secrets in them, against the real binary
@@ -33,6 +34,7 @@ mod damage;
 mod dev;
 mod doctor;
 mod everyday;
+mod examples;
 mod fixture;
 mod forged;
 mod import;
