@@ -146,9 +146,9 @@ async fn versions_come_back_until_they_are_destroyed_and_names_page_by_page() {
 async fn a_token_lives_past_its_first_ttl_while_it_is_watched() {
     let site = Site::new();
     site.put("app/db", "{}");
-    let client = with_token(&site, r#""ttl":"2s""#);
+    let client = with_token(&site, r#""ttl":"5s""#);
     let watcher = client.own_token().keep_alive().await.unwrap();
-    time::sleep(Duration::from_secs(4)).await;
+    time::sleep(Duration::from_secs(7)).await;
     client.kv2("secret").read("app/db").await.unwrap();
     assert!(matches!(watcher.lifetime(), Lifetime::Renewed { .. }), "{watcher:?}");
 
@@ -163,9 +163,9 @@ async fn a_token_lives_past_its_first_ttl_while_it_is_watched() {
 async fn what_ends_a_token_is_told() {
     let site = Site::new();
     for (options, expected) in [
-        (r#""ttl":"2s","renewable":false"#, LifetimeEnd::NotRenewable),
-        (r#""ttl":"2s","explicit_max_ttl":"3s""#, LifetimeEnd::MaxReached),
-        (r#""ttl":"2s","no_default_policy":true"#, LifetimeEnd::Denied),
+        (r#""ttl":"9s","renewable":false"#, LifetimeEnd::NotRenewable),
+        (r#""ttl":"9s","explicit_max_ttl":"10s""#, LifetimeEnd::MaxReached),
+        (r#""ttl":"4s","no_default_policy":true"#, LifetimeEnd::Denied),
     ] {
         let client = with_token(&site, options);
         let watcher = client.own_token().keep_alive().await.unwrap();

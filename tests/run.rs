@@ -388,9 +388,9 @@ fn a_watching_token_is_renewed_and_told_of_when_it_cannot_be() {
         kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
         String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap()
     };
-    let child = started(r#""ttl":"2s""#, "200ms");
+    let child = started(r#""ttl":"5s""#, "200ms");
     wait_for(&site, "log", "one\n");
-    std::thread::sleep(Duration::from_secs(4));
+    std::thread::sleep(Duration::from_secs(7));
     site.put("app/live", r#"{"pw":"two"}"#);
     wait_for(&site, "log", "one\ntwo\n");
     let errors = ended(child);

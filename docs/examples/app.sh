@@ -13,7 +13,8 @@ while found=$(vault GET secret/data/app/db); do
     new=$(printf %s "$found" | jq .data.metadata.version)
     if [ "$new" != "$version" ]; then
         version=$new
-        printf 'connected as %s, version %s\n' "$(printf %s "$found" | jq -r .data.data.user)" "$version"
+        user=$(printf %s "$found" | jq -r .data.data.user)
+        printf 'connected as %s, version %s\n' "$user" "$version"
     fi
     vault POST auth/token/renew-self >/dev/null
     sleep 5
