@@ -1,5 +1,5 @@
-//! The client for Rust programs, against the real server: typed secrets, tokens that are kept alive,
-//! waiting and watching.
+//! The client for Rust programs, against the real server: typed secrets, tokens that are kept
+//! alive, waiting and watching.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -4,8 +4,8 @@ set -eu
 # METHOD PATH. A sealed vault is waited for. The token goes through a pipe: arguments show in `ps`.
 vault() {
     printf 'header = "X-Vault-Token: %s"\n' "$VAULT_TOKEN" |
-        curl --config - --silent --show-error --fail --retry 60 --retry-delay 2 --retry-connrefused \
-            --cacert "$VAULT_CACERT" --request "$1" "$VAULT_ADDR/v1/$2"
+        curl --config - --silent --show-error --fail --retry 60 --retry-delay 2 \
+            --retry-connrefused --cacert "$VAULT_CACERT" --request "$1" "$VAULT_ADDR/v1/$2"
 }
 
 version=none

@@ -128,14 +128,14 @@ impl LifetimeWatcher {
         self.lifetime.borrow().clone()
     }
 
-    /// A channel that tells of each change; the last one that was not seen, when there were several.
-    /// It closes after [`Lifetime::Ended`], and when the watcher is dropped.
+    /// A channel that tells of each change; the last one that was not seen, when there were
+    /// several. It closes after [`Lifetime::Ended`], and when the watcher is dropped.
     pub fn subscribe(&self) -> watch::Receiver<Lifetime> {
         self.lifetime.clone()
     }
 
-    /// Waits until the token is not renewed any more; for ever where it does not expire. It may still
-    /// live for a while: [`lifetime`](Self::lifetime) says how long. Cancel-safe.
+    /// Waits until the token is not renewed any more; for ever where it does not expire. It may
+    /// still live for a while: [`lifetime`](Self::lifetime) says how long. Cancel-safe.
     pub async fn ended(&self) -> LifetimeEnd {
         let mut lifetime = self.lifetime.clone();
         loop {

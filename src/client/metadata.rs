@@ -27,8 +27,8 @@ impl Kv2<'_> {
     /// Sets what is known of a secret; where there is none, one without versions comes about.
     ///
     /// # Errors
-    /// [`Error::Other`] with status 400 when the server does not take a value, and what any call may
-    /// answer. After [`Error::Unreachable`] it may or may not have been set.
+    /// [`Error::Other`] with status 400 when the server does not take a value, and what any call
+    /// may answer. After [`Error::Unreachable`] it may or may not have been set.
     pub async fn set_metadata(&self, path: &str, changes: &MetadataChanges) -> Result<(), Error> {
         let place = self.place("metadata", path);
         // INVARIANT: numbers and texts by name, which always are a JSON object.

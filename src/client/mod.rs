@@ -5,7 +5,8 @@
 //! spoken to loopback addresses only, redirects and proxies are not followed, so the token goes to
 //! the address that was given and nowhere else.
 //!
-//! A service that waits for its vault, fetches a secret, keeps its token alive and hears of changes:
+//! A service that waits for its vault, fetches a secret, keeps its token alive and hears of
+//! changes:
 //!
 //! ```no_run
 //! use std::time::Duration;

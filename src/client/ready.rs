@@ -7,8 +7,8 @@ use tokio::time::{self, Instant};
 use super::{Backoff, Client, Error, Health, error::Unready};
 
 impl Client {
-    /// Waits until the vault serves: a service that starts with it calls this first. It asks for the
-    /// server's health, without need of a token, at once and then every two seconds at most.
+    /// Waits until the vault serves: a service that starts with it calls this first. It asks for
+    /// the server's health, without need of a token, at once and then every two seconds at most.
     ///
     /// # Errors
     /// [`Error::NotReady`] when it does not serve after `patience`. What waiting does not mend is

@@ -61,8 +61,9 @@ pub(super) fn wait(
     }
 }
 
-/// Pauses between attempts, each twice as long as the one before, up to the longest. Chance makes each
-/// of them shorter by up to a half, so that programs which started together do not ask together.
+/// Pauses between attempts, each twice as long as the one before, up to the longest. Chance makes
+/// each of them shorter by up to a half, so that programs which started together do not ask
+/// together.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     next: Duration,

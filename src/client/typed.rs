@@ -114,8 +114,8 @@ pub fn exposed<S: Serializer>(text: &SecretString, serializer: S) -> Result<S::O
     text.expose(|text| serializer.serialize_str(text))
 }
 
-/// Which key does not fit. serde's own text may quote a value, so it is told only where it begins as
-/// one that names keys alone.
+/// Which key does not fit. serde's own text may quote a value, so it is told only where it begins
+/// as one that names keys alone.
 fn misfit<T: DeserializeOwned>(fields: &Fields, error: &serde_json::Error) -> String {
     let failed = Cell::new(None);
     let access = Access { rest: fields.iter(), next: None, failed: &failed };

@@ -31,8 +31,8 @@ enum Seen {
     Version(Mark),
 }
 
-/// What tells a version from any other. A secret that is destroyed and written anew begins at version
-/// 1 again, at another time.
+/// What tells a version from any other. A secret that is destroyed and written anew begins at
+/// version 1 again, at another time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mark {
     version: u64,
@@ -52,9 +52,9 @@ enum Asks {
 }
 
 impl Kv2<'_> {
-    /// Watches the secret at `path`, looking each `interval` (a tenth more or less by chance, and at
-    /// least 200 ms). It asks for the metadata, which hold no value, where the token may read them,
-    /// else for the secret. The watcher owns what it needs, and stops when it is dropped.
+    /// Watches the secret at `path`, looking each `interval` (a tenth more or less by chance, and
+    /// at least 200 ms). It asks for the metadata, which hold no value, where the token may read
+    /// them, else for the secret. The watcher owns what it needs, and stops when it is dropped.
     pub fn watch<T: DeserializeOwned>(&self, path: &str, interval: Duration) -> SecretWatcher<T> {
         let interval = interval.max(SHORTEST);
         SecretWatcher {
@@ -72,15 +72,15 @@ impl Kv2<'_> {
 }
 
 impl<T: DeserializeOwned> SecretWatcher<T> {
-    /// Waits for the next version: the first call gives the current one at once, a later one returns
-    /// when there is another one than was given last. Versions in between are passed over. What may
-    /// pass ([`Error::is_passing`]) is waited out without a word.
+    /// Waits for the next version: the first call gives the current one at once, a later one
+    /// returns when there is another one than was given last. Versions in between are passed over.
+    /// What may pass ([`Error::is_passing`]) is waited out without a word.
     ///
     /// Cancel-safe, and a call that is cancelled does not begin its interval anew.
     ///
     /// # Errors
-    /// Each of them once for a change: [`Error::NotFound`] when there is no secret or it is deleted,
-    /// [`Error::Misfit`] when the new version has another shape. [`Error::Denied`],
+    /// Each of them once for a change: [`Error::NotFound`] when there is no secret or it is
+    /// deleted, [`Error::Misfit`] when the new version has another shape. [`Error::Denied`],
     /// [`Error::InvalidToken`] and what else does not pass, each time that it looks. It may be
     /// called again after any of them.
     pub async fn next(&mut self) -> Result<Versioned<T>, Error> {
@@ -170,8 +170,8 @@ impl Mark {
     }
 }
 
-/// The pauses while the server does not answer: from half a second on, no longer than a minute or the
-/// interval.
+/// The pauses while the server does not answer: from half a second on, no longer than a minute or
+/// the interval.
 fn backoff(interval: Duration) -> Backoff {
     Backoff::new(FIRST_PAUSE.min(interval), interval.max(LONGEST_PAUSE))
 }
