@@ -16,9 +16,9 @@ pub struct Ed25519Key {
 }
 
 impl Ed25519Key {
-    /// Draws a key.
+    /// Draws a key. Its seed is not locked in memory, since such keys are many.
     pub fn generate() -> Self {
-        Self::from_seed(random::key())
+        Self::from_seed(Key::build_common(random::fill))
     }
 
     /// The key of `seed` (RFC 8032 §5.1.5).
@@ -37,7 +37,7 @@ impl Ed25519Key {
         let read = || {
             let mut outer = Reader::new(info.key);
             let seed = outer.value(der::OCTET_STRING)?;
-            outer.end().and_then(|()| Key::copy_of(seed).ok())
+            outer.end().and_then(|()| Key::common_copy_of(seed).ok())
         };
         let seed = read().ok_or(InvalidKey::Form { expected: "an Ed25519 key of 32 bytes" })?;
         let key = Self::from_seed(seed);

@@ -25,7 +25,7 @@ pub struct Siv {
 impl Siv {
     /// Copies `key`.
     pub fn new(key: &Key<AesSiv512>) -> Self {
-        Self { key: Key::build(|copy| key.expose(|bytes| copy.copy_from_slice(bytes))) }
+        Self { key: key.copy() }
     }
 
     /// Encrypts `plaintext` with S2V over `ad` and the plaintext (RFC 5297 §2.6); returns the

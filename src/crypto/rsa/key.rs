@@ -77,6 +77,9 @@ pub enum RsaSignError {
         /// The most there may be.
         longest: usize,
     },
+    /// What the key makes does not verify: one of its primes is none. Imported keys are not asked.
+    #[error("the key makes no signatures: its numbers do not fit each other")]
+    Inconsistent,
 }
 
 impl RsaKey {
@@ -205,11 +208,7 @@ impl RsaKey {
         };
         let mut signature = vec![0; self.public.n().len()];
         let signed = self.signing.sign_digest(encoding, &digest, &mut signature);
-        #[expect(
-            clippy::expect_used,
-            reason = "lengths were checked above: memory is what is left"
-        )]
-        signed.expect("aws-lc signs every digest and salt that fit");
+        signed.map_err(|_| RsaSignError::Inconsistent)?;
         Ok(signature)
     }
 
