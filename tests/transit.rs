@@ -346,6 +346,145 @@ async fn lowest_versions_shut_what_is_below_them_and_warn_while_it_is_used() {
     assert_eq!(decrypt(&vault, "k", &sealed, json!({})).await, "a");
 }
 
+/// A backup, and the same put under another name with something changed.
+async fn backup(vault: &TestVault, name: &str) -> Value {
+    let backup = read(vault, &format!("backup/{name}")).await;
+    serde_json::from_slice(&BASE64.decode(backup["backup"].as_str().unwrap().as_bytes()).unwrap())
+        .unwrap()
+}
+
+fn restore_body(backup: &Value) -> Value {
+    json!({ "backup": BASE64.encode(backup.to_string().as_bytes()) })
+}
+
+#[tokio::test]
+async fn what_could_not_be_read_again_is_not_made() {
+    let vault = vault().await;
+    for (name, kind) in [("k", "aes256-gcm96"), ("pair", "ed25519")] {
+        create(&vault, name, json!({ "type": kind })).await;
+        rotate(&vault, name).await;
+        configure(&vault, name, json!({ "min_decryption_version": 2 })).await;
+    }
+    let old = json!({ "plaintext": "", "input": "", "key_version": 1 });
+    for path in ["encrypt/k", "hmac/k", "sign/pair"] {
+        let error = refused(&vault, path, &old).await;
+        assert!(error.contains("less than the minimum") || error.contains("too old"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_has_its_limits_and_its_items_their_own_context() {
+    let vault = vault().await;
+    create(&vault, "k", json!({})).await;
+    create(&vault, "rsa", json!({ "type": "rsa-2048" })).await;
+    let items = |count: usize| json!({ "batch_input": vec![json!({ "input": "" }); count] });
+    let error = refused(&vault, "hmac/k", &items(10_001)).await;
+    assert!(error.contains("10001 items and may have 10000"), "{error}");
+    assert_eq!(write(&vault, "hmac/k", &items(10_000)).await.0, 200);
+    let error = refused(&vault, "sign/rsa", &items(1_001)).await;
+    assert!(error.contains("may have 1000"), "{error}");
+
+    let beside = json!({
+        "associated_data": base64("row"), "batch_input": [{ "plaintext": base64("a") }],
+    });
+    let (status, answer) = write(&vault, "encrypt/k", &beside).await;
+    assert_eq!(status, 200);
+    let warning = answer["warnings"][0].as_str().unwrap();
+    assert!(warning.starts_with("associated_data beside batch_input has no effect"), "{warning}");
+    let sealed = answer["data"]["batch_results"][0]["ciphertext"].as_str().unwrap();
+    assert_eq!(decrypt(&vault, "k", sealed, json!({})).await, "a");
+}
+
+#[tokio::test]
+async fn nothing_is_derived_from_a_public_half() {
+    let vault = vault().await;
+    let public = BASE64.encode(&[9; 32]);
+    let body = json!({ "type": "ed25519", "derived": true, "public_key": public });
+    let error = refused(&vault, "keys/k/import", &body).await;
+    assert!(error.contains("needs its private half"), "{error}");
+
+    let open = json!({ "type": "ed25519", "exportable": true, "allow_plaintext_backup": true });
+    let mut derived = open.clone();
+    derived["derived"] = json!(true);
+    create(&vault, "derived", derived).await;
+    let mut whole = backup(&vault, "derived").await;
+    for place in ["/policy/keys/1", "/archived_keys/keys/1"] {
+        let entry = whole.pointer_mut(place).unwrap();
+        entry["public_key"] = json!(public);
+        entry["key"] = Value::Null;
+    }
+    assert!(refused(&vault, "restore/again", &restore_body(&whole)).await.contains("has no key"));
+}
+
+#[tokio::test]
+async fn many_versions_go_at_once_and_many_come_back() {
+    let vault = vault().await;
+    create(&vault, "k", json!({ "exportable": true, "allow_plaintext_backup": true })).await;
+    for _ in 0..160 {
+        rotate(&vault, "k").await;
+    }
+    let sealed = encrypt(&vault, "k", "a", json!({ "key_version": 150 })).await;
+    let whole = backup(&vault, "k").await;
+    let body = json!({ "min_decryption_version": 150, "min_encryption_version": 150 });
+    configure(&vault, "k", body).await;
+    let trimmed = done(&vault, "keys/k/trim", &json!({ "min_available_version": 150 })).await;
+    assert_eq!(trimmed["min_available_version"], 150);
+    assert_eq!(trimmed["keys"].as_object().unwrap().len(), 12);
+    done(&vault, "restore/again", &restore_body(&whole)).await;
+    for _ in 0..2 {
+        assert_eq!(decrypt(&vault, "k", &sealed, json!({})).await, "a");
+        assert_eq!(decrypt(&vault, "again", &sealed, json!({})).await, "a");
+        assert_eq!(read(&vault, "keys/again").await["keys"].as_object().unwrap().len(), 161);
+        vault.seal().await;
+        vault.unseal().await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_backup_holds_is_restored_and_a_key_of_zeros_is_not() {
+    let vault = vault().await;
+    let imported = |more: Value| {
+        let mut body = json!({
+            "exportable": true, "allow_plaintext_backup": true, "allow_rotation": true,
+        });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    // Rotated behind a public half, and HMAC keys of two lengths.
+    let public = json!({ "type": "ed25519", "public_key": BASE64.encode(&[9; 32]) });
+    done(&vault, "keys/pair/import", &imported(public)).await;
+    rotate(&vault, "pair").await;
+    let key = |bytes: usize| vec![5; bytes];
+    let short = wrap(&vault, Hash::Sha2_256, &key(32)).await;
+    let long = wrap(&vault, Hash::Sha2_256, &key(64)).await;
+    let body = imported(json!({ "type": "hmac", "ciphertext": short }));
+    done(&vault, "keys/mac/import", &body).await;
+    done(&vault, "keys/mac/import_version", &json!({ "ciphertext": long })).await;
+    let body = json!({ "min_decryption_version": 2, "min_encryption_version": 2 });
+    configure(&vault, "mac", body).await;
+    done(&vault, "keys/mac/trim", &json!({ "min_available_version": 2 })).await;
+    for name in ["pair", "mac"] {
+        let whole = backup(&vault, name).await;
+        done(&vault, &format!("restore/again-{name}"), &restore_body(&whole)).await;
+    }
+
+    let derived = json!({
+        "type": "aes256-gcm96", "derived": true, "convergent_encryption": true,
+        "exportable": true, "allow_plaintext_backup": true,
+    });
+    create(&vault, "same", derived.clone()).await;
+    let mut siv = derived;
+    siv["type"] = json!("aes256-siv");
+    siv["convergent_encryption"] = json!(false);
+    create(&vault, "siv", siv).await;
+    for name in ["same", "siv"] {
+        let mut whole = backup(&vault, name).await;
+        whole["policy"].as_object_mut().unwrap().remove("kdf");
+        let error = refused(&vault, "restore/zeros", &restore_body(&whole)).await;
+        assert!(error.contains("kdf 0 makes no keys"), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn one_bad_item_does_not_spoil_the_others() {
     let vault = vault().await;

@@ -27,7 +27,7 @@ mod request;
 pub use body::{Body, Object};
 pub use error::ApiError;
 pub use ground::Ground;
-pub use mounted::{Access, Boxed, Call, Mounted, Needs, Place};
+pub use mounted::{Access, BODY_BYTES, Boxed, Call, Mounted, Needs, Place};
 pub use permit::{Permit, Probe, admit};
 pub use release::{Public, Rejection, refuse, reject, release, release_public};
 pub use released::Released;

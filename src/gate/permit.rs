@@ -18,6 +18,7 @@ pub struct Permit<'a> {
     place: &'a Place,
     view: MountView,
     has_sudo: bool,
+    creates: bool,
 }
 
 impl Permit<'_> {
@@ -52,6 +53,11 @@ impl Permit<'_> {
     /// Whether the caller has `sudo` on the request's path.
     pub fn has_sudo(&self) -> bool {
         self.has_sudo
+    }
+
+    /// Whether the caller was let in to make what was not there when it was asked for.
+    pub fn creates(&self) -> bool {
+        self.creates
     }
 
     /// What bounds tokens that are made or renewed here.
@@ -139,7 +145,10 @@ pub async fn admit<'a>(
     lines.request(body, Some((is_allowed, &decision)), error.as_ref())?;
     match error {
         Some(error) => Err(error),
-        None => Ok(Permit { ground, session, head, place, view, has_sudo }),
+        None => {
+            let creates = capability == Capability::Create;
+            Ok(Permit { ground, session, head, place, view, has_sudo, creates })
+        }
     }
 }
 

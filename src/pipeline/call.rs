@@ -52,9 +52,12 @@ impl Begun {
 
     /// Most bytes of body that are read.
     pub fn body_limit(&self) -> usize {
-        match self.way {
+        match &self.way {
             Way::Public(..) => public::MAX_BODY_BYTES,
-            Way::Identified(_) => MAX_BODY_BYTES,
+            Way::Identified(identified) => {
+                let Identified { mounted, head, .. } = &**identified;
+                mounted.body_limit(mounted.place().relative(head.path.as_str()))
+            }
         }
     }
 
@@ -154,6 +157,3 @@ fn refusal(error: CreateError) -> ApiError {
         | CreateError::ParentGone => ApiError::bad_request(error.to_string()),
     }
 }
-
-/// Largest body in bytes that any route takes: a secret of 1 MiB, escaped, with room around it.
-const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;

@@ -2,7 +2,7 @@ use std::fmt;
 
 use super::Routes;
 use crate::gate::{
-    ApiError, Boxed, Call, Mounted, Needs, Operation, Permit, Place, Probe, RawReply,
+    ApiError, BODY_BYTES, Boxed, Call, Mounted, Needs, Operation, Permit, Place, Probe, RawReply,
 };
 
 /// What a wing's type says of itself beside its routes.
@@ -15,6 +15,12 @@ pub trait Engine: Send + Sync + Sized + 'static {
     fn exists<'a>(&'a self, probe: &'a Probe<'a>) -> Boxed<'a, Result<bool, ApiError>> {
         let _ = probe;
         Box::pin(async { Ok(true) })
+    }
+
+    /// Most bytes of body that are read for a path of the mount.
+    fn body_limit(path: &str) -> usize {
+        let _ = path;
+        BODY_BYTES
     }
 }
 
@@ -44,6 +50,10 @@ impl<E: Engine> Mounted for Mount<E> {
 
     fn needs(&self, operation: Operation, path: &str) -> Needs {
         E::routes().needs(operation, path)
+    }
+
+    fn body_limit(&self, path: &str) -> usize {
+        E::body_limit(path)
     }
 
     fn exists<'a>(&'a self, probe: &'a Probe<'a>) -> Boxed<'a, Result<bool, ApiError>> {

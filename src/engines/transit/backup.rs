@@ -16,7 +16,7 @@ use super::{
     kind::Kind,
     manage::check_name,
     material::{self, Asymmetric},
-    record::{Derivation, Material, Moment, Settings, VersionRecord},
+    record::{Derivation, LAST_VERSION, Material, Moment, Settings, VersionRecord},
     wrapping,
 };
 use crate::{
@@ -231,10 +231,14 @@ impl Transit {
         });
         let key = changed.await?;
         let key = key.ok_or_else(|| ApiError::bad_request(format!("key {name:?} not found")))?;
-        let mut json = SecretBuffer::with_capacity(4 * 1024);
-        serde_json::to_writer(&mut json, &whole_of(&key)?).map_err(ApiError::internal)?;
-        json.extend_from_slice(b"\n");
-        Ok(Reply::of(BackedUp { backup: SecretText(encoding::encode(&json.into_zeroizing())) }))
+        let kind = key.kind;
+        let write = move || {
+            let mut json = SecretBuffer::with_capacity(4 * 1024);
+            serde_json::to_writer(&mut json, &whole_of(&key)?).map_err(ApiError::internal)?;
+            json.extend_from_slice(b"\n");
+            Ok(BackedUp { backup: SecretText(encoding::encode(&json.into_zeroizing())) })
+        };
+        Ok(Reply::of(material::aside(kind, write).await?))
     }
 
     /// `POST restore[/:name]`.
@@ -271,6 +275,12 @@ impl Transit {
 
 fn whole_of(key: &Key) -> Result<Whole, ApiError> {
     let settings = &key.settings;
+    if let Some(number) = key.unreadable.first() {
+        return Err(ApiError::bad_request(format!(
+            "version {number} of the key is damaged, and a backup would lack it; trim it first, or \
+             restore the key from an earlier backup"
+        )));
+    }
     let info = |moment: Moment| Info { time: moment.time.rfc3339(), version: moment.version };
     let readable = key.versions.range(settings.min_decryption..);
     let policy = Policy {
@@ -398,11 +408,8 @@ impl Restored {
         let kind = settings.kind().ok_or("its type is not known")?;
         let versions = versions_of(kind, &settings, archive.keys)?;
         check_listed(&policy, kind, &settings, &versions)?;
-        if let Some((_, first)) = versions.first()
-            && kind == Kind::Hmac
-            && first.private.expose(<[u8]>::len) != settings.key_size as usize
-        {
-            return Err("its key_size is not the length of its keys".to_owned());
+        if kind == Kind::Hmac && !wrapping::fits(kind, settings.key_size as usize) {
+            return Err("its key_size is not one of keys".to_owned());
         }
         Ok(Self { name: policy.name, settings, versions })
     }
@@ -416,6 +423,9 @@ fn settings_of(policy: &Policy, now: Timestamp) -> Result<Settings, String> {
         true => Ok(number),
         false => Err(format!("its {name} of {number} is beyond its latest version {latest}")),
     };
+    if latest > LAST_VERSION {
+        return Err(format!("its latest_version of {latest} is more than a key can have"));
+    }
     if latest == 0 {
         return Err("its latest_version is less than 1".to_owned());
     }
@@ -451,8 +461,13 @@ fn settings_of(policy: &Policy, now: Timestamp) -> Result<Settings, String> {
     Ok(Settings {
         derived: policy.derived,
         kdf: match policy.kdf {
-            0 if policy.derived => Derivation::Counter,
-            0 | 1 => Derivation::Hkdf,
+            0 if !policy.derived => Derivation::Hkdf,
+            // It makes 32 bytes, and keys that take more would end in zeros.
+            0 if kind.message().is_some() && !policy.convergent_encryption => Derivation::Counter,
+            // Whose pairs are derived in one way only.
+            0 if kind == Kind::Ed25519 => Derivation::Counter,
+            0 => return Err(format!("its kdf 0 makes no keys of type {}", kind.word())),
+            1 => Derivation::Hkdf,
             other => return Err(format!("its kdf {other} is not known")),
         },
         convergent: policy.convergent_encryption,
@@ -551,7 +566,7 @@ fn record_of(kind: Kind, settings: &Settings, entry: &Entry) -> Result<VersionRe
             }
             Some(key) if wrapping::fits(kind, key.len()) => (Material::of(key), Vec::new()),
             Some(_) => return Err(format!("its key is not of the length of {}", kind.word())),
-            None if kind == Kind::Ed25519 && settings.imported => {
+            None if kind == Kind::Ed25519 && !settings.derived => {
                 (Material::empty(), material::public_of(kind, &entry.public_key)?)
             }
             None => return Err("it has no key".to_owned()),

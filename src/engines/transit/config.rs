@@ -112,6 +112,7 @@ impl Transit {
         view: &MountView,
         change: impl FnOnce(&mut Configuration),
     ) -> Result<Configuration, ApiError> {
+        let _one = self.keys.configuring.lock().await;
         let places = Places::in_space(view);
         let mut configuration = self.configuration(view).await?;
         change(&mut configuration);

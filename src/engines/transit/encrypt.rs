@@ -234,6 +234,10 @@ impl Transit {
         let EncryptInput { name, items, new } = input;
         let key = match self.keys.get(permit.storage(), &name).await? {
             Some(key) => key,
+            // It went after the caller's right to use it was looked at.
+            None if !permit.creates() => {
+                return Err(ApiError::bad_request("encryption key not found"));
+            }
             None => {
                 let has_context =
                     items.wishes().next().is_some_and(|plain| plain.beside.has_context());

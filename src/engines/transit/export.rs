@@ -10,7 +10,7 @@ use super::{
     encoding::{self, SecretText},
     key::{Key, Version},
     kind::Kind,
-    material::{Asymmetric, Form},
+    material::{self, Asymmetric, Form},
     wrapping,
 };
 use crate::{
@@ -136,12 +136,16 @@ impl Transit {
         if input.part != Part::Public {
             check_exportable(&key)?;
         }
-        let versions = input.which.of(&key)?;
-        let text = |version: &Arc<Version>| {
-            Ok((version.number.to_string(), exported(&key, version, input.part, input.form)?))
+        let kind = key.kind;
+        let work = move || {
+            let versions = input.which.of(&key)?;
+            let text = |version: &Arc<Version>| {
+                Ok((version.number.to_string(), exported(&key, version, input.part, input.form)?))
+            };
+            let keys = versions.into_iter().map(text).collect::<Result<_, ApiError>>()?;
+            Ok(Exported { keys, name: key.name.clone(), kind: key.kind.word() })
         };
-        let keys = versions.into_iter().map(text).collect::<Result<_, ApiError>>()?;
-        Ok(Reply::of(Exported { keys, name: key.name.clone(), kind: key.kind.word() }))
+        Ok(Reply::of(material::aside(kind, work).await?))
     }
 
     /// `GET byok-export/:destination/:source[/:version]`: key material that only the holder of
@@ -166,27 +170,39 @@ impl Transit {
                 destination.kind.word()
             )));
         }
-        let newest = destination
-            .version_to_make(0)
-            .map_err(|error| ApiError::bad_request(error.of_encryption()))?;
-        let mut made = None;
-        let pair = destination
-            .pair(newest, None, &mut made)
-            .map_err(|error| ApiError::bad_request(error.text()))?;
-        let mut keys = BTreeMap::new();
-        for version in input.which.of(&source)? {
-            let private = &version.record.private;
-            if private.is_empty() {
-                return Err(public_only());
-            }
-            let wrapped = private.expose(|target| {
-                let target = wrapping::target_of(source.kind, target)?;
-                target.expose(|target| wrapping::wrap(pair, input.hash, target))
-            })?;
-            keys.insert(version.number.to_string(), SecretText(encoding::encode(&wrapped)));
-        }
-        Ok(Reply::of(Exported { keys, name: source.name.clone(), kind: source.kind.word() }))
+        let kind = destination.kind;
+        let wrap = move || wrapped(&destination, &source, input.which, input.hash);
+        Ok(Reply::of(material::aside(kind, wrap).await?))
     }
+}
+
+/// The versions of one key, wrapped for the holder of the newest of another.
+fn wrapped(
+    destination: &Key,
+    source: &Key,
+    which: Which,
+    hash: OaepHash,
+) -> Result<Exported, ApiError> {
+    let newest = destination
+        .version_to_make(0)
+        .map_err(|error| ApiError::bad_request(error.of_encryption()))?;
+    let mut made = None;
+    let pair = destination
+        .pair(newest, None, &mut made)
+        .map_err(|error| ApiError::bad_request(error.text()))?;
+    let mut keys = BTreeMap::new();
+    for version in which.of(source)? {
+        let private = &version.record.private;
+        if private.is_empty() {
+            return Err(public_only());
+        }
+        let wrapped = private.expose(|target| {
+            let target = wrapping::target_of(source.kind, target)?;
+            target.expose(|target| wrapping::wrap(pair, hash, target))
+        })?;
+        keys.insert(version.number.to_string(), SecretText(encoding::encode(&wrapped)));
+    }
+    Ok(Exported { keys, name: source.name.clone(), kind: source.kind.word() })
 }
 
 fn check_exportable(key: &Key) -> Result<(), ApiError> {

@@ -11,6 +11,8 @@ use crate::{
 pub(super) struct Items<T> {
     asked: Vec<Asked<T>>,
     is_batch: bool,
+    /// What stands beside a batch and is given in each item only.
+    beside: Vec<&'static str>,
     /// The status of a batch in which some items failed and some did not.
     partial: Option<u16>,
 }
@@ -70,13 +72,18 @@ impl<T> Items<T> {
                 }
             };
             let asked = vec![Asked { reference: String::new(), wish: Ok(wish) }];
-            return Ok(Self { asked, is_batch: false, partial });
+            return Ok(Self { asked, is_batch: false, beside: Vec::new(), partial });
         };
         let objects: Vec<Object<'_>> = serde_json::from_str(batch)
             .map_err(|_| unparsed("expected a list of objects".to_owned()))?;
         if objects.is_empty() {
             return Err(ApiError::bad_request("missing batch input to process"));
         }
+        if objects.len() > MOST_ITEMS {
+            return Err(too_many(objects.len(), MOST_ITEMS));
+        }
+        let given = |name: &&str| fields.present(name).is_some();
+        let beside = ["context", "associated_data"].into_iter().filter(given).collect();
         // What stands beside a batch is known, though the items are what counts.
         drop(read(fields));
         let query = Query::default();
@@ -91,7 +98,7 @@ impl<T> Items<T> {
             let reference = fields.text("reference")?.unwrap_or_default();
             asked.push(Asked { reference, wish });
         }
-        Ok(Self { asked, is_batch: true, partial })
+        Ok(Self { asked, is_batch: true, beside, partial })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -112,6 +119,7 @@ impl<T> Items<T> {
         Items {
             asked: self.asked.into_iter().map(done).collect(),
             is_batch: self.is_batch,
+            beside: self.beside,
             partial: self.partial,
         }
     }
@@ -124,6 +132,9 @@ impl<T: Send + 'static> Items<T> {
         is_slow: bool,
         work: impl FnMut(T) -> Result<O, String> + Send + 'static,
     ) -> Result<Items<O>, ApiError> {
+        if is_slow && self.len() > MOST_SLOW_ITEMS {
+            return Err(too_many(self.len(), MOST_SLOW_ITEMS));
+        }
         if !is_slow && self.len() < ITEMS_DONE_AT_ONCE {
             return Ok(self.map(work));
         }
@@ -148,7 +159,13 @@ impl<O: Outcome> Items<O> {
             Some(code) if failed < self.asked.len() => code,
             Some(_) | None => 400,
         };
-        Ok(Reply::of(Answer::Many { batch_results: Many(self.asked) }).with_status(status))
+        // The peers say nothing; a ciphertext that is bound to less than was meant is worth a word.
+        let warnings = self.beside.iter().map(|name| {
+            format!("{name} beside batch_input has no effect: it is given in each item")
+        });
+        let warnings: Vec<String> = warnings.collect();
+        let reply = Reply::of(Answer::Many { batch_results: Many(self.asked) });
+        Ok(reply.with_status(status).with_warnings(warnings))
     }
 }
 
@@ -212,5 +229,16 @@ fn unparsed(text: String) -> ApiError {
     ApiError::bad_request(format!("failed to parse batch input: {text}"))
 }
 
+fn too_many(count: usize, most: usize) -> ApiError {
+    ApiError::bad_request(format!(
+        "batch_input has {count} items and may have {most}: send more of them in another request"
+    ))
+}
+
+/// Items of one request: each has its own object in the answer and its own digests in the audit
+/// lines, so that a short body of many is a long work.
+const MOST_ITEMS: usize = 10_000;
+/// The same of private RSA operations, which take milliseconds each.
+const MOST_SLOW_ITEMS: usize = 1_000;
 /// Fewer items are done where they were read: handing them to another thread would cost more.
 const ITEMS_DONE_AT_ONCE: usize = 64;

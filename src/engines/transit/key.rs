@@ -1,7 +1,7 @@
 //! A key as requests use it: settings, versions, and their ciphers once they are wanted.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, OnceLock},
 };
@@ -21,6 +21,8 @@ pub(super) struct Key {
     pub(super) kind: Kind,
     pub(super) settings: Settings,
     pub(super) versions: BTreeMap<u32, Arc<Version>>,
+    /// Versions whose records do not open. The others go on.
+    pub(super) unreadable: BTreeSet<u32>,
 }
 
 /// One version. It is the same in every state of its key.
@@ -50,15 +52,17 @@ impl Key {
     /// The version that encrypts, signs and makes HMACs when a request asks for `asked`, 0 for the
     /// newest.
     pub(super) fn version_to_make(&self, asked: i64) -> Result<&Arc<Version>, NoVersion> {
-        let Settings { latest, min_encryption, .. } = self.settings;
+        let Settings { latest, min_encryption, min_decryption, .. } = self.settings;
+        // What nobody could open again is not made.
+        let lowest = min_encryption.max(min_decryption);
         let number = match asked {
             0 => latest,
             _ if asked < 0 => return Err(NoVersion::Negative),
             _ if asked > i64::from(latest) => return Err(NoVersion::TooHigh),
-            _ if asked < i64::from(min_encryption) => return Err(NoVersion::TooLow),
+            _ if asked < i64::from(lowest) => return Err(NoVersion::TooLow),
             _ => u32::try_from(asked).map_err(|_| NoVersion::TooHigh)?,
         };
-        self.versions.get(&number).ok_or(NoVersion::TooLow)
+        self.version(number)
     }
 
     /// The version that decrypts and verifies what was made under `given`.
@@ -70,7 +74,14 @@ impl Key {
             return Err(NoVersion::TooLow);
         }
         let number = u32::try_from(given).map_err(|_| NoVersion::TooLow)?;
-        self.versions.get(&number).ok_or(NoVersion::TooLow)
+        self.version(number)
+    }
+
+    fn version(&self, number: u32) -> Result<&Arc<Version>, NoVersion> {
+        self.versions.get(&number).ok_or(match self.unreadable.contains(&number) {
+            true => NoVersion::Damaged,
+            false => NoVersion::TooLow,
+        })
     }
 
     /// What encrypts with a version: its own cipher, or the one that a context makes.
@@ -104,6 +115,10 @@ impl Key {
         let pair = if self.settings.derived {
             let context = context.filter(|context| !context.is_empty());
             let context = context.ok_or(Unusable::ContextMissing)?;
+            // Of nothing but a context everybody could make the same pair.
+            if record.private.is_empty() {
+                return Err(Unusable::Damaged);
+            }
             *made = record.private.expose(|key| Asymmetric::derived(key, context));
             made.as_ref()
         } else {
@@ -126,6 +141,8 @@ pub(super) enum NoVersion {
     Negative,
     TooHigh,
     TooLow,
+    /// Its record does not open.
+    Damaged,
 }
 
 impl NoVersion {
@@ -139,6 +156,7 @@ impl NoVersion {
             Self::TooLow => {
                 "requested version for encryption is less than the minimum encryption key version"
             }
+            Self::Damaged => DAMAGED,
         }
     }
 
@@ -147,10 +165,12 @@ impl NoVersion {
         match self {
             Self::TooHigh => format!("invalid {what}: version is too new"),
             Self::Negative | Self::TooLow => TOO_OLD.to_owned(),
+            Self::Damaged => DAMAGED.to_owned(),
         }
     }
 }
 
+const DAMAGED: &str = "the stored version of the key is damaged; restore the key from a backup";
 const TOO_OLD: &str = "ciphertext or signature version is disallowed by policy (too old)";
 
 /// A version cannot be put to use.

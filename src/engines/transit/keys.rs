@@ -2,7 +2,7 @@
 //! time.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
@@ -18,7 +18,7 @@ use super::{
     uses::{BLOCK, ROTATED_AT, SPENT_AT, Uses},
 };
 use crate::{
-    barrier::{Batch, Expected, MountView},
+    barrier::{Batch, Expected, MountView, ReadError},
     clock::Timestamp,
     crypto::{random, rsa::RsaKey},
     gate::ApiError,
@@ -33,6 +33,10 @@ pub struct Keys {
     /// How many are kept, 0 for all.
     limit: AtomicUsize,
     limit_is_read: Mutex<bool>,
+    /// Folders of keys that are being written in more than one commit.
+    in_the_making: Mutex<HashSet<String>>,
+    /// Held while the mount's settings are changed.
+    pub(super) configuring: tokio::sync::Mutex<()>,
     /// Held while a key is read from the store or changed, by a share of the names each.
     changes: [tokio::sync::Mutex<()>; SHARES],
     shares: RandomState,
@@ -75,6 +79,8 @@ impl Default for Keys {
             apart: Mutex::default(),
             limit: AtomicUsize::new(0),
             limit_is_read: Mutex::default(),
+            in_the_making: Mutex::default(),
+            configuring: tokio::sync::Mutex::default(),
             changes: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             shares: RandomState::new(),
             wrapping: tokio::sync::Mutex::default(),
@@ -155,8 +161,10 @@ impl Keys {
         let places = Places::in_space(view);
         let Some(old) = self.get_alone(&places, name).await? else { return Ok(None) };
         let Change { settings, version } = decide(&old)?;
+        let old = self.trimmed(&places, old, &settings).await?;
         let mut batch = Batch::default();
         let mut versions = old.versions.clone();
+        let mut unreadable = old.unreadable.clone();
         let folder = settings.folder();
         if let Some(record) = version {
             let number = settings.latest;
@@ -165,7 +173,8 @@ impl Keys {
             versions.insert(number, Arc::new(version));
         }
         let kept = versions.split_off(&settings.first());
-        for trimmed in versions.keys() {
+        let kept_unreadable = unreadable.split_off(&settings.first());
+        for trimmed in versions.keys().chain(&unreadable) {
             places.versions.delete(&mut batch, &[&folder, &trimmed.to_string()]);
             places.uses.delete(&mut batch, &[&folder, &trimmed.to_string()]);
             batch.erases();
@@ -173,8 +182,42 @@ impl Keys {
         places.keys.put(&mut batch, &[name], &settings);
         plan_rotation(&mut batch, &places, name, &settings, &kept);
         places.view.commit(batch).await?;
-        let key = Key { name: name.to_owned(), kind: old.kind, settings, versions: kept };
+        let key = Key {
+            name: name.to_owned(),
+            kind: old.kind,
+            settings,
+            versions: kept,
+            unreadable: kept_unreadable,
+        };
         Ok(Some(self.keep(key)))
+    }
+
+    /// Trims a key of all but the last versions that are to go, in commits of bounded size. Each
+    /// leaves a whole key behind, so that who breaks off begins again.
+    async fn trimmed(
+        &self,
+        places: &Places,
+        mut key: Arc<Key>,
+        wanted: &Settings,
+    ) -> Result<Arc<Key>, ApiError> {
+        while wanted.first() - key.settings.first() > TRIMMED_AT_ONCE {
+            let mut batch = Batch::default();
+            let folder = key.settings.folder();
+            let first = key.settings.first() + TRIMMED_AT_ONCE;
+            for trimmed in key.settings.first()..first {
+                places.versions.delete(&mut batch, &[&folder, &trimmed.to_string()]);
+                places.uses.delete(&mut batch, &[&folder, &trimmed.to_string()]);
+            }
+            batch.erases();
+            let settings = Settings { min_available: first, ..key.settings.clone() };
+            places.keys.put(&mut batch, &[&key.name], &settings);
+            places.view.commit(batch).await?;
+            let versions = key.versions.clone().split_off(&first);
+            let unreadable = key.unreadable.clone().split_off(&first);
+            let name = key.name.clone();
+            key = self.keep(Key { name, kind: key.kind, settings, versions, unreadable });
+        }
+        Ok(key)
     }
 
     /// Puts a version whose private half was missing in the place of itself.
@@ -190,6 +233,11 @@ impl Keys {
         let now = self.get_alone(&places, &key.name).await?;
         let now = now.filter(|now| now.settings.id == key.settings.id);
         let now = now.ok_or_else(ApiError::not_found)?;
+        // Another request may have completed it meanwhile, or trimmed it away.
+        let before = now.versions.get(&number);
+        if before.is_none_or(|before| !before.record.private.is_empty()) {
+            return Err(ApiError::new(409, "the key was changed meanwhile; try again"));
+        }
         let mut batch = Batch::default();
         let path = [now.settings.folder(), number.to_string()];
         places.versions.put(&mut batch, &path.each_ref().map(String::as_str), &record);
@@ -327,9 +375,12 @@ impl Keys {
     }
 
     /// Removes what removed keys have left when that broke off.
-    pub(super) async fn sweep(view: &MountView) -> Result<(), ApiError> {
+    pub(super) async fn sweep(&self, view: &MountView) -> Result<(), ApiError> {
         let places = Places::in_space(view);
         for removed in places.view.list(&["removed"], None, usize::MAX).await? {
+            if self.in_the_making(|folders| folders.contains(&removed.name)) {
+                continue;
+            }
             clear(&places, &removed.name).await?;
         }
         Ok(())
@@ -341,6 +392,10 @@ impl Keys {
         *self.limit_is_read.lock().unwrap_or_else(PoisonError::into_inner) = true;
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         self.make_room(&mut known, limit, 0);
+    }
+
+    fn in_the_making<R>(&self, with: impl FnOnce(&mut HashSet<String>) -> R) -> R {
+        with(&mut self.in_the_making.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn known(&self, name: &str) -> Option<Arc<Key>> {
@@ -435,16 +490,34 @@ impl Keys {
     async fn put(
         &self,
         places: &Places,
+        batch: Batch,
+        name: &str,
+        settings: Settings,
+        versions: Vec<(u32, VersionRecord)>,
+    ) -> Result<Arc<Key>, ApiError> {
+        let folder = settings.folder();
+        let _making = Making::of(self, &folder);
+        self.put_versions(places, batch, name, settings, versions).await
+    }
+
+    async fn put_versions(
+        &self,
+        places: &Places,
         mut batch: Batch,
         name: &str,
         settings: Settings,
         versions: Vec<(u32, VersionRecord)>,
     ) -> Result<Arc<Key>, ApiError> {
         let folder = settings.folder();
-        // One commit carries a hundred versions; those before them lie there unseen until it comes.
+        // One commit carries a hundred versions; those before them lie there unseen until it comes,
+        // and are marked as what a removed key has left until then.
         let late = versions.len().saturating_sub(VERSIONS_IN_ONE_COMMIT);
+        if late > 0 {
+            batch.delete(&places.view, &["removed", &folder]);
+        }
         for records in versions.get(..late).unwrap_or_default().chunks(VERSIONS_IN_ONE_COMMIT) {
             let mut batch = Batch::default();
+            mark_removed(&mut batch, places, &settings);
             for (number, record) in records {
                 places.versions.put(&mut batch, &[&folder, &number.to_string()], record);
             }
@@ -463,7 +536,27 @@ impl Keys {
             .collect();
         plan_rotation(&mut batch, places, name, &settings, &versions);
         places.view.commit(batch).await?;
-        Ok(self.keep(Key { name: name.to_owned(), kind, settings, versions }))
+        let (name, unreadable) = (name.to_owned(), BTreeSet::new());
+        Ok(self.keep(Key { name, kind, settings, versions, unreadable }))
+    }
+}
+
+/// While it lives, no sweep takes the versions of a key for what a removed one has left.
+struct Making<'a> {
+    keys: &'a Keys,
+    folder: &'a str,
+}
+
+impl<'a> Making<'a> {
+    fn of(keys: &'a Keys, folder: &'a str) -> Self {
+        keys.in_the_making(|folders| folders.insert(folder.to_owned()));
+        Self { keys, folder }
+    }
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        self.keys.in_the_making(|folders| folders.remove(self.folder));
     }
 }
 
@@ -483,10 +576,18 @@ async fn load(
     let kind = settings.kind().ok_or_else(|| ApiError::internal(UnknownKind))?;
     let folder = settings.folder();
     let mut versions = Versions::new();
+    let mut unreadable = BTreeSet::new();
     for number in settings.first()..=settings.latest {
         let path = [folder.as_str(), &number.to_string()];
-        let held = places.versions.get(&path).await?;
-        let record = held.ok_or_else(|| ApiError::internal(VersionMissing { number }))?.value;
+        let record = match places.versions.get(&path).await {
+            Ok(Some(held)) => held.value,
+            Ok(None) | Err(ReadError::Damaged) => {
+                tracing::error!(version = number, "a version of a transit key cannot be read");
+                unreadable.insert(number);
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         let uses = match uses_of(settings.id, number) {
             Some(uses) => uses,
             None => {
@@ -496,7 +597,7 @@ async fn load(
         };
         versions.insert(number, Arc::new(Version::new(number, record, uses)));
     }
-    Ok(Key { name: name.to_owned(), kind, settings, versions })
+    Ok(Key { name: name.to_owned(), kind, settings, versions, unreadable })
 }
 
 /// Says when the next version is due, or that none is.
@@ -539,23 +640,19 @@ const SHARES: usize = 16;
 
 /// A commit carries 128 operations.
 const VERSIONS_IN_ONE_COMMIT: usize = 100;
+/// The same: a version that goes takes two.
+const TRIMMED_AT_ONCE: u32 = 50;
 
 #[derive(Debug, thiserror::Error)]
 #[error("the key is of a type that this version of kista does not have")]
 struct UnknownKind;
-
-#[derive(Debug, thiserror::Error)]
-#[error("version {number} of the key is missing")]
-struct VersionMissing {
-    number: u32,
-}
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
         barrier::{SpaceId, fixture},
-        engines::transit::{Transit, kind::Kind, material, record::UseRecord},
+        engines::transit::{Transit, key::NoVersion, kind::Kind, material, record::UseRecord},
     };
 
     struct Fixture {
@@ -675,6 +772,75 @@ mod tests {
             assert_eq!(again.versions[&1].uses.encryptions(), uses);
         }
         assert_eq!(fixture.reserved(&key).await, BLOCK);
+    }
+
+    /// A key of two versions, the first of which does not open any more.
+    async fn half_damaged() -> Fixture {
+        let fixture = Fixture::new();
+        let now = Timestamp::from_millis(1);
+        let mut versions = Vec::new();
+        for number in [1, 2] {
+            let record = material::generate(Kind::Aes256Gcm, 0, now).await.unwrap();
+            versions.push((number, record));
+        }
+        let settings = Settings { latest: 2, ..settings(Kind::Aes256Gcm) };
+        let folder = settings.folder();
+        fixture.keys.replace(&fixture.view, "k", settings, versions).await.unwrap();
+        let mut batch = Batch::default();
+        batch.delete(&fixture.view, &["versions", &folder, "1"]);
+        fixture.view.commit(batch).await.unwrap();
+        Fixture { keys: Arc::default(), ..fixture }
+    }
+
+    #[tokio::test]
+    async fn a_damaged_version_keeps_none_of_the_others_from_use() {
+        let fixture = half_damaged().await;
+        let key = fixture.get().await;
+        assert_eq!(key.version_to_make(0).ok().unwrap().number, 2);
+        assert_eq!(key.version_to_read(2).ok().unwrap().number, 2);
+        assert_eq!(key.version_to_read(1).err(), Some(NoVersion::Damaged));
+        assert_eq!(key.version_to_make(1).err(), Some(NoVersion::Damaged));
+        let trimmed = |key: &Key| {
+            let first = Settings { min_decryption: 2, min_available: 2, ..key.settings.clone() };
+            Ok(Change::from(first))
+        };
+        let key = fixture.keys.change(&fixture.view, "k", trimmed).await.unwrap().unwrap();
+        assert!(key.unreadable.is_empty());
+        assert_eq!(key.version_to_read(1).err(), Some(NoVersion::TooLow));
+    }
+
+    #[tokio::test]
+    async fn a_damaged_key_is_restored_over_and_removed() {
+        let fixture = half_damaged().await;
+        let now = Timestamp::from_millis(2);
+        let record = material::generate(Kind::Aes256Gcm, 0, now).await.unwrap();
+        let new = settings(Kind::Aes256Gcm);
+        fixture.keys.replace(&fixture.view, "k", new, vec![(1, record)]).await.unwrap();
+        assert!(fixture.get().await.unreadable.is_empty());
+        let fixture = half_damaged().await;
+        fixture.keys.remove(&fixture.view, "k", |_| Ok(())).await.unwrap().unwrap();
+        assert!(fixture.view.list(&["versions"], None, usize::MAX).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_sweep_leaves_a_key_in_the_making_and_takes_what_a_broken_one_left() {
+        let fixture = Fixture::new();
+        let now = Timestamp::from_millis(1);
+        let settings = settings(Kind::Siv);
+        let (places, folder) = (Places::in_space(&fixture.view), settings.folder());
+        let record = material::generate(Kind::Siv, 0, now).await.unwrap();
+        let mut batch = Batch::default();
+        mark_removed(&mut batch, &places, &settings);
+        places.versions.put(&mut batch, &[&folder, "1"], &record);
+        fixture.view.commit(batch).await.unwrap();
+        let left = || async {
+            fixture.keys.sweep(&fixture.view).await.unwrap();
+            fixture.view.list(&["versions"], None, usize::MAX).await.unwrap().len()
+        };
+        let making = Making::of(&fixture.keys, &folder);
+        assert_eq!(left().await, 1);
+        drop(making);
+        assert_eq!(left().await, 0);
     }
 
     #[tokio::test]

@@ -55,8 +55,10 @@ impl Locker {
     pub(super) fn new(kind: Kind, key: &[u8]) -> Option<Self> {
         match (kind, kind.message()) {
             (_, Some(algorithm)) => Some(Self::Random(MessageCipher::new(algorithm, key)?)),
-            (Kind::Committing, None) => Some(Self::Committing(Key::copy_of(key).ok()?)),
-            (Kind::Siv, None) => Some(Self::Siv(Siv::new(&Key::<AesSiv512>::copy_of(key).ok()?))),
+            (Kind::Committing, None) => Some(Self::Committing(Key::common_copy_of(key).ok()?)),
+            (Kind::Siv, None) => {
+                Some(Self::Siv(Siv::new(&Key::<AesSiv512>::common_copy_of(key).ok()?)))
+            }
             (_, None) => None,
         }
     }
@@ -75,6 +77,10 @@ impl Locker {
             Derivation::Hkdf => hkdf_sha256(&[], key, context, &mut made),
             Derivation::Counter => {
                 let block = counter_kdf(key, context);
+                // It makes no longer keys, and none for nonces.
+                if settings.convergent || length > block.len() {
+                    return None;
+                }
                 made.get_mut(..block.len())?.copy_from_slice(&block);
             }
         }

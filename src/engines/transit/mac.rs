@@ -90,6 +90,7 @@ impl Transit {
                 NoVersion::TooLow => {
                     "cannot generate HMAC: version is too old (disallowed by policy)".to_owned()
                 }
+                NoVersion::Damaged => error.of_encryption().to_owned(),
             })?;
             let tag = with_key(&key, version, |mac_key| {
                 input.expose(|input| algorithm.hmac(mac_key, input))
@@ -114,6 +115,7 @@ pub(super) fn verify(
         NoVersion::Negative | NoVersion::TooLow => {
             "cannot verify HMAC: version is too old (disallowed by policy)".to_owned()
         }
+        NoVersion::Damaged => error.of_encryption().to_owned(),
     })?;
     let tag = encoding::decode(parts.encoded)
         .map_err(|_| "unable to decode verification string as base64".to_owned())?;

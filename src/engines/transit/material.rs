@@ -1,6 +1,8 @@
 //! New key material, and asymmetric pairs.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
+
+use tokio::sync::Semaphore;
 
 use super::{
     encoding::{self, SecretText},
@@ -109,7 +111,7 @@ impl Asymmetric {
 
     /// The Ed25519 pair that a context makes: all 64 bytes go in, 32 come out as the seed.
     pub(super) fn derived(private: &[u8], context: &[u8]) -> Option<Self> {
-        let seed = secret::Key::build(|seed| hkdf_sha256(&[], private, context, seed));
+        let seed = secret::Key::build_common(|seed| hkdf_sha256(&[], private, context, seed));
         Some(Self::Ed25519(Ed25519Key::from_seed(seed)))
     }
 
@@ -356,13 +358,46 @@ pub(super) async fn generate(
     key_size: u32,
     now: Timestamp,
 ) -> Result<VersionRecord, ApiError> {
-    if kind.is_rsa() {
-        // Up to seconds, while the primes are searched.
-        let make = move || new_version(kind, key_size, now);
-        return tokio::task::spawn_blocking(make).await.map_err(ApiError::internal)?;
+    match kind.is_rsa() {
+        true => search_primes(move || new_version(kind, key_size, now)).await?,
+        false => new_version(kind, key_size, now),
     }
-    new_version(kind, key_size, now)
 }
+
+/// Makes an RSA pair, which takes up to seconds while its primes are searched: beside the requests,
+/// and few at a time, however many ask.
+pub(super) async fn search_primes<R: Send + 'static>(
+    make: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, ApiError> {
+    let turn = tokio::time::timeout(LONGEST_WAIT, SEARCHES.acquire()).await;
+    let Ok(Ok(turn)) = turn else {
+        return Err(ApiError::new(503, "too many RSA keys are being made at once; try again"));
+    };
+    let made = tokio::task::spawn_blocking(move || {
+        let made = make();
+        // Not before: a caller who leaves does not end the search.
+        drop(turn);
+        made
+    });
+    made.await.map_err(ApiError::internal)
+}
+
+/// Does work with stored pairs where they are RSA's beside the requests: each one that is opened is
+/// checked, for milliseconds.
+pub(super) async fn aside<R: Send + 'static>(
+    kind: Kind,
+    work: impl FnOnce() -> Result<R, ApiError> + Send + 'static,
+) -> Result<R, ApiError> {
+    match kind.is_rsa() {
+        true => tokio::task::spawn_blocking(work).await.map_err(ApiError::internal)?,
+        false => work(),
+    }
+}
+
+/// Searches for primes that run beside each other in this process.
+static SEARCHES: Semaphore = Semaphore::const_new(2);
+/// A request waits so long for its turn.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
 fn new_version(kind: Kind, key_size: u32, now: Timestamp) -> Result<VersionRecord, ApiError> {
     let random = |length| Material::of(SecretBytes::build(length, random::fill));
@@ -480,7 +515,7 @@ fn both_of(pair: &Ed25519Key) -> SecretBytes {
 
 fn ed25519_of(private: &[u8]) -> Option<Ed25519Key> {
     let (seed, public) = private.split_first_chunk::<32>()?;
-    let pair = Ed25519Key::from_seed(secret::Key::<Ed25519Seed>::copy_of(seed).ok()?);
+    let pair = Ed25519Key::from_seed(secret::Key::<Ed25519Seed>::common_copy_of(seed).ok()?);
     (pair.public() == public).then_some(pair)
 }
 

@@ -9,8 +9,12 @@ use super::kind::Kind;
 use crate::{
     barrier::{Collection, MountView, Record},
     clock::Timestamp,
+    gate::ApiError,
     secret::SecretBytes,
 };
+
+/// No key has more versions. Each one is a record, and a key that is read reads them all.
+pub(super) const LAST_VERSION: u32 = 1 << 24;
 
 /// A key, without its versions.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -101,6 +105,12 @@ impl Settings {
     /// The first version that is still there.
     pub(super) fn first(&self) -> u32 {
         self.min_available.max(1)
+    }
+
+    /// The number of the version after the latest.
+    pub(super) fn next(&self) -> Result<u32, ApiError> {
+        let next = self.latest.checked_add(1).filter(|next| *next <= LAST_VERSION);
+        next.ok_or_else(|| ApiError::bad_request("the key has as many versions as there may be"))
     }
 
     /// Whether new versions may be made here.

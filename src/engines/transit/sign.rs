@@ -321,6 +321,7 @@ fn sign(
             "requested version for signing is less than the minimum encryption key version"
                 .to_owned()
         }
+        NoVersion::Damaged => error.of_encryption().to_owned(),
     })?;
     let mut made = None;
     let pair =

@@ -102,6 +102,11 @@ impl FromFields for ImportInput {
                 "key derivation and convergent encryption not supported for keys of type {word}"
             )));
         }
+        if derived && matches!(given, Given::Public(_)) {
+            return Err(ApiError::bad_request(
+                "a derived key needs its private half: nothing can be derived from a public_key",
+            ));
+        }
         let allows_rotation = fields.boolean("allow_rotation")?.unwrap_or(false);
         let auto_rotate = manage::auto_rotate(fields)?.unwrap_or_default();
         if !auto_rotate.is_zero() && !allows_rotation {
@@ -213,7 +218,7 @@ impl Transit {
         let changed = self.keys.change(view, &input.name, |key| {
             check_same(key, id)?;
             let mut settings = key.settings.clone();
-            settings.latest += 1;
+            settings.latest = settings.next()?;
             Ok(Change { settings, version: Some(record) })
         });
         changed.await?.ok_or_else(ApiError::not_found)?;
@@ -290,8 +295,7 @@ impl Transit {
         let pair = match places.wrapping.get(&["pair"]).await? {
             Some(held) => held.value.private.expose(RsaKey::from_pkcs8),
             None => {
-                let make = || RsaKey::generate(WRAPPING_BITS);
-                let pair = tokio::task::spawn_blocking(make).await.map_err(ApiError::internal)?;
+                let pair = material::search_primes(|| RsaKey::generate(WRAPPING_BITS)).await?;
                 let pair = pair.map_err(ApiError::internal)?;
                 let mut batch = Batch::default();
                 let record = WrappingKey { private: Material::of(pair.to_pkcs8()) };
