@@ -321,7 +321,7 @@ const NO_PLAINTEXT: Error = Error::Unexpected("it has no plaintext");
 
 /// Items that one request takes.
 const ITEMS_A_REQUEST: usize = 1000;
-/// Bytes that one request takes, half of what servers do.
-const BYTES_A_REQUEST: usize = 16 << 20;
+/// Bytes that one request takes; Kista's own limit for a body is 4 MiB.
+const BYTES_A_REQUEST: usize = 3 << 20;
 /// Bytes of names and signs around the values of one item.
 const WEIGHT_OF_NAMES: usize = 64;

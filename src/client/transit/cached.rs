@@ -1,10 +1,10 @@
 use std::{
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
 use data_encoding::BASE64;
-use tokio::{sync::Mutex, time::Instant};
+use tokio::time::Instant;
 
 use super::{Transit, file_key::LocalError};
 use crate::{
@@ -44,7 +44,14 @@ pub struct Cached {
     mount: String,
     key: String,
     limits: Limits,
-    held: Arc<Mutex<DataKeys>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    held: Mutex<DataKeys>,
+    /// Held while a data key is made, so that one is made for all who want it.
+    asking: tokio::sync::Mutex<()>,
 }
 
 /// The data keys that are held.
@@ -53,6 +60,8 @@ struct DataKeys {
     sealing: Option<Held>,
     /// Those that were unwrapped, the one used last at the end.
     opening: Vec<Held>,
+    /// Whether a task wipes them in time.
+    is_watched: bool,
 }
 
 /// A data key in use.
@@ -70,17 +79,17 @@ impl Held {
         Self { header, key: Arc::new(key), since: Instant::now(), messages: 0, bytes: 0 }
     }
 
-    /// Counts a message, unless it would go beyond a limit. The first one always fits.
-    fn takes(&mut self, limits: &Limits, bytes: u64) -> bool {
-        let fits = self.messages < limits.messages
+    /// Whether a message stays within the limits.
+    fn fits(&self, limits: &Limits, bytes: u64) -> bool {
+        self.messages < limits.messages
             && self.bytes.saturating_add(bytes) <= limits.bytes
-            && self.is_young(limits);
-        let fits = fits || self.messages == 0;
-        if fits {
-            self.messages += 1;
-            self.bytes = self.bytes.saturating_add(bytes);
-        }
-        fits
+            && self.is_young(limits)
+    }
+
+    /// Counts a message.
+    fn takes(&mut self, bytes: u64) {
+        self.messages += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 
     fn is_young(&self, limits: &Limits) -> bool {
@@ -102,7 +111,7 @@ impl Transit<'_> {
             mount: self.mount.to_owned(),
             key: key.to_owned(),
             limits,
-            held: Arc::default(),
+            shared: Arc::default(),
         }
     }
 }
@@ -146,8 +155,8 @@ impl Cached {
     }
 
     /// Forgets the data keys that are held.
-    pub async fn forget(&self) {
-        *self.held.lock().await = DataKeys::default();
+    pub fn forget(&self) {
+        self.held(|held| (held.sealing, held.opening) = (None, Vec::new()));
     }
 
     /// The data key that encrypts now. While one caller asks for it, the others wait for it.
@@ -155,68 +164,125 @@ impl Cached {
         &self,
         bytes: u64,
     ) -> Result<(Header, Arc<Key<Cobblestone256>>), LocalError> {
-        let mut held = self.held.lock().await;
-        let serves = held.sealing.as_mut().is_some_and(|held| held.takes(&self.limits, bytes));
-        if !serves {
-            held.sealing = None;
-            let transit = self.client.transit(&self.mount);
-            let (header, key) = transit.new_file_key(&self.key, b"", CONTENT_TYPE, b"").await?;
-            let mut new = Held::new(header, key);
-            new.takes(&self.limits, bytes);
-            held.sealing = Some(new);
-            self.forget_in_time();
+        if let Some(lent) = self.held(|held| held.lend_sealing(&self.limits, bytes)) {
+            return Ok(lent);
         }
-        let Some(sealing) = &held.sealing else { return Err(LocalError::NotSealed) };
-        let lent = (sealing.header.clone(), Arc::clone(&sealing.key));
-        if sealing.is_spent(&self.limits) {
-            held.sealing = None;
+        let _one = self.shared.asking.lock().await;
+        if let Some(lent) = self.held(|held| held.lend_sealing(&self.limits, bytes)) {
+            return Ok(lent);
+        }
+        let transit = self.client.transit(&self.mount);
+        let (header, key) = transit.new_file_key(&self.key, b"", CONTENT_TYPE, b"").await?;
+        let mut new = Held::new(header, key);
+        new.takes(bytes);
+        let lent = (new.header.clone(), Arc::clone(&new.key));
+        if !new.is_spent(&self.limits) {
+            self.held(|held| held.sealing = Some(new));
+            self.forget_in_time();
         }
         Ok(lent)
     }
 
-    /// The data key of a value.
+    /// The data key of a value. Nobody waits for the key of another's.
     async fn opening_key(
         &self,
         header: &Header,
         bytes: u64,
     ) -> Result<Arc<Key<Cobblestone256>>, LocalError> {
-        let mut held = self.held.lock().await;
-        let place = held.opening.iter().position(|held| held.header == *header);
-        if let Some(mut found) = place.map(|place| held.opening.remove(place))
-            && found.takes(&self.limits, bytes)
-        {
-            let key = Arc::clone(&found.key);
-            held.opening.push(found);
+        if let Some(key) = self.held(|held| held.lend_opening(header, &self.limits, bytes)) {
             return Ok(key);
         }
         let transit = self.client.transit(&self.mount);
         let key = transit.file_key(header, Some(&self.key), b"").await?;
         let mut new = Held::new(header.clone(), key);
-        new.takes(&self.limits, bytes);
+        new.takes(bytes);
         let key = Arc::clone(&new.key);
-        if held.opening.len() >= MOST_HELD {
-            held.opening.remove(0);
-        }
         if !new.is_spent(&self.limits) {
-            held.opening.push(new);
+            self.held(|held| held.keep_opening(new));
+            self.forget_in_time();
         }
-        self.forget_in_time();
         Ok(key)
     }
 
-    /// Wipes what is too old even if nobody asks again.
+    fn held<R>(&self, with: impl FnOnce(&mut DataKeys) -> R) -> R {
+        self.shared.held(with)
+    }
+
+    /// Wipes what is too old even if nobody asks again. One task does it for as long as there is
+    /// something to wipe.
     fn forget_in_time(&self) {
-        let (held, limits) = (Arc::downgrade(&self.held), self.limits);
+        if self.held(|held| std::mem::replace(&mut held.is_watched, true)) {
+            return;
+        }
+        let (shared, limits) = (Arc::downgrade(&self.shared), self.limits);
         tokio::spawn(async move {
-            tokio::time::sleep(limits.age).await;
-            if let Some(held) = Weak::upgrade(&held) {
-                let mut held = held.lock().await;
-                held.opening.retain(|held| held.is_young(&limits));
-                if held.sealing.as_ref().is_some_and(|held| !held.is_young(&limits)) {
-                    held.sealing = None;
-                }
+            while let Some(first) = Weak::upgrade(&shared)
+                .and_then(|shared| shared.held(|held| held.without_old(&limits)))
+            {
+                tokio::time::sleep_until(first).await;
             }
         });
+    }
+}
+
+impl Shared {
+    fn held<R>(&self, with: impl FnOnce(&mut DataKeys) -> R) -> R {
+        // A panic leaves no key half kept, so a poisoned lock serves on.
+        with(&mut self.held.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl DataKeys {
+    fn lend_sealing(
+        &mut self,
+        limits: &Limits,
+        bytes: u64,
+    ) -> Option<(Header, Arc<Key<Cobblestone256>>)> {
+        let sealing = self.sealing.as_mut();
+        let lent = sealing.filter(|held| held.fits(limits, bytes)).map(|held| {
+            held.takes(bytes);
+            (held.header.clone(), Arc::clone(&held.key))
+        });
+        if lent.is_none() || self.sealing.as_ref().is_some_and(|held| held.is_spent(limits)) {
+            self.sealing = None;
+        }
+        lent
+    }
+
+    fn lend_opening(
+        &mut self,
+        header: &Header,
+        limits: &Limits,
+        bytes: u64,
+    ) -> Option<Arc<Key<Cobblestone256>>> {
+        let place = self.opening.iter().position(|held| held.header == *header)?;
+        let mut found = self.opening.remove(place);
+        let fits = found.fits(limits, bytes);
+        fits.then(|| {
+            found.takes(bytes);
+            let key = Arc::clone(&found.key);
+            self.opening.push(found);
+            key
+        })
+    }
+
+    fn keep_opening(&mut self, new: Held) {
+        // Somebody else may have asked for the same one.
+        self.opening.retain(|held| held.header != new.header);
+        if self.opening.len() >= MOST_HELD {
+            self.opening.remove(0);
+        }
+        self.opening.push(new);
+    }
+
+    /// Wipes what is too old, and says when the next one will be; None, and nobody watches any
+    /// more, when there is none.
+    fn without_old(&mut self, limits: &Limits) -> Option<Instant> {
+        self.opening.retain(|held| held.is_young(limits));
+        self.sealing = self.sealing.take().filter(|held| held.is_young(limits));
+        let first = self.opening.iter().chain(&self.sealing).map(|held| held.since).min();
+        self.is_watched = first.is_some();
+        first.map(|since| since + limits.age)
     }
 }
 
@@ -280,7 +346,7 @@ mod tests {
         assert_eq!(fake.requests().len(), 2, "one key made, one unwrapped and kept");
         let unwrapped = &fake.requests()[1];
         assert!(unwrapped.starts_with("PUT /v1/transit/decrypt/pii "), "{unwrapped}");
-        cached.forget().await;
+        cached.forget();
         cached.decrypt(&sealed, b"row 1").await.unwrap();
         assert_eq!(fake.requests().len(), 3);
 
@@ -307,14 +373,13 @@ mod tests {
         let cached = fake.client().transit("transit").cached("pii", limits);
         let sealed = cached.encrypt(&secret("x"), b"").await.unwrap();
         cached.decrypt(&sealed, b"").await.unwrap();
-        assert!(cached.held.lock().await.sealing.is_some());
+        assert!(cached.held(|held| held.sealing.is_some()));
         tokio::time::pause();
         tokio::time::advance(Duration::from_secs(1)).await;
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }
-        let held = cached.held.lock().await;
-        assert!(held.sealing.is_none() && held.opening.is_empty());
+        cached.held(|held| assert!(held.sealing.is_none() && held.opening.is_empty()));
     }
 
     #[tokio::test]

@@ -116,7 +116,7 @@ pub(super) async fn run<T: Send + 'static>(
     let mut working = tokio::task::spawn_blocking(move || work(&seen));
     let ended = tokio::select! {
         ended = &mut working => ended,
-        _signal = tokio::signal::ctrl_c() => {
+        () = told_to_end() => {
             stop.store(true, Ordering::Relaxed);
             match tokio::time::timeout(PATIENCE, working).await {
                 Ok(ended) => ended,
@@ -130,6 +130,32 @@ pub(super) async fn run<T: Send + 'static>(
         }
     };
     ended.map_err(|_panic| Failure::new("the work ended in an internal error"))?
+}
+
+/// Ctrl-C, or the signals by which a service manager and a closed terminal end a program.
+async fn told_to_end() {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let heard = |kind| signal(kind).ok();
+    let (mut terminated, mut hung_up) =
+        (heard(SignalKind::terminate()), heard(SignalKind::hangup()));
+    let terminated = async {
+        match &mut terminated {
+            Some(signal) => signal.recv().await,
+            None => std::future::pending().await,
+        }
+    };
+    let hung_up = async {
+        match &mut hung_up {
+            Some(signal) => signal.recv().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated => {}
+        _ = hung_up => {}
+    }
 }
 
 /// Copies to the end, in constant memory.

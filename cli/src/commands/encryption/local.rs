@@ -33,12 +33,13 @@ struct Done<'a> {
 pub(super) async fn encrypt(arguments: Encrypt) -> Result<Exit, Failure> {
     let output = Output::new(arguments.mount.server.json);
     let source = Source::open(arguments.file.as_deref())?;
-    let sink = arguments.out.sink(output)?;
     let doing = format!("encrypt {}", source.name());
     let (header, key) = match &arguments.key {
         Some(key) => by_vault(&arguments, key, &doing).await?,
         None => by_passphrase(&arguments.binding.aad, &source)?,
     };
+    // Not before: who leaves at the prompt leaves no file behind.
+    let sink = arguments.out.sink(output)?;
     let bytes = copying::run(sink.leftover(), move |stop| {
         let (mut source, total) = source.with_length();
         let progress = Progress::bytes("encrypting");
@@ -63,8 +64,15 @@ pub(super) async fn decrypt(arguments: Decrypt) -> Result<Exit, Failure> {
         Failure::new(format!("cannot {doing}: {}", Failure::of(&error).message))
     })?;
     check_context(&doing, sealed.header(), &arguments.binding.aad)?;
-    let key = match sealed.header().stanzas() {
-        [Stanza::Passphrase(stanza)] => open_passphrase(stanza, is_stdin, &doing)?,
+    let key = match (sealed.header().stanzas(), &arguments.key) {
+        // Whoever knows a passphrase could have put this file in the place of the key's.
+        ([Stanza::Passphrase(_)], Some(key)) => {
+            return Err(Failure::new(format!(
+                "cannot {doing}: it is encrypted under a passphrase, not under the key {key}"
+            ))
+            .hint("leave --key out to give the passphrase, if you trust who gave you the file"));
+        }
+        ([Stanza::Passphrase(stanza)], None) => open_passphrase(stanza, is_stdin, &doing)?,
         _ => {
             let mount = arguments.mount.find()?;
             let bound = arguments.binding.read()?;
@@ -129,6 +137,10 @@ fn open_passphrase(
         Person::Present => Person::Present.hidden("passphrase", "")?,
         Person::Absent => prompt::stdin_text()?,
     };
+    if passphrase.is_empty() {
+        return Err(Failure::new(format!("cannot {doing}: no passphrase was given"))
+            .hint("give the one that it was encrypted under"));
+    }
     stanza.unwrap(&passphrase).map_err(|error| Failure::of(&error))?.ok_or_else(|| {
         Failure::new(format!("cannot {doing}: the passphrase is another one, or the file changed"))
     })

@@ -6,7 +6,9 @@ use std::{
 
 use data_encoding::BASE64;
 use kista::{
-    client::{Limits, LocalError, Refused, Rewrapped, ToDecrypt, ToEncrypt, is_cached_value},
+    client::{
+        Error, Limits, LocalError, Refused, Rewrapped, ToDecrypt, ToEncrypt, is_cached_value,
+    },
     secret::{SecretBytes, SecretString},
 };
 use serde::Serialize;
@@ -84,9 +86,7 @@ pub(super) async fn decrypt(arguments: Decrypt) -> Result<Exit, Failure> {
                 match cached.decrypt(text, bound.aad.as_bytes()).await {
                     Ok(plain) => Ok(plain),
                     // Only what is about the value itself is the value's.
-                    Err(error @ (LocalError::OpenFailed(_) | LocalError::NotSealed)) => {
-                        Err(Refused(error.to_string()))
-                    }
+                    Err(error) if is_of_the_value(&error) => Err(Refused(error.to_string())),
                     Err(error) => {
                         return Err(explain_local(&mount, "decrypt the values", error).await);
                     }
@@ -323,6 +323,19 @@ fn plaintext(file: Option<&Path>) -> Result<SecretBytes, Failure> {
             Ok(typed.expose(|text| SecretBytes::copy_of(text.as_bytes())))
         }
         Some(_) | None => prompt::stdin_whole(),
+    }
+}
+
+/// Whether another value may open though this one does not. A changed header is seen here or, where
+/// it holds the wrapped key, by the vault.
+fn is_of_the_value(error: &LocalError) -> bool {
+    match error {
+        LocalError::OpenFailed(_)
+        | LocalError::NotSealed
+        | LocalError::Header(_)
+        | LocalError::OtherKey { .. } => true,
+        LocalError::Call(error) => matches!(error, Error::Other { status: 400, .. }),
+        LocalError::NotCommitting(_) | _ => false,
     }
 }
 
