@@ -19,6 +19,7 @@
 //! - `everyday.rs`: everyday commands on one secret, against the real binary
 //! - `shell.rs`: what a shell and a terminal get, against the real binary
 //! - `fixture.rs`: what the first version of the format has written
+//! - `allocations.rs`: how often a request allocates
 //! - `leaks.rs`, `damage.rs`: the real binary, and the files that it makes
 //! - `memory.rs`: the real binary, and what its process shows
 
@@ -28,6 +29,7 @@
     reason = "plain code is clearer in tests and their helpers"
 )]
 
+mod allocations;
 mod architecture;
 mod client;
 mod damage;
