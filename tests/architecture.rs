@@ -40,7 +40,7 @@ const HOMES: &[(&[&str], &[&str])] = &[
     (&["rcgen"], &["src/http/", "src/client/"]),
     (&["rustls", "tokio_rustls"], &["src/http/", "src/client/", "src/outbound/"]),
     (&["reqwest"], &["src/client/", "src/outbound/"]),
-    (&["clap", "minijinja", "rpassword", "saphyr_parser"], &["cli/src/"]),
+    (&["clap", "minijinja", "saphyr_parser"], &["cli/src/"]),
 ];
 
 /// Below `client`, which stands beside the floors.

@@ -18,6 +18,7 @@
 //! - `doctor.rs`: what is looked at before something goes wrong, against the real binary
 //! - `everyday.rs`: everyday commands on one secret, against the real binary
 //! - `shell.rs`: what a shell and a terminal get, against the real binary
+//! - `tour/`: every command, with its JSON and without anybody to read it
 //! - `fixture.rs`: what the first version of the format has written
 //! - `allocations.rs`: how often a request allocates
 //! - `leaks.rs`, `damage.rs`: the real binary, and the files that it makes
@@ -56,6 +57,7 @@ mod shell;
 mod slots;
 mod source;
 mod support;
+mod tour;
 mod transit;
 mod transit_vectors;
 mod transit_wycheproof;

@@ -27,9 +27,14 @@ pub(crate) enum Exit {
     NoProgram,
     /// As the program did that it ran.
     Program(u8),
+    /// A signal ended it, before anything was half done.
+    Signal(u8),
 }
 
 impl Exit {
+    /// By Ctrl-C.
+    pub(crate) const INTERRUPTED: Self = Self::Signal(2);
+
     /// The number that the process ends with.
     pub(crate) fn code(self) -> u8 {
         match self {
@@ -45,6 +50,8 @@ impl Exit {
             Self::NotExecutable => 126,
             Self::NoProgram => 127,
             Self::Program(code) => code,
+            // As a shell tells it.
+            Self::Signal(number) => number.saturating_add(128),
         }
     }
 }
@@ -71,6 +78,11 @@ impl Failure {
     /// The command line makes no sense.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(message).exit(Exit::Usage)
+    }
+
+    /// Ctrl-C was typed.
+    pub(crate) fn interrupted() -> Self {
+        Self::new("interrupted").exit(Exit::INTERRUPTED)
     }
 
     /// What the library could not do, with the causes under it.

@@ -7,7 +7,7 @@
 //! - `trust.rs`: the first meeting with a server
 //! - `context.rs`, `folders.rs`, `files.rs`: what is kept on this machine
 //! - `reference.rs`: how a secret is named
-//! - `values.rs`, `prompt.rs`, `consent.rs`: what is asked for; `generate/`: what is made instead
+//! - `values.rs`, `prompt.rs`, `hidden.rs`, `consent.rs`: what is asked for; `generate/`: what is made instead
 //! - `fetching.rs`: reading what a program starts with; `variables.rs`: which variables it becomes
 //! - `quoting.rs`: values as other languages write them
 //! - `offline.rs`: sealed copies of what was read, for when no vault answers
@@ -31,6 +31,7 @@ mod fetching;
 mod files;
 mod folders;
 mod generate;
+mod hidden;
 mod hygiene;
 mod logging;
 mod offline;

@@ -183,6 +183,21 @@ impl Output {
         self.json(&json(value)?)
     }
 
+    /// Tells that what was said would be done was not; as JSON with what it is about.
+    pub(crate) fn dry_run(self, what: &impl Serialize, done: &str) -> Result<(), Failure> {
+        #[derive(Serialize)]
+        struct Planned<'a, T> {
+            #[serde(flatten)]
+            what: &'a T,
+            dry_run: bool,
+        }
+        if self.json {
+            self.serialized(&Planned { what, dry_run: true })?;
+        }
+        note(&format!("dry run: nothing was {done}"));
+        Ok(())
+    }
+
     /// Prints JSON on one line.
     pub(crate) fn json(self, json: &JsonValue) -> Result<(), Failure> {
         self.print(|out| {
@@ -329,6 +344,11 @@ pub(crate) fn failure(failure: &Failure) {
 pub(crate) fn ask(text: &str) {
     let mut stderr = io::stderr().lock();
     write_printable(&mut stderr, text).and_then(|()| stderr.flush()).unwrap_or_default();
+}
+
+/// Ends the line of a question whose answer was not shown.
+pub(crate) fn end_line() {
+    io::stderr().write_all(b"\n").unwrap_or_default();
 }
 
 /// Tells of a panic: where, and nothing of what.

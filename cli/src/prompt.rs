@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use kista::secret::{SecretBytes, SecretString};
 
-use crate::{failure::Failure, output};
+use crate::{failure::Failure, hidden, output};
 
 /// Whether a person can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,9 +45,9 @@ impl Person {
     ) -> Result<SecretString, Failure> {
         self.must_be_present(label, instead)?;
         output::ask(question);
-        rpassword::read_password()
-            .map(SecretString::from_string)
-            .map_err(|error| Failure::io("read from the terminal", &error))
+        let typed = hidden::line();
+        output::end_line();
+        typed
     }
 
     /// Asks for a line that may be seen; an empty one ends the asking.

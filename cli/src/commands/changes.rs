@@ -2,8 +2,12 @@
 
 use kista::client::{Fields, JsonValue};
 use kista::secret::SecretString;
+use serde::Serialize;
 
-use crate::output::{self, Sight};
+use crate::{
+    failure::Failure,
+    output::{self, Output, Sight},
+};
 
 /// The keys that differ, in the order of the new state, those that are gone last.
 #[derive(Debug)]
@@ -15,6 +19,19 @@ struct Change<'a> {
     key: &'a str,
     from: Option<&'a JsonValue>,
     to: Option<&'a JsonValue>,
+}
+
+/// Which keys of a secret differ, as `--json` tells it.
+#[derive(Debug, Serialize)]
+struct Changed<'a> {
+    path: String,
+    changes: Vec<Told<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Told<'a> {
+    key: &'a str,
+    change: &'static str,
 }
 
 impl<'a> Changes<'a> {
@@ -51,6 +68,25 @@ impl<'a> Changes<'a> {
         }
     }
 
+    /// Tells what would change in a secret, and that it was not written.
+    pub(crate) fn dry_run(&self, output: Output, path: &str) -> Result<(), Failure> {
+        output.dry_run(&self.of(path), "written")
+    }
+
+    /// Tells that nothing changes in a secret; as JSON too.
+    pub(crate) fn none(output: Output, path: &str, why: &str) -> Result<(), Failure> {
+        output::note(why);
+        if output.wants_json() {
+            output.serialized(&Self(Vec::new()).of(path))?;
+        }
+        Ok(())
+    }
+
+    fn of(&self, path: &str) -> Changed<'_> {
+        let changes = self.0.iter().map(|change| Told { key: change.key, change: change.word() });
+        Changed { path: path.to_owned(), changes: changes.collect() }
+    }
+
     /// The same as JSON, with `from` and `to` where values are to be seen.
     pub(crate) fn json(&self, sight: Sight) -> JsonValue {
         let each: Vec<JsonValue> = self.0.iter().map(|change| change.json(sight)).collect();
@@ -64,6 +100,14 @@ impl Change<'_> {
             (None, _) => '+',
             (Some(_), None) => '-',
             (Some(_), Some(_)) => '~',
+        }
+    }
+
+    fn word(&self) -> &'static str {
+        match self.sign() {
+            '+' => "added",
+            '-' => "removed",
+            _ => "changed",
         }
     }
 
@@ -86,14 +130,7 @@ impl Change<'_> {
         let text = |text: &str| JsonValue::string(&SecretString::copy_of(text));
         let mut object = Fields::new();
         object.set("key", text(self.key));
-        object.set(
-            "change",
-            text(match self.sign() {
-                '+' => "added",
-                '-' => "removed",
-                _ => "changed",
-            }),
-        );
+        object.set("change", text(self.word()));
         if sight == Sight::Shown {
             for (name, value) in [("from", self.from), ("to", self.to)] {
                 if let Some(value) = value {

@@ -29,6 +29,8 @@ pub(crate) struct Delete {
 #[derive(Serialize)]
 struct Deleted<'a> {
     path: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u64>,
 }
 
 impl Delete {
@@ -41,19 +43,19 @@ impl Delete {
                 target.path
             ));
         }
+        let output = Output::new(self.server.json);
+        let path = &target.whole();
         if self.dry_run {
             let current = versions::known(&server, &target, &self.path).await?.current_version;
-            output::note(&format!("{}: version {current} would be deleted", target.whole()));
-            output::note("dry run: nothing was deleted");
+            output::note(&format!("{path}: version {current} would be deleted"));
+            output.dry_run(&Deleted { path, version: Some(current) }, "deleted")?;
             return Ok(Exit::Done);
         }
         if let Err(error) = target.kv2(&server.client).delete(&target.path).await {
             return Err(server.explain(&format!("delete {}", self.path), error).await);
         }
-        let output = Output::new(self.server.json);
-        let path = &target.whole();
         if output.wants_json() {
-            output.serialized(&Deleted { path })?;
+            output.serialized(&Deleted { path, version: None })?;
         } else {
             output::note(&format!("{path}: the current version is deleted"));
         }

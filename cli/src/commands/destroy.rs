@@ -60,9 +60,11 @@ impl Destroy {
             true => format!("{whole} with all its versions ({})", numbers.join(", ")),
             false => format!("version {} of {whole}", numbers.join(", ")),
         };
+        let output = Output::new(self.server.json);
+        let destroyed = Destroyed { path: &whole, versions: &versions, all: self.all };
         if self.dry_run {
             output::note(&format!("this would destroy {what}, for good"));
-            output::note("dry run: nothing was destroyed");
+            output.dry_run(&destroyed, "destroyed")?;
             return Ok(Exit::Done);
         }
         if !self.consent.is_given() {
@@ -70,16 +72,15 @@ impl Destroy {
         }
         self.consent.typed("path", &whole)?;
         let kv2 = target.kv2(&server.client);
-        let destroyed = match self.all {
+        let done = match self.all {
             true => kv2.destroy(&target.path).await,
             false => kv2.destroy_versions(&target.path, &versions).await,
         };
-        if let Err(error) = destroyed {
+        if let Err(error) = done {
             return Err(server.explain(&format!("destroy {}", self.path), error).await);
         }
-        let output = Output::new(self.server.json);
         if output.wants_json() {
-            output.serialized(&Destroyed { path: &whole, versions: &versions, all: self.all })?;
+            output.serialized(&destroyed)?;
         } else {
             output::note(&format!("destroyed: {what}"));
         }

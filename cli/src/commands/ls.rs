@@ -3,7 +3,7 @@ use kista::client::{Named, Reach, SecretMetadata};
 use serde::Serialize;
 
 use super::{
-    plain,
+    below, plain,
     target::Target,
     walk::{Detail, Printer, Walk},
 };
@@ -47,13 +47,14 @@ impl Ls {
         if self.long && !target.has_versions() {
             return Err(plain::no_versions(&target, "--long"));
         }
+        let folder = below::as_folder(&target.whole());
         let reach = if self.recursive { Reach::Below } else { Reach::Folder };
         let detail = if self.long { Detail::Metadata } else { Detail::Name };
         let walk = Walk::new(&server, &target, reach, detail);
         if self.long {
-            self.print_long(walk, &target.whole()).await?;
+            self.print_long(walk, &folder).await?;
         } else {
-            self.print_names(walk, &target.whole()).await?;
+            self.print_names(walk, &folder).await?;
         }
         Ok(Exit::Done)
     }

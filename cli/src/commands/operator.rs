@@ -262,6 +262,13 @@ impl Seal {
         if let Err(error) = server.client.sys().seal().await {
             return Err(server.explain("seal", error).await);
         }
+        let output = Output::new(self.server.json);
+        if output.wants_json() {
+            match server.client.sys().seal_status().await {
+                Ok(status) => status::print(&server, &status, output)?,
+                Err(error) => return Err(server.explain("ask whether it is sealed", error).await),
+            }
+        }
         output::note("the vault is sealed\nnext:  kista operator unseal");
         Ok(Exit::Done)
     }

@@ -45,7 +45,8 @@ impl Patch {
         let fields = self.with_removed(values::fetch(&assignments, self.sources.look())?)?;
         match target.kv2(&server.client).patch(&target.path, &fields, self.cas).await {
             Ok(written) => {
-                written::print(&Output::new(self.server.json), &target, &fields, &written)
+                let output = Output::new(self.server.json);
+                written::print_patched(&output, &target, &fields, &self.remove, &written)
             }
             Err(Error::NotFound) => Err(self.absent(&server, &target).await),
             Err(error) => Err(written::failure(&server, "patch", &self.path, error).await),

@@ -88,7 +88,10 @@ impl RekeyArguments {
         let person = Person::look(self.no_input);
         let session = Session::begin(&server, &plan, keep, person, self.yes).await?;
         let (done, shares) = session.collect().await?;
-        show(Output::new(self.server.json), &shares)?;
+        if let Err(failure) = show(Output::new(self.server.json), &shares) {
+            cancel(&server).await?;
+            return Err(failure.hint("nothing was changed: the old shares still hold"));
+        }
         verify(&server, &done, &shares, usize::from(self.threshold), person).await?;
         let old = if self.revoke {
             rotate::destroy_old_keys(&server).await?;
@@ -118,10 +121,7 @@ struct RekeyStatus {
 impl RekeyStatus {
     async fn run(self) -> Result<Exit, Failure> {
         let server = Server::find(&self.server)?;
-        let rekey = match server.client.sys().rekey().await {
-            Ok(rekey) => rekey,
-            Err(error) => return Err(server.explain("ask for the rekey", error).await),
-        };
+        let rekey = under_way(&server).await?;
         let output = Output::new(self.server.json);
         if output.wants_json() {
             output.serialized(&rekey)?;
@@ -137,6 +137,13 @@ impl RekeyStatus {
     }
 }
 
+async fn under_way(server: &Server) -> Result<Rekey, Failure> {
+    match server.client.sys().rekey().await {
+        Ok(rekey) => Ok(rekey),
+        Err(error) => Err(server.explain("ask for the rekey", error).await),
+    }
+}
+
 /// End a rekey; nothing changes.
 #[derive(Debug, Args)]
 #[command(before_help = "Example:\n  kista operator rekey cancel")]
@@ -148,10 +155,13 @@ struct RekeyCancel {
 impl RekeyCancel {
     async fn run(self) -> Result<Exit, Failure> {
         let server = Server::find(&self.server)?;
-        if let Err(error) = server.client.sys().cancel_rekey().await {
-            return Err(server.explain("cancel the rekey", error).await);
+        cancel(&server).await?;
+        let output = Output::new(self.server.json);
+        if output.wants_json() {
+            output.serialized(&under_way(&server).await?)?;
+        } else {
+            output::note("no rekey is under way any more");
         }
-        output::note("no rekey is under way any more");
         Ok(Exit::Done)
     }
 }
@@ -173,25 +183,20 @@ impl<'a> Session<'a> {
         person: Person,
         yes: bool,
     ) -> Result<Self, Failure> {
-        let begun = match server.client.sys().begin_rekey(plan).await {
-            Ok(begun) => begun,
-            Err(error) => {
-                let failure = server.explain("begin a rekey", error).await;
-                return Err(failure.hint("kista operator rekey status"));
+        let mut begun = start(server, plan).await?;
+        if !begun.slots_dropped.is_empty() && !yes {
+            // While a person thinks, and may end it all, nothing is under way.
+            cancel(server).await?;
+            output::warn(&format!("these will be gone: {}", names(&begun.slots_dropped)));
+            let agreed = person.line("type yes to go on", "--yes drops them without asking")?;
+            if agreed != "yes" {
+                return Err(Failure::new("nothing was changed"));
             }
-        };
+            begun = start(server, plan).await?;
+        }
         // The shares come last: with the last of them the rekey is complete.
         keep.sort_by_key(|slot| slot.kind == "shares");
-        let session = Self { server, nonce: begun.nonce, keep, person };
-        if !begun.slots_dropped.is_empty() && !yes {
-            output::warn(&format!("these will be gone: {}", names(&begun.slots_dropped)));
-            let agreed = person.line("type yes to go on", "--yes drops them without asking");
-            if !agreed.as_deref().is_ok_and(|line| line == "yes") {
-                session.cancel().await?;
-                return Err(agreed.err().unwrap_or_else(|| Failure::new("nothing was changed")));
-            }
-        }
-        Ok(session)
+        Ok(Self { server, nonce: begun.nonce, keep, person })
     }
 
     /// Shows it every secret. Ends it when one is refused.
@@ -199,7 +204,7 @@ impl<'a> Session<'a> {
         match self.show_all().await {
             Ok(done) => Ok(done),
             Err(failure) => {
-                self.cancel().await?;
+                cancel(self.server).await?;
                 Err(failure.hint("nothing was changed; begin again"))
             }
         }
@@ -247,12 +252,22 @@ impl<'a> Session<'a> {
             Err(error) => Err(self.server.explain("rekey", error).await),
         }
     }
+}
 
-    async fn cancel(&self) -> Result<(), Failure> {
-        match self.server.client.sys().cancel_rekey().await {
-            Ok(()) => Ok(()),
-            Err(error) => Err(self.server.explain("cancel the rekey", error).await),
+async fn start(server: &Server, plan: &RekeyPlan) -> Result<Rekey, Failure> {
+    match server.client.sys().begin_rekey(plan).await {
+        Ok(begun) => Ok(begun),
+        Err(error) => {
+            let failure = server.explain("begin a rekey", error).await;
+            Err(failure.hint("kista operator rekey status"))
         }
+    }
+}
+
+async fn cancel(server: &Server) -> Result<(), Failure> {
+    match server.client.sys().cancel_rekey().await {
+        Ok(()) => Ok(()),
+        Err(error) => Err(server.explain("cancel the rekey", error).await),
     }
 }
 
@@ -304,7 +319,13 @@ async fn verify(
             (Person::Absent, Some(share)) => share,
             (Person::Present, _) | (Person::Absent, None) => {
                 let label = format!("new share {} of {threshold}, to verify", given + 1);
-                typed = person.hidden(&label, "")?;
+                typed = match person.hidden(&label, "") {
+                    Ok(typed) => typed,
+                    Err(failure) => {
+                        cancel(server).await?;
+                        return Err(failure.hint("nothing was changed: the old shares still hold"));
+                    }
+                };
                 &typed
             }
         };

@@ -48,24 +48,24 @@ impl Rollback {
             Err(failure) if failure.exit == Exit::NotFound => None,
             Err(failure) => return Err(failure),
         };
+        let output = Output::new(self.server.json);
         let nothing = Fields::new();
         let changes = Changes::between(before.as_ref().unwrap_or(&nothing), &fields);
         if before.is_some() && changes.is_empty() {
-            output::note(&format!("{path}: version {current} holds the same as {}", self.to));
+            let why = format!("{path}: version {current} holds the same as {}", self.to);
+            Changes::none(output, &path, &why)?;
             return Ok(Exit::Done);
         }
         output::note(&format!("{path}: from version {current} back to {}:", self.to));
         changes.note();
         if self.dry_run {
-            output::note("dry run: nothing was written");
+            changes.dry_run(output, &path)?;
             return Ok(Exit::Done);
         }
         self.consent.agreed("write it")?;
         let expected = Some(CheckAndSet::Version(current));
         match target.kv2(&server.client).write(&target.path, &fields, expected).await {
-            Ok(written) => {
-                written::print(&Output::new(self.server.json), &target, &fields, &written)
-            }
+            Ok(written) => written::print(&output, &target, &fields, &written),
             Err(error) => Err(written::failure(&server, "write", &self.path, error).await),
         }
     }

@@ -1,5 +1,7 @@
 //! `kista secrets`: the mounts of secrets.
 
+use std::collections::BTreeMap;
+
 use clap::{Args, Subcommand};
 use kista::{
     client::{Fields, JsonValue, Verb},
@@ -133,7 +135,8 @@ impl Disable {
             output::note(&format!("this takes {path}/ away, and everything in it for good"));
         }
         if self.dry_run {
-            output::note("dry run: nothing was taken away");
+            let what = BTreeMap::from([("path", format!("{path}/"))]);
+            Output::new(self.server.json).dry_run(&what, "taken away")?;
             return Ok(Exit::Done);
         }
         self.consent.typed("mount", path)?;

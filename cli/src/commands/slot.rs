@@ -191,6 +191,7 @@ impl Drop {
             ))
             .hint("kista operator slot ls"));
         };
+        let output = Output::new(self.server.json);
         if self.keep_root {
             if let Err(error) = server.client.sys().drop_slot_keeping_root(&slot.id).await {
                 return Err(server.explain("drop the slot", error).await);
@@ -199,7 +200,7 @@ impl Drop {
                 "an old copy of the seal file and the slot's secret still open the vault; without \
                  --keep-root it gets another root key",
             );
-            return Ok(Exit::Done);
+            return dropped(output, &[(*slot).clone()], &format!("Gone: {}.", words(slot)));
         }
         let keep = slots.iter().filter(|other| other.human && other.id != slot.id);
         let keep: Vec<Slot> = keep.cloned().collect();
@@ -218,7 +219,7 @@ impl Drop {
         if self.revoke {
             rotate::destroy_old_keys(&server).await?;
         }
-        report(Output::new(self.server.json), &done.slots_dropped)
+        report(output, &done.slots_dropped)
     }
 }
 
@@ -231,19 +232,27 @@ pub(super) async fn slots(server: &Server) -> Result<Vec<Slot>, Failure> {
 }
 
 /// Says which slots are gone.
-pub(super) fn report(output: Output, dropped: &[Slot]) -> Result<Exit, Failure> {
+pub(super) fn report(output: Output, slots: &[Slot]) -> Result<Exit, Failure> {
+    let names = names(slots);
+    dropped(
+        output,
+        slots,
+        &format!(
+            "The vault has another root key. Gone: {names}.\n\
+             Old copies of the seal file still lead to what was stored before."
+        ),
+    )
+}
+
+fn dropped(output: Output, slots: &[Slot], told: &str) -> Result<Exit, Failure> {
+    #[derive(serde::Serialize)]
+    struct Dropped<'a> {
+        slots_dropped: &'a [Slot],
+    }
     if output.wants_json() {
-        #[derive(serde::Serialize)]
-        struct Dropped<'a> {
-            slots_dropped: &'a [Slot],
-        }
-        output.serialized(&Dropped { slots_dropped: dropped })?;
+        output.serialized(&Dropped { slots_dropped: slots })?;
     } else {
-        output::note(&format!(
-            "The vault has another root key. Gone: {}.\n\
-             Old copies of the seal file still lead to what was stored before.",
-            names(dropped)
-        ));
+        output::note(told);
     }
     Ok(Exit::Done)
 }

@@ -19,16 +19,37 @@ pub(crate) fn print(
     fields: &Fields,
     written: &VersionMetadata,
 ) -> Result<Exit, Failure> {
-    let keys: Vec<&str> = fields.iter().map(|(key, _)| key).collect();
+    print_patched(output, target, fields, &[], written)
+}
+
+/// The same of a patch: which keys it has set and which it has taken away.
+pub(crate) fn print_patched(
+    output: &Output,
+    target: &Target,
+    fields: &Fields,
+    removed: &[String],
+    written: &VersionMetadata,
+) -> Result<Exit, Failure> {
+    let keys = fields.iter().map(|(key, _)| key);
+    let keys: Vec<&str> = keys.filter(|key| !removed.iter().any(|gone| gone == key)).collect();
     if output.wants_json() {
         let mut object = Fields::new();
         object.set("path", JsonValue::string(&SecretString::copy_of(&target.whole())));
         object.set("keys", output::json(&keys)?);
+        if !removed.is_empty() {
+            object.set("removed", output::json(&removed)?);
+        }
         object.set("metadata", output::json(written)?);
         output.object(&object)?;
     } else {
         let (path, version) = (target.whole(), written.version);
-        output.line(&format!("{path}  version {version}  keys: {}", keys.join(", ")))?;
+        let list = |what: &str, keys: &[&str]| match keys {
+            [] => String::new(),
+            keys => format!("  {what}: {}", keys.join(", ")),
+        };
+        let gone: Vec<&str> = removed.iter().map(String::as_str).collect();
+        let (keys, gone) = (list("keys", &keys), list("removed", &gone));
+        output.line(&format!("{path}  version {version}{keys}{gone}"))?;
     }
     Ok(Exit::Done)
 }

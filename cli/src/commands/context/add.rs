@@ -1,12 +1,13 @@
 use clap::Args;
 
+use super::Shown;
 use crate::{
     arguments::ConnectionArguments,
     commands::login::Meeting,
     context,
     failure::{Exit, Failure},
     folders::Folders,
-    output,
+    output::{self, Output},
 };
 
 /// Keep the address of a server and its certificate, without a token.
@@ -30,6 +31,9 @@ pub(crate) struct Add {
     ca_cert: Option<std::path::PathBuf>,
     #[command(flatten)]
     meeting: Meeting,
+    /// Print JSON, one object
+    #[arg(long)]
+    json: bool,
 }
 
 impl Add {
@@ -47,10 +51,15 @@ impl Add {
         };
         let context = self.meeting.context(&folders, &arguments).await?;
         context.save(&folders)?;
-        output::note(&format!(
-            "kept: the context {0:?}, {1}\nnext:  kista login --context {0}",
-            context.name, context.address
-        ));
+        let output = Output::new(self.json);
+        if output.wants_json() {
+            output.serialized(&Shown::of(&context, &context::current(&folders)?))?;
+        } else {
+            output::note(&format!(
+                "kept: the context {0:?}, {1}\nnext:  kista login --context {0}",
+                context.name, context.address
+            ));
+        }
         Ok(Exit::Done)
     }
 }

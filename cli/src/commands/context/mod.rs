@@ -64,6 +64,9 @@ pub(crate) struct Ls {
 pub(crate) struct Use {
     /// Name of the context
     name: String,
+    /// Print JSON, one object
+    #[arg(long)]
+    json: bool,
 }
 
 /// Forget a context: address, certificate and token. The token is not revoked.
@@ -77,6 +80,9 @@ pub(crate) struct Rm {
     name: String,
     #[command(flatten)]
     consent: Consent,
+    /// Print JSON, one object
+    #[arg(long)]
+    json: bool,
 }
 
 /// Show what a context holds, less its token.
@@ -109,6 +115,12 @@ struct Shown {
     store: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<String>,
+}
+
+/// A context that is no more, as it is printed.
+#[derive(Debug, Serialize)]
+struct Removed<'a> {
+    name: &'a str,
 }
 
 impl Shown {
@@ -166,7 +178,12 @@ impl Use {
     fn run(&self) -> Result<Exit, Failure> {
         let context = server::known_context(Some(&self.name))?;
         context::set_current(&Folders::of_user()?, &context.name)?;
-        output::note(&format!("in use: {:?}, {}", context.name, context.address));
+        let output = Output::new(self.json);
+        if output.wants_json() {
+            output.serialized(&Shown::of(&context, &context.name))?;
+        } else {
+            output::note(&format!("in use: {:?}, {}", context.name, context.address));
+        }
         Ok(Exit::Done)
     }
 }
@@ -190,7 +207,12 @@ impl Rm {
         if context::current(&folders)? == self.name {
             context::unset_current(&folders)?;
         }
-        output::note(&format!("removed: the context {:?}", self.name));
+        let output = Output::new(self.json);
+        if output.wants_json() {
+            output.serialized(&Removed { name: &self.name })?;
+        } else {
+            output::note(&format!("removed: the context {:?}", self.name));
+        }
         Ok(Exit::Done)
     }
 }

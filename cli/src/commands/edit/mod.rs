@@ -55,14 +55,16 @@ impl Edit {
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
         let server = Server::find_for(&self.server, &self.path)?;
         let target = Target::secret(&server, &self.path, "edit").await?;
+        let output = Output::new(self.server.json);
+        let path = target.whole();
         let mut before = self.read(&server, &target).await?;
         // Signals are caught from here on, so that the text is wiped on any of them.
-        let mut workshop = Workshop::open(&target.whole(), self.format.ending())?;
+        let mut workshop = Workshop::open(&path, self.format.ending())?;
         workshop.put(&self.format.write(&before.fields)?)?;
         loop {
             let text = workshop.edit().await?;
             if text.expose(|text| text.trim().is_empty()) {
-                output::note("the file is empty: nothing was written");
+                Changes::none(output, &path, "the file is empty: nothing was written")?;
                 return Ok(Exit::Done);
             }
             let fields = match self.format.read(&text) {
@@ -75,24 +77,19 @@ impl Edit {
             };
             let changes = Changes::between(&before.fields, &fields);
             if changes.is_empty() {
-                output::note("nothing has changed: nothing was written");
+                Changes::none(output, &path, "nothing has changed: nothing was written")?;
                 return Ok(Exit::Done);
             }
-            output::note(&format!("{}:", target.whole()));
+            output::note(&format!("{path}:"));
             changes.note();
             if self.dry_run {
-                output::note("dry run: nothing was written");
+                changes.dry_run(output, &path)?;
                 return Ok(Exit::Done);
             }
             let kv2 = target.kv2(&server.client);
             match kv2.write(&target.path, &fields, Some(before.expected)).await {
                 Ok(written) => {
-                    return written::print(
-                        &Output::new(self.server.json),
-                        &target,
-                        &fields,
-                        &written,
-                    );
+                    return written::print(&output, &target, &fields, &written);
                 }
                 Err(error) => {
                     let is_conflict = matches!(error, Error::CasConflict);

@@ -5,7 +5,10 @@ use std::{
     env,
     fs::{self, OpenOptions},
     io::{self, Seek, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::{
+        fs::{DirBuilderExt, OpenOptionsExt},
+        process::ExitStatusExt,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus},
     thread,
@@ -24,7 +27,7 @@ use tokio::{
 };
 
 use crate::{
-    failure::Failure,
+    failure::{Exit, Failure},
     folders, output,
     prompt::{self, Person},
 };
@@ -99,6 +102,9 @@ impl Workshop {
         };
         let status = status.map_err(|_| Failure::new("the editor was lost"))?;
         let status = status.map_err(|error| Failure::io("wait for the editor", &error))?;
+        if status.signal() == Some(SignalKind::interrupt().as_raw_value()) {
+            return Err(interrupted());
+        }
         if !status.success() {
             return Err(Failure::new(format!("the editor {} ended with {status}", editor.0))
                 .hint("nothing was written; set VISUAL or EDITOR to another editor"));
@@ -176,15 +182,16 @@ fn wait(mut child: Child) -> oneshot::Receiver<io::Result<ExitStatus>> {
 
 /// Waits for a signal that ends the program.
 async fn end(terminate: &mut Signal, hang_up: &mut Signal) -> Failure {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = hang_up.recv() => {}
-    }
-    Failure::new("ended by a signal: nothing was written")
+    let signal = tokio::select! {
+        _ = terminate.recv() => SignalKind::terminate(),
+        _ = hang_up.recv() => SignalKind::hangup(),
+    };
+    let number = u8::try_from(signal.as_raw_value()).unwrap_or_default();
+    Failure::new("ended by a signal: nothing was written").exit(Exit::Signal(number))
 }
 
 fn interrupted() -> Failure {
-    Failure::new("interrupted: nothing was written")
+    Failure::new("interrupted: nothing was written").exit(Exit::INTERRUPTED)
 }
 
 /// Overwrites every file of a folder; links are not followed.

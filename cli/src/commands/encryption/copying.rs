@@ -124,7 +124,7 @@ pub(super) async fn run<T: Send + 'static>(
                     leftover.map_or(Ok(()), |leftover| files::remove(&leftover))?;
                     output::failure(&interrupted());
                     // The thread would hold the program up.
-                    process::exit(i32::from(Exit::Failed.code()));
+                    process::exit(i32::from(Exit::INTERRUPTED.code()));
                 }
             }
         }
@@ -198,7 +198,7 @@ pub(super) fn unreadable(error: &io::Error) -> Failure {
 }
 
 fn interrupted() -> Failure {
-    Failure::new("interrupted: no file was kept")
+    Failure::new("interrupted: no file was kept").exit(Exit::INTERRUPTED)
 }
 
 /// How long work that was told to stop may take.

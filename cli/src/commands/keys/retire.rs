@@ -67,19 +67,20 @@ impl Retire {
         let what = if self.destroy { "are destroyed, for good" } else { "decrypt no more" };
         output::note(&format!("versions of {} below {} {what}:", self.name, self.below));
         tell_usage(&mount, &self.name, self.below).await?;
+        let output = Output::new(self.mount.server.json);
+        let retired = Retired {
+            name: &self.name,
+            min_decryption_version: self.below,
+            destroyed: self.destroy,
+        };
         if self.dry_run {
-            output::note("dry run: nothing was retired");
+            output.dry_run(&retired, "retired")?;
             return Ok(Exit::Done);
         }
         self.consent.typed("key", &self.name)?;
         self.retire(&mount, &key).await?;
-        let output = Output::new(self.mount.server.json);
         if output.wants_json() {
-            output.serialized(&Retired {
-                name: &self.name,
-                min_decryption_version: self.below,
-                destroyed: self.destroy,
-            })?;
+            output.serialized(&retired)?;
         } else {
             output::note(&format!("{}: decrypts from v{} on", self.name, self.below));
         }
@@ -148,15 +149,15 @@ impl Rm {
             key.kind
         ));
         tell_usage(&mount, name, u64::MAX).await?;
+        let output = Output::new(self.mount.server.json);
         if self.dry_run {
-            output::note("dry run: nothing was taken away");
+            output.dry_run(&serde_json::json!({ "name": name }), "taken away")?;
             return Ok(Exit::Done);
         }
         self.consent.typed("key", name)?;
         if let Err(error) = mount.keys().delete(name).await {
             return Err(mount.explain(&format!("delete the key {name}"), error).await);
         }
-        let output = Output::new(self.mount.server.json);
         match output.wants_json() {
             true => output.serialized(&serde_json::json!({ "name": name }))?,
             false => output::note(&format!("{name}: taken away")),
