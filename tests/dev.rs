@@ -19,7 +19,15 @@ fn kista(home: &Path, arguments: &[&str]) -> Command {
 }
 
 /// A server that does not outlive its test.
-struct Server(Child);
+pub(crate) struct Server(Child);
+
+impl Server {
+    /// Ends it, so that it takes away what it kept in memory.
+    pub(crate) fn end(mut self) {
+        kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
+        assert_eq!(self.0.wait().unwrap().code(), Some(0));
+    }
+}
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -29,7 +37,8 @@ impl Drop for Server {
     }
 }
 
-fn start(home: &Path) -> (Server, Value) {
+/// Starts one; with how to reach it.
+pub(crate) fn start(home: &Path) -> (Server, Value) {
     let mut command = kista(home, &["up", "--dev", "--json"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut line = String::new();
@@ -53,7 +62,7 @@ fn folder(made: &Value) -> std::path::PathBuf {
 #[test]
 fn a_server_in_memory_serves_and_leaves_nothing() {
     let home = tempfile::tempdir().unwrap();
-    let (mut child, made) = start(home.path());
+    let (child, made) = start(home.path());
     assert!(made["VAULT_ADDR"].as_str().unwrap().starts_with("https://127.0.0.1:"), "{made}");
     assert!(ask(home.path(), &made, &["put", "secret/a", "k=env:V"]).status.success());
     let read = ask(home.path(), &made, &["get", "secret/a#k"]);
@@ -71,8 +80,7 @@ fn a_server_in_memory_serves_and_leaves_nothing() {
     fs::remove_file(share).unwrap();
     let kept = folder(&made);
     assert!(kept.exists() && !kept.starts_with(home.path()));
-    kill_process(Pid::from_child(&child.0), Signal::TERM).unwrap();
-    assert_eq!(child.0.wait().unwrap().code(), Some(0));
+    child.end();
     assert!(!kept.exists());
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
 }

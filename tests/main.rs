@@ -17,7 +17,9 @@
 //! - `dev.rs`: a server that leaves nothing, of the real binary
 //! - `doctor.rs`: what is looked at before something goes wrong, against the real binary
 //! - `everyday.rs`: everyday commands on one secret, against the real binary
+//! - `mistakes.rs`: what the commonest mistakes are answered with, of the real binary
 //! - `shell.rs`: what a shell and a terminal get, against the real binary
+//! - `terminal.rs`: questions, bars and colours at a terminal, and Ctrl-C there
 //! - `tour/`: every command, with its JSON and without anybody to read it
 //! - `fixture.rs`: what the first version of the format has written
 //! - `allocations.rs`: how often a request allocates
@@ -46,6 +48,7 @@ mod kv2;
 mod kv2_tree;
 mod leaks;
 mod memory;
+mod mistakes;
 mod mounts;
 mod operator;
 mod plain;
@@ -57,6 +60,7 @@ mod shell;
 mod slots;
 mod source;
 mod support;
+mod terminal;
 mod tour;
 mod transit;
 mod transit_vectors;

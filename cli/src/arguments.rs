@@ -193,6 +193,29 @@ impl Arguments {
     }
 }
 
+/// What is not a command here, and what does the same: words of Vault's, and such as come to mind.
+pub(crate) fn meant(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "kv" => "without kv: kista put, get, patch, ls, log, delete, undelete, destroy, rollback",
+        "init" => "kista operator init; or, from nothing to a server: kista up",
+        "unseal" => "kista operator unseal",
+        "seal" => "kista operator seal",
+        "rekey" => "kista operator rekey",
+        "start" | "dev" => "kista up; for tests: kista up --dev",
+        "set" | "add" | "create" => "kista put secret/app/db KEY=-",
+        "show" | "cat" => "kista get secret/app/db",
+        "exec" | "env" => "kista run -e secret/app/db -- CMD",
+        "remove" | "del" => "kista rm, which leaves the versions; for good: kista destroy",
+        "search" | "grep" => "kista find PATTERN",
+        "history" | "versions" => "kista log secret/app/db",
+        "engine" | "engines" | "mount" | "mounts" => "kista secrets ls",
+        "transit" => "kista key, kista encrypt and kista decrypt",
+        "help" => "kista --help; of one command: kista COMMAND --help",
+        "version" => "kista --version",
+        _ => return None,
+    })
+}
+
 /// Whether `--color never` is said: what the parser itself prints must obey it too.
 fn is_colourless() -> bool {
     let words: Vec<_> = env::args_os().skip(1).take_while(|word| word != "--").collect();

@@ -1,6 +1,7 @@
 //! Files that only their owner reads.
 
 use std::{
+    env,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
@@ -171,13 +172,22 @@ pub(crate) fn remove(file: &Path) -> Result<(), Failure> {
 
 /// Reads a file that the user has named.
 pub(crate) fn read(file: &Path) -> Result<SecretBytes, Failure> {
-    fs::read(file).map(SecretBytes::from_vec).map_err(|error| {
-        let failure = Failure::io(format!("read {}", file.display()), &error);
-        match error.kind() == io::ErrorKind::NotFound {
-            true => failure.exit(Exit::NotFound),
-            false => failure,
+    fs::read(file).map(SecretBytes::from_vec).map_err(|error| unreadable(file, &error))
+}
+
+/// A file that the user has named cannot be read.
+pub(crate) fn unreadable(file: &Path, error: &io::Error) -> Failure {
+    let failure = Failure::io(format!("read {}", file.display()), error);
+    if error.kind() != io::ErrorKind::NotFound {
+        return failure;
+    }
+    let failure = failure.exit(Exit::NotFound);
+    match env::current_dir() {
+        Ok(here) if file.is_relative() => {
+            failure.hint(format!("it was looked for in {}", here.display()))
         }
-    })
+        Ok(_) | Err(_) => failure.hint("is it spelled right?"),
+    }
 }
 
 /// Reads a file that only its owner may read; `None` when it is not there.

@@ -73,8 +73,9 @@ fn main() -> ExitCode {
     let arguments = match Arguments::read() {
         Ok(arguments) => arguments,
         Err(error) => {
-            output::arguments(&error);
-            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            output::arguments(error);
+            return exit.into();
         }
     };
     output::set_colour(arguments.color);

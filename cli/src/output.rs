@@ -8,14 +8,17 @@ use std::{
     sync::OnceLock,
 };
 
-use clap::ValueEnum;
+use clap::{
+    ValueEnum,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use kista::{
     client::{Fields, JsonValue},
     secret::{SecretBytes, SecretString},
 };
 use serde::Serialize;
 
-use crate::failure::Failure;
+use crate::{arguments, failure::Failure};
 
 /// How a command prints.
 #[derive(Debug, Clone, Copy)]
@@ -356,9 +359,26 @@ pub(crate) fn internal_error(place: &str) {
     say(&format!("error: internal error at {place}; please report it with this place"));
 }
 
-/// Prints what the argument parser says, to the stream that is right for it.
-pub(crate) fn arguments(error: &clap::Error) {
+/// Prints what the argument parser says, to the stream that is right for it, and what was meant.
+///
+/// A word that no command takes is not repeated: it may be a token or a share.
+pub(crate) fn arguments(mut error: clap::Error) {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        Some(_) | None => None,
+    };
+    let word = text(ContextKind::InvalidArg).filter(|word| !word.starts_with('-'));
+    let command = text(ContextKind::InvalidSubcommand);
+    if error.kind() == ErrorKind::UnknownArgument && word.is_some() {
+        error.insert(ContextKind::InvalidArg, ContextValue::String("…".to_owned()));
+        error.print().unwrap_or_default();
+        say_in(Tone::Next, "next:  ", UNASKED);
+        return;
+    }
     error.print().unwrap_or_default();
+    if let Some(meant) = command.as_deref().and_then(arguments::meant) {
+        say_in(Tone::Next, "next:  ", meant);
+    }
 }
 
 /// Whether the environment says that nobody is there to be asked.
@@ -482,6 +502,10 @@ fn steers(char: char) -> bool {
 
 /// What was said on the command line.
 static COLOUR: OnceLock<Colour> = OnceLock::new();
+
+/// What to do with a word that a command does not take.
+const UNASKED: &str = "one word is too many, and left out here, since it may be a secret: those are asked \
+                       for, or read from stdin";
 
 /// Of one length, so that it tells nothing of the value's.
 const MASK: &str = "●●●●●●●●";

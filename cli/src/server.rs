@@ -235,7 +235,10 @@ impl Server {
             .hint(after_silence(&innermost(&cause)))
             .exit(Exit::Unavailable),
             Error::Untrusted { reason, .. } => {
-                failure(&format!("the certificate of {address} is not trusted: {reason}"))
+                let trusted = self.ca_file.as_ref().map_or(String::new(), |file| {
+                    format!("; only {} was to be trusted", file.display())
+                });
+                failure(&format!("the certificate of {address} is not trusted: {reason}{trusted}"))
                     .hint(
                         "name the CA of that server with --ca-cert FILE or KISTA_CACERT; or, once \
                          you have its fingerprint from whoever runs it: kista login --address URL \
@@ -474,7 +477,18 @@ fn kept<T>(setting: Option<Setting<T>>, context_is_named: bool) -> Option<Settin
 /// A client cannot be made of what was given.
 pub(crate) fn unusable(error: &BuildError) -> Failure {
     let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-    Failure::new(format!("cannot reach a server: {error}{cause}")).exit(Exit::Usage)
+    let failure = Failure::new(format!("cannot reach a server: {error}{cause}")).exit(Exit::Usage);
+    if let BuildError::Address(given) = error
+        && !given.contains("://")
+    {
+        return failure.hint(format!("with what it speaks before it: https://{given}"));
+    }
+    if matches!(error, BuildError::CaFile { .. }) {
+        return failure.hint(
+            "--ca-cert, KISTA_CACERT or the context names it: kista config show --origin tells which",
+        );
+    }
+    failure
 }
 
 /// What the network itself said, under the layers of the client.
@@ -489,6 +503,10 @@ fn innermost(error: &dyn std::error::Error) -> String {
 fn after_silence(cause: &str) -> &'static str {
     if cause.contains("corrupt message") {
         "the server there does not speak TLS; is its address http://…, or another port?"
+    } else if cause.contains("invalid HTTP version") {
+        "the server there speaks TLS, or is no web server; is its address https://…, or another port?"
+    } else if cause.contains("lookup address") {
+        "no machine of that name is known here; is it spelled right?"
     } else {
         "start one with `kista up`, or name another with --address or KISTA_ADDR"
     }
@@ -561,6 +579,14 @@ mod tests {
             origin(Some(context::LOCAL), "KISTA_TOKEN"),
             Origin::Variable("KISTA_TOKEN".to_owned())
         );
+    }
+
+    #[test]
+    fn silence_has_its_reasons() {
+        let next = after_silence("failed to lookup address information: Name or service not known");
+        assert!(next.contains("spelled"), "{next}");
+        assert!(after_silence("invalid HTTP version parsed").contains("https://"));
+        assert!(after_silence("Connection refused (os error 111)").contains("kista up"));
     }
 
     #[test]

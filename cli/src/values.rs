@@ -1,15 +1,19 @@
 //! The keys and values of `put` and `patch`: where each value comes from, and fetching it.
 
-use std::{env, fs, io, path::PathBuf};
+use std::{
+    env, io,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use kista::{
     client::{Fields, JsonValue},
-    secret::{SecretBytes, SecretString},
+    secret::SecretString,
 };
 
 use crate::{
     failure::{Exit, Failure},
+    files,
     generate::{Generated, Policy},
     output,
     prompt::{self, Person},
@@ -168,8 +172,10 @@ fn refuse_contradictions(assignments: &[Assignment], sources: Sources) -> Result
     }
     let asked = assignments.iter().filter(|a| matches!(a.source, Source::Asked)).count();
     if asked > 1 && sources.person == Person::Absent {
-        return Err(Failure::usage("stdin holds one value, and several keys ask for it")
-            .hint("give the others as KEY=@FILE or KEY=env:NAME"));
+        return Err(Failure::usage("stdin holds one value, and several keys ask for it").hint(
+            "a value stands in one word with its key: KEY=@FILE, KEY=env:NAME; in a terminal each \
+                 KEY is asked for",
+        ));
     }
     Ok(())
 }
@@ -189,10 +195,12 @@ fn warn_of_arguments(assignments: &[Assignment], sources: Sources) {
     }
 }
 
-fn read_file(key: &str, file: &PathBuf) -> Result<SecretString, Failure> {
-    let bytes = fs::read(file)
-        .map_err(|error| Failure::io(format!("read {} for {key}", file.display()), &error))?;
-    prompt::text(SecretBytes::from_vec(bytes), &file.display().to_string())
+fn read_file(key: &str, file: &Path) -> Result<SecretString, Failure> {
+    let bytes = files::read(file).map_err(|failure| Failure {
+        message: format!("{}, for the key {key}", failure.message),
+        ..failure
+    })?;
+    prompt::text(bytes, &file.display().to_string())
 }
 
 fn read_variable(key: &str, name: &str) -> Result<SecretString, Failure> {
@@ -202,6 +210,7 @@ fn read_variable(key: &str, name: &str) -> Result<SecretString, Failure> {
             format!("take {key} from the variable {name:?}"),
             &io::Error::other("it is not set"),
         )
+        .hint(format!("a variable of the shell must be exported: export {name}"))
         .exit(Exit::Usage)),
         Err(env::VarError::NotUnicode(_)) => {
             Err(Failure::new(format!("the variable {name:?} is not UTF-8 text")))
@@ -214,6 +223,8 @@ const WEAK_BITS: f64 = 64.0;
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const NOBODY: Sources = Sources { person: Person::Absent, argv_ok: true };

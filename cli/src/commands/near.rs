@@ -1,6 +1,8 @@
 //! What a user may have meant who named what is not there.
 
-use super::target::Target;
+use kista::client::Error;
+
+use super::{below, target::Target};
 use crate::server::Server;
 
 /// The hint for a secret that is not there: the path without `data/`, or names like it.
@@ -10,16 +12,41 @@ pub(crate) async fn hint(server: &Server, target: &Target) -> Option<String> {
     if let Some(meant) = target.without_api_part() {
         return Some(format!("leave out what only the API's paths have: {meant}"));
     }
-    let (folder, name) = target.path.rsplit_once('/').unwrap_or(("", &target.path));
-    let names = target.kv2(&server.client).list(folder).await.ok()?;
-    let folder = target.whole();
-    let folder = folder.strip_suffix(name)?;
+    let mut path = target.path.as_str();
+    // The folder itself may be spelled wrongly, so the first one above that is there is looked into.
+    let (folder, name, names) = loop {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        match target.kv2(&server.client).list(folder).await {
+            Ok(names) => break (folder, name, names),
+            Err(Error::NotFound) if !folder.is_empty() => path = folder,
+            Err(_) => return None,
+        }
+    };
+    let folder = target.with_path(&below::as_folder(folder)).whole();
     let near = nearest(name, &names);
     if near.is_empty() {
         return Some(format!("kista ls {folder}"));
     }
     let near: Vec<String> = near.iter().map(|name| format!("{folder}{name}")).collect();
     Some(format!("near it: {}", near.join(", ")))
+}
+
+/// The hint for a path that no mount holds: mounts like its first name, where the token sees them.
+pub(super) async fn mount(server: &Server, path: &str) -> String {
+    let mounts = server.client.sys().mounts().await.unwrap_or_default();
+    let mounts: Vec<String> = mounts.into_iter().map(|mount| mount.path).collect();
+    let first = path.split('/').next().unwrap_or_default();
+    match nearest(first, &mounts).as_slice() {
+        [] if mounts.is_empty() => {
+            "a path begins with its mount, such as secret/; kista token show tells which policies the \
+             token has"
+                .to_owned()
+        }
+        [] => "a path begins with its mount: kista secrets ls; another one: kista secrets enable kv \
+               --path NAME"
+            .to_owned(),
+        near => format!("near it are the mounts {}", near.join(", ")),
+    }
 }
 
 /// Up to three names like the one given, nearest first.

@@ -15,6 +15,7 @@ use super::api;
 use crate::{
     arguments::ServerArguments,
     failure::{Exit, Failure},
+    files,
     output::{self, Output},
     prompt,
     server::Server,
@@ -183,8 +184,7 @@ fn read(file: &PathBuf) -> Result<SecretString, Failure> {
     if file.as_os_str() == "-" {
         return prompt::stdin_text();
     }
-    let bytes =
-        fs::read(file).map_err(|error| Failure::io(format!("read {}", file.display()), &error))?;
+    let bytes = fs::read(file).map_err(|error| files::unreadable(file, &error))?;
     prompt::text(SecretBytes::from_vec(bytes), &file.display().to_string())
 }
 

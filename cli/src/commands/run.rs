@@ -18,6 +18,7 @@ use crate::{
     dotenv,
     failure::{Exit, Failure},
     fetching::{Chosen, FetchArguments, Fetcher},
+    files,
     hygiene::{Before, TOKENS},
     output,
     project::Project,
@@ -224,7 +225,7 @@ async fn add_file(
     file: &Path,
 ) -> Result<(), Failure> {
     let shown = file.display().to_string();
-    let bytes = fs::read(file).map_err(|error| Failure::io(format!("read {shown}"), &error))?;
+    let bytes = fs::read(file).map_err(|error| files::unreadable(file, &error))?;
     let text = prompt::text(SecretBytes::from_vec(bytes), &shown)?;
     let lines = text
         .expose(dotenv::parse)

@@ -2,6 +2,7 @@
 
 use kista::client::{Client, Error, Kv2, MountInfo};
 
+use super::near;
 use crate::{
     failure::{Exit, Failure},
     server::Server,
@@ -115,8 +116,7 @@ impl Target {
                 return Err(Failure::new(format!(
                     "no mount holds {given}, or the token may not see it"
                 ))
-                .hint("a path begins with its mount: `kista up` makes secret/, others are made with POST \
-                     sys/mounts/NAME")
+                .hint(near::mount(server, path).await)
                 .exit(Exit::Denied));
             }
             Err(error) => return Err(server.explain(&format!("{verb} {given}"), error).await),

@@ -25,6 +25,7 @@ use super::key::KeyArguments;
 use crate::{
     context::{Context, LOCAL},
     failure::{Exit, Failure},
+    files,
     folders::Folders,
     output::{self, Cell, Output},
     progress::Progress,
@@ -402,7 +403,7 @@ fn open(file: &Path) -> Result<(BufReader<File>, u64), Failure> {
         let bytes = file.metadata()?.len();
         Ok((BufReader::with_capacity(BUFFER, file), bytes))
     });
-    opened.map_err(|error| Failure::io(format!("read {}", file.display()), &error))
+    opened.map_err(|error| files::unreadable(file, &error))
 }
 
 fn about(file: &Path, error: &dyn std::error::Error) -> Failure {

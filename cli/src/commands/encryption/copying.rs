@@ -36,8 +36,7 @@ impl Source {
         match file {
             Some(file) if file != Path::new("-") => {
                 let name = file.display().to_string();
-                let opened = File::open(file)
-                    .map_err(|error| Failure::io(format!("read {name}"), &error))?;
+                let opened = File::open(file).map_err(|error| files::unreadable(file, &error))?;
                 Ok(Self::File(opened, name))
             }
             Some(_) | None => Ok(Self::Stdin(io::stdin())),

@@ -94,8 +94,11 @@ impl Options {
         if let Some(file) = &file {
             hygiene::guard_configuration(file)?;
         }
-        Config::load(file.as_deref(), overrides)
-            .map_err(|error| Failure::of(&error).exit(Exit::Usage))
+        Config::load(file.as_deref(), overrides).map_err(|error| {
+            Failure::of(&error)
+                .hint("kista server --help shows a configuration; without one: kista up")
+                .exit(Exit::Usage)
+        })
     }
 
     /// The configuration file, and the flags that beat it.
