@@ -6,6 +6,7 @@
 //! - `transit_vectors.rs`: what a peer has encrypted, signed and backed up
 //! - `client.rs`: the client for Rust programs, against the real binary
 //! - `examples.rs`: the programs that the documentation shows
+//! - `homes.rs`: users without a home that can be written, and what commands leave there, of the real binary
 //! - `import.rs`: files that become secrets, against the real binary
 //! - `plain.rs`: everyday commands where there are no versions, against the real binary
 //! - `render.rs`: templates with secrets in them, against the real binary
@@ -16,10 +17,12 @@
 //! - `operator.rs`: the commands of operators, against the real binary
 //! - `dev.rs`: a server that leaves nothing, of the real binary
 //! - `doctor.rs`: what is looked at before something goes wrong, against the real binary
+//! - `documents.rs`: what the documents have a reader type
 //! - `everyday.rs`: everyday commands on one secret, against the real binary
 //! - `mistakes.rs`: what the commonest mistakes are answered with, of the real binary
 //! - `shell.rs`: what a shell and a terminal get, against the real binary
 //! - `terminal.rs`: questions, bars and colours at a terminal, and Ctrl-C there
+//! - `traces.rs`: where values must not be seen, of the real binary
 //! - `tour/`: every command, with its JSON and without anybody to read it
 //! - `fixture.rs`: what the first version of the format has written
 //! - `allocations.rs`: how often a request allocates
@@ -38,10 +41,12 @@ mod client;
 mod damage;
 mod dev;
 mod doctor;
+mod documents;
 mod everyday;
 mod examples;
 mod fixture;
 mod forged;
+mod homes;
 mod import;
 mod kv1;
 mod kv2;
@@ -62,6 +67,7 @@ mod source;
 mod support;
 mod terminal;
 mod tour;
+mod traces;
 mod transit;
 mod transit_vectors;
 mod transit_wycheproof;

@@ -29,7 +29,9 @@ fn interrupt(command: &Command, questions: &[(Asked<'_>, &str)]) -> String {
     let mut terminal = Terminal::start(command);
     for (question, answer) in questions {
         match question {
-            Asked::Seen(text) => terminal.until(text),
+            Asked::Seen(text) => {
+                terminal.until(text);
+            }
             Asked::Hidden(text) => {
                 terminal.until(text);
                 terminal.until_hidden();

@@ -96,7 +96,7 @@ pub(crate) fn current(folders: &Folders) -> Result<String, Failure> {
             check_name(name.trim())?;
             Ok(name.trim().to_owned())
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(LOCAL.to_owned()),
+        Err(error) if files::is_absent(&error) => Ok(LOCAL.to_owned()),
         Err(error) => Err(Failure::io(format!("read {}", file.display()), &error)),
     }
 }
@@ -117,7 +117,7 @@ pub(crate) fn names(folders: &Folders) -> Result<Vec<String>, Failure> {
     let failed = |error: &io::Error| Failure::io(format!("list {}", folder.display()), error);
     let entries = match fs::read_dir(&folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if files::is_absent(&error) => return Ok(Vec::new()),
         Err(error) => return Err(failed(&error)),
     };
     let mut names = Vec::new();

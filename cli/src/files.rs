@@ -163,7 +163,7 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), Failure> {
 /// Removes a file; one that is not there is fine.
 pub(crate) fn remove(file: &Path) -> Result<(), Failure> {
     match fs::remove_file(file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+        Err(error) if !is_absent(&error) => {
             Err(Failure::io(format!("remove {}", file.display()), &error))
         }
         Ok(()) | Err(_) => Ok(()),
@@ -190,6 +190,11 @@ pub(crate) fn unreadable(file: &Path, error: &io::Error) -> Failure {
     }
 }
 
+/// Whether nothing is there, nor can be: such as below `/dev/null`, where some have their home.
+pub(crate) fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
 /// Reads a file that only its owner may read; `None` when it is not there.
 pub(crate) fn read_private(file: &Path) -> Result<Option<SecretBytes>, Failure> {
     let failed = |error: &io::Error| Failure::io(format!("read {}", file.display()), error);
@@ -202,7 +207,7 @@ pub(crate) fn read_private(file: &Path) -> Result<Option<SecretBytes>, Failure> 
             Ok(bytes) => Ok(Some(SecretBytes::from_vec(bytes))),
             Err(error) => Err(failed(&error)),
         },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if is_absent(&error) => Ok(None),
         Err(error) => Err(failed(&error)),
     }
 }

@@ -53,7 +53,7 @@ impl Folders {
 pub(crate) fn in_memory() -> Option<PathBuf> {
     let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let places = runtime.into_iter().chain([PathBuf::from("/dev/shm")]);
-    places.filter(|place| place.is_absolute()).find(|place| is_in_memory(place))
+    places.filter(|place| place.is_absolute()).find(|place| place.is_dir() && is_in_memory(place))
 }
 
 /// Whether the files of a folder lie in memory alone, and this user may write there.

@@ -569,12 +569,12 @@ def a_secret_is_edited_and_nothing_is_left(home):
     code, shown = home.person("edit", "secret/app/edited", answers=[("[y/N]", "y\n")], **twice)
     assert code == 0 and home.ok("get", "secret/app/edited", "--json").count("good") == 1, shown
     twice = editor("echo bad > \"$1\"")
-    for answer in ("n\n", "\x03"):
+    for answer, ends in (("n\n", 1), ("\x03", 130)):
         code, shown = home.person("edit", "secret/app/edited", answers=[("[y/N]", answer)], **twice)
-        assert code == 1 and "nothing was written" in shown and left() == [], shown
+        assert code == ends and "nothing was written" in shown and left() == [], shown
     code, shown = home.person("edit", "secret/app/edited", answers=[("ready", "\x03")],
                               **editor("printf ready; exec sleep 60"))
-    assert code == 1 and left() == [], shown
+    assert code == 130 and left() == [], shown
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         waiting = editor("trap '' INT; echo ready; exec sleep 60")
         edit = subprocess.Popen([home.binary, "edit", "secret/app/edited"], stdout=subprocess.PIPE, text=True,
@@ -584,8 +584,9 @@ def a_secret_is_edited_and_nothing_is_left(home):
         if number == signal.SIGINT:  # the editor's to obey
             time.sleep(0.3)
             assert edit.poll() is None and left()
-            edit.send_signal(signal.SIGTERM)
-        assert edit.wait(timeout=10) == 1 and left() == [], left()
+            number = signal.SIGTERM
+            edit.send_signal(number)
+        assert edit.wait(timeout=10) == 128 + number and left() == [], left()
         edit.stdout.close()
     memory.rmdir()
 

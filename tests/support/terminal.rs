@@ -62,16 +62,15 @@ impl Terminal {
         Self { keyboard, screen: receive, line, child, shown: Vec::new() }
     }
 
-    /// Waits until this stands on the screen, after what was waited for before.
-    pub(crate) fn until(&mut self, text: &str) {
-        let mut from = 0;
+    /// Waits until this stands on the screen, after what was waited for before; what stands between.
+    pub(crate) fn until(&mut self, text: &str) -> String {
         loop {
-            let seen = String::from_utf8_lossy(&self.shown[from..]).into_owned();
-            if let Some(at) = seen.find(text) {
-                self.shown.drain(..from + at + text.len());
-                return;
+            let at = self.shown.windows(text.len()).position(|shown| shown == text.as_bytes());
+            if let Some(at) = at {
+                let before: Vec<u8> = self.shown.drain(..at + text.len()).take(at).collect();
+                return String::from_utf8_lossy(&before).into_owned();
             }
-            from = 0;
+            let seen = String::from_utf8_lossy(&self.shown).into_owned();
             let more = self.screen.recv_timeout(PATIENCE);
             assert!(more.is_ok(), "{text:?} does not come after {seen:?}");
             self.shown.extend(more.unwrap());

@@ -75,7 +75,10 @@ impl Patch {
         }
         let near = near::hint(server, target).await;
         Failure::new(format!("there is no {path} to patch"))
-            .hint(near.unwrap_or_else(|| format!("make it: kista put {path} KEY=-")))
+            .hint(match near {
+                Some(near) => format!("{near}; or make it: kista put {path} KEY=-"),
+                None => format!("make it: kista put {path} KEY=-"),
+            })
             .exit(Exit::NotFound)
     }
 }

@@ -14,7 +14,7 @@ use kista::{
 };
 
 use super::Check;
-use crate::{failure::Failure, hygiene};
+use crate::{failure::Failure, files, hygiene};
 
 /// All that a configuration names.
 pub(crate) fn checks(config: &Config) -> Vec<Check> {
@@ -185,7 +185,7 @@ fn unreadable(check: &'static str, file: &Path, error: &io::Error) -> Check {
 fn mode_of(path: &Path) -> io::Result<Option<u32>> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(Some(metadata.mode() & 0o7777)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if files::is_absent(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -28,7 +28,7 @@ use tokio::{
 
 use crate::{
     failure::{Exit, Failure},
-    folders, output,
+    files, folders, output,
     prompt::{self, Person},
 };
 
@@ -134,7 +134,7 @@ impl Drop for Workshop {
         // Editors leave copies beside it, such as swap files.
         let wiped = wipe(&self.folder).and_then(|()| fs::remove_dir_all(&self.folder));
         if let Err(error) = wiped
-            && error.kind() != io::ErrorKind::NotFound
+            && !files::is_absent(&error)
         {
             output::warn(&format!("remove {} yourself: {error}", self.folder.display()));
         }
