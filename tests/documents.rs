@@ -152,9 +152,11 @@ impl Session {
             Some(How::Code(code)) => self.type_in(line, &[], *code),
             Some(How::Endless) => {
                 let mut terminal = Terminal::start(&self.shell(line));
-                // Whether it has begun or not, it ends.
-                std::thread::sleep(Duration::from_millis(700));
-                terminal.type_in(INTERRUPT);
+                // The first may come before there is anybody to hear of it.
+                while !terminal.has_ended() {
+                    std::thread::sleep(Duration::from_millis(400));
+                    terminal.type_in(INTERRUPT);
+                }
                 assert_eq!(terminal.end().0, 130, "{line}");
             }
             Some(How::Own(run)) => run(self, line),

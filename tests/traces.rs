@@ -35,16 +35,19 @@ fn holds(bytes: &[u8], value: &str) -> bool {
 
 /// Runs a command and looks at its processes from its first moment to its last; `value` is what must not be
 /// seen.
-fn watched(mut command: Command, stdin: &str, value: &str) -> Output {
+fn watched(site: &Site, mut command: Command, stdin: &str, value: &str) -> Output {
+    let server = Pid::from_raw(i32::try_from(site.server.id()).unwrap()).unwrap();
+    // Nobody answers before it was looked at.
+    kill_process(server, Signal::STOP).unwrap();
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child: Child = command.spawn().unwrap();
     let mut seen = Vec::new();
     let deadline = Instant::now() + Duration::from_secs(30);
-    // It waits for what is typed, and is there to be looked at from its first instruction on.
     while !holds(&seen, "kista") {
         shown(child.id(), &mut seen);
         assert!(Instant::now() < deadline, "nothing is seen of {command:?}");
     }
+    kill_process(server, Signal::CONT).unwrap();
     child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap_or_default();
     while child.try_wait().unwrap().is_none() {
         shown(child.id(), &mut seen);
@@ -106,7 +109,7 @@ fn no_process_and_no_file_shows_a_value_that_nobody_asked_to_see() {
         command.env("EDITOR", "sh editor.sh");
         // The child of `run` is meant to have it, once it is no longer Kista's process.
         let value = if line.starts_with("run") { "no such value" } else { VALUE };
-        watched(command, stdin, value);
+        watched(&site, command, stdin, value);
     }
     let seen = fs::read(folder.join("seen")).unwrap();
     assert!(holds(&seen, "edit\0secret/app/db") && !holds(&seen, VALUE));
@@ -132,13 +135,13 @@ fn a_token_and_a_share_are_seen_in_no_process() {
     let address = site.server.address();
     let mut login = site.command(&["login", "--address", &address, "--json"]);
     login.env_remove("KISTA_TOKEN");
-    let output = watched(login, &token, &token);
+    let output = watched(&site, login, &token, &token);
     assert!(!holds(&output.stdout, &token));
     // The context is where it is kept.
     assert_eq!(files_with(site.folder.path(), &token), [".config/kista/contexts/local.toml"]);
     assert_eq!(site.server.call("PUT", "sys/seal", &site.kept.root, "").status, 204);
     let share = &site.kept.share;
-    watched(site.command(&["operator", "unseal"]), share, share);
+    watched(&site, site.command(&["operator", "unseal"]), share, share);
     assert!(files_with(site.folder.path(), share).is_empty());
 }
 

@@ -72,17 +72,18 @@ fn main() -> ExitCode {
     }
     let arguments = match Arguments::read() {
         Ok(arguments) => arguments,
-        Err(error) => {
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
-            output::arguments(error);
-            return exit.into();
-        }
+        Err(error) => return told(output::arguments(error)),
     };
     output::set_colour(arguments.color);
     if !matches!(arguments.command, Command::Run(_) | Command::Render(_)) {
         hygiene::give_up_rights();
     }
-    match run(arguments.command, before) {
+    told(run(arguments.command, before))
+}
+
+/// How the process ends; a failure is told before.
+fn told(ended: Result<Exit, Failure>) -> ExitCode {
+    match ended {
         Ok(exit) => exit.into(),
         Err(failure) => {
             output::failure(&failure);

@@ -18,7 +18,10 @@ use kista::{
 };
 use serde::Serialize;
 
-use crate::{arguments, failure::Failure};
+use crate::{
+    arguments,
+    failure::{Exit, Failure},
+};
 
 /// How a command prints.
 #[derive(Debug, Clone, Copy)]
@@ -361,8 +364,17 @@ pub(crate) fn internal_error(place: &str) {
 
 /// Prints what the argument parser says, to the stream that is right for it, and what was meant.
 ///
-/// A word that no command takes is not repeated: it may be a token or a share.
-pub(crate) fn arguments(mut error: clap::Error) {
+/// A word that no command takes is not repeated: it may be a token or a share. Help that cannot be printed
+/// is a failure.
+pub(crate) fn arguments(mut error: clap::Error) -> Result<Exit, Failure> {
+    if !error.use_stderr() {
+        return match error.print().and_then(|()| io::stdout().flush()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Failure::io("write to stdout", &error))
+            }
+            Err(_) | Ok(()) => Ok(Exit::Done),
+        };
+    }
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(_) | None => None,
@@ -373,12 +385,13 @@ pub(crate) fn arguments(mut error: clap::Error) {
         error.insert(ContextKind::InvalidArg, ContextValue::String("…".to_owned()));
         error.print().unwrap_or_default();
         say_in(Tone::Next, "next:  ", UNASKED);
-        return;
+        return Ok(Exit::Usage);
     }
     error.print().unwrap_or_default();
     if let Some(meant) = command.as_deref().and_then(arguments::meant) {
         say_in(Tone::Next, "next:  ", meant);
     }
+    Ok(Exit::Usage)
 }
 
 /// Whether the environment says that nobody is there to be asked.

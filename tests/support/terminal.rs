@@ -90,6 +90,10 @@ impl Terminal {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// How the command ends, as a shell tells it, and what it has shown since the last waiting.
     pub(crate) fn end(mut self) -> (i32, String) {
         let deadline = Instant::now() + PATIENCE;
@@ -103,12 +107,16 @@ impl Terminal {
         let modes = tcgetattr(&self.line).unwrap().local_modes;
         let usual = LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
         assert!(modes.contains(usual), "the terminal is left with {modes:?}");
-        // All that was shown stands before this.
-        self.line.write_all(END.as_bytes()).unwrap();
-        while !self.shown.ends_with(END.as_bytes()) {
-            self.shown.extend(self.screen.recv_timeout(PATIENCE).unwrap());
-        }
-        let shown = String::from_utf8_lossy(&self.shown).replace(END, "");
+        // All that was shown stands before this, which a late Ctrl-C may take off the line again.
+        let shown = loop {
+            let shown = String::from_utf8_lossy(&self.shown);
+            if let Some((shown, _)) = shown.split_once(END) {
+                break shown.to_owned();
+            }
+            assert!(Instant::now() < deadline, "the terminal shows nothing more");
+            self.line.write_all(END.as_bytes()).unwrap();
+            self.shown.extend(self.screen.recv_timeout(Duration::from_secs(1)).unwrap_or_default());
+        };
         (status.code().or(status.signal().map(|signal| 128 + signal)).unwrap(), shown)
     }
 }

@@ -253,6 +253,31 @@ fn a_full_disk_is_told_in_one_line() {
 }
 
 #[test]
+fn text_and_help_on_a_full_disk_are_told_in_one_line() {
+    let site = Site::new();
+    site.put("app/db", r#"{"url":"postgres://x","password":"planted"}"#);
+    site.put("app/db", r#"{"url":"postgres://y","password":"planted"}"#);
+    site.file("template", "port {{ kista('secret/app/db#url') }}\n");
+    site.ok(&["secrets", "enable", "transit"]);
+    site.ok(&["key", "create", "pii"]);
+    let data = format!("backup create --data {}/data -o -", site.folder.path().display());
+    let helps: Vec<String> = commands().iter().map(|name| format!("{name} --help")).collect();
+    let lines = TEXTS.iter().copied().chain([&*data]).chain(helps.iter().map(String::as_str));
+    let mut faults = Vec::new();
+    for line in lines {
+        let mut command = site.command(&line.split_whitespace().collect::<Vec<_>>());
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = command.stdout(full).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let errors = said.lines().filter(|line| line.starts_with("error: ")).count();
+        if output.status.code() != Some(1) || errors != 1 || !said.contains("No space left") {
+            faults.push(format!("kista {line}: {:?} {said}", output.status.code()));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_is_no_failure() {
     let tour = Tour::new();
     let mut faults = Vec::new();
@@ -280,6 +305,43 @@ fn what_is_said_to_nobody_changes_nothing() {
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
+
+/// What prints text, each in a way of its own.
+const TEXTS: &[&str] = &[
+    "--help",
+    "--version",
+    "get secret/app/db",
+    "get secret/app/db#url",
+    "get secret/app/db#url --qr",
+    "get secret/app/db#url secret/app/db#password",
+    "put secret/app/new a=env:PATH",
+    "ls secret/",
+    "ls --long secret/app/",
+    "tree secret/",
+    "find db",
+    "log secret/app/db",
+    "diff secret/app/db@1 secret/app/db@2",
+    "export secret/app/db",
+    "render template",
+    "read secret/data/app/db",
+    "list secret/metadata/app",
+    "api GET sys/seal-status",
+    "api GET sys/seal-status --curl",
+    "policy get default",
+    "token ls",
+    "token show",
+    "secrets ls",
+    "key show pii",
+    "encrypt --key pii template",
+    "encrypt --key pii --batch template",
+    "encrypt --key pii --local template",
+    "config show",
+    "server install --program /usr/local/bin/kista",
+    "status",
+    "doctor",
+    "operator slot ls",
+    "up --dev",
+];
 
 /// What these print cannot be asked for again, or is of no use in part.
 const MUST_ARRIVE: &[&str] = &[
