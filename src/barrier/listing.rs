@@ -94,7 +94,7 @@ struct Child {
 
 /// What a key below a folder is to the child that it belongs to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     Record,
     Chunk,
     Subtree,
@@ -116,7 +116,7 @@ impl<'a> Walk<'a> {
         let mut entries = Vec::new();
         let mut useful = 0;
         for key in keys {
-            let (segment, part) = self.split(&key).ok_or(ReadError::Damaged)?;
+            let (segment, part) = child_of(&self.folder.prefix, &key).ok_or(ReadError::Damaged)?;
             let known = self.child.as_ref().is_some_and(|child| child.segment == segment);
             if !known {
                 let child = Child { segment: segment.to_vec(), is_leaf: false, is_folder: false };
@@ -141,19 +141,6 @@ impl<'a> Walk<'a> {
         Ok(Some(entries))
     }
 
-    /// The segment of a key that is a child of the folder, and what the key is to it.
-    fn split<'k>(&self, key: &'k [u8]) -> Option<(&'k [u8], Part)> {
-        let below = key.strip_prefix(self.folder.prefix.as_slice())?;
-        let (segment, rest) = Segment::split_off(below)?;
-        let part = match rest {
-            [LEAF] => Part::Record,
-            [LEAF, _, _, _, _] => Part::Chunk,
-            [LEAF, ..] | [] => return None,
-            [_, ..] => Part::Subtree,
-        };
-        Some((below.get(..segment.len())?, part))
-    }
-
     /// Ends the child at hand, opens its name, and goes on with the next.
     fn complete(&mut self, next: Option<Child>) -> Result<Option<Entry>, ReadError> {
         let Some(child) = mem::replace(&mut self.child, next) else { return Ok(None) };
@@ -161,11 +148,45 @@ impl<'a> Walk<'a> {
             // Chunks without their head: what a sweep has not yet come to.
             return Ok(None);
         }
-        let (segment, _) = Segment::split_off(&child.segment).ok_or(ReadError::Damaged)?;
-        let name = segment.open(self.naming.siv(), &self.folder.parent);
-        let name = name.map_err(|_| ReadError::Damaged)?;
+        let name = open(self.naming, self.folder, &child.segment)?;
         Ok(Some(Entry { name, is_leaf: child.is_leaf, is_folder: child.is_folder }))
     }
+}
+
+/// Looks up one child of a folder by its segment. It may be neither a record nor a folder.
+pub(super) async fn look_up(
+    store: &Store,
+    naming: &Naming,
+    folder: &Folder,
+    segment: &[u8],
+) -> Result<Entry, ReadError> {
+    let name = open(naming, folder, segment)?;
+    let subtree = [&folder.prefix[..], segment].concat();
+    let record = [&subtree[..], &[LEAF]].concat();
+    // In the order of a walk: of a record that becomes a folder in one commit, one of them is met.
+    let is_leaf = store.get(&record).await?.is_some();
+    let behind = past(record, subtree.len(), Part::Chunk);
+    let is_folder = !store.list(&subtree, Some(&behind), 1).await?.is_empty();
+    Ok(Entry { name, is_leaf, is_folder })
+}
+
+/// Opens the name of a child.
+fn open(naming: &Naming, folder: &Folder, segment: &[u8]) -> Result<String, ReadError> {
+    let (segment, _) = Segment::split_off(segment).ok_or(ReadError::Damaged)?;
+    segment.open(naming.siv(), &folder.parent).map_err(|_| ReadError::Damaged)
+}
+
+/// The segment of the child of a folder that a key belongs to, and what the key is to it.
+pub(super) fn child_of<'k>(prefix: &[u8], key: &'k [u8]) -> Option<(&'k [u8], Part)> {
+    let below = key.strip_prefix(prefix)?;
+    let (segment, rest) = Segment::split_off(below)?;
+    let part = match rest {
+        [LEAF] => Part::Record,
+        [LEAF, _, _, _, _] => Part::Chunk,
+        [LEAF, ..] | [] => return None,
+        [_, ..] => Part::Subtree,
+    };
+    Some((below.get(..segment.len())?, part))
 }
 
 /// The end of a folder's own record and chunks: its children's keys are greater.

@@ -8,6 +8,8 @@
 //! - `read.rs`: from a path to its value, whatever changes meanwhile
 //! - `record.rs`: one sealed record; `large.rs`: a value in chunks
 //! - `names.rs`: encrypted segments; `space.rs`: paths to keys; `listing.rs`: keys to names
+//! - `paging.rs`: a page of a folder; `roster.rs`: the sorted names of large folders, in memory,
+//!   and what commits mark in them; `sheet.rs`: one such list, compact
 //! - `moving.rs`: names that come under another key, and their records with them
 //! - `rotation.rs`: terms that come and go; sealing records again under the newest
 //! - `erasure.rs`: that what was removed leaves every file
@@ -33,12 +35,17 @@ mod large;
 mod listing;
 mod moving;
 mod names;
+mod paging;
 mod read;
 mod record;
+mod roster;
+#[cfg(test)]
+mod roster_tests;
 mod rotation;
 mod scan;
 #[cfg(test)]
 mod scan_tests;
+mod sheet;
 mod snapshot;
 mod space;
 mod state;
@@ -381,7 +388,9 @@ impl Barrier {
     /// # Errors
     /// [`storage::CommitError`] when the Close record could not be written; closed it is anyway.
     pub fn close(&self) -> Result<(), storage::CommitError> {
-        self.store.close()
+        let closed = self.store.close();
+        self.shared.rosters.forget(&[]);
+        closed
     }
 
     /// The record at a path, as it is stored.

@@ -3,13 +3,16 @@ use std::{
     collections::HashMap,
     fmt,
     hash::{Hash, Hasher},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use arc_swap::ArcSwap;
 use zeroize::Zeroizing;
 
-use super::names::{self, MAX_PATH_BYTES, MAX_SEGMENTS, PathError, check_name};
+use super::{
+    names::{self, MAX_PATH_BYTES, MAX_SEGMENTS, PathError, check_name},
+    roster::{Rosters, Tenure},
+};
 use crate::crypto::{random, siv::Siv};
 
 /// First byte of the storage key of a record whose names are of the first generation
@@ -121,6 +124,7 @@ pub(super) struct Naming {
     /// Where records lie that have not moved to this generation yet, while they move.
     previous: Option<Arc<Self>>,
     folders: Mutex<FolderCache>,
+    tenure: OnceLock<Tenure>,
 }
 
 /// An encrypted folder: where its children's keys begin, and what stands for it as their parent.
@@ -138,7 +142,18 @@ impl Naming {
         siv: Siv,
         previous: Option<Self>,
     ) -> Self {
-        Self { id, generation, siv, previous: previous.map(Arc::new), folders: Mutex::default() }
+        let (previous, folders) = (previous.map(Arc::new), Mutex::default());
+        Self { id, generation, siv, previous, folders, tenure: OnceLock::new() }
+    }
+
+    /// Keeps rosters of its folders for no longer than itself.
+    pub(super) fn bind(&self, rosters: &Arc<Rosters>) {
+        self.tenure.get_or_init(|| Tenure::new(rosters, self.prefix()));
+    }
+
+    /// What the keys of the space begin with.
+    fn prefix(&self) -> Vec<u8> {
+        [&self.generation.range()[..], &self.id.0].concat()
     }
 
     /// The cipher of its names.
@@ -176,8 +191,7 @@ impl Naming {
     /// The folder of a joined path whose names and limits are checked.
     fn folder_of(&self, path: &str) -> Result<Arc<Folder>, PathError> {
         if path.is_empty() {
-            let prefix = [&self.generation.range()[..], &self.id.0].concat();
-            return Ok(Arc::new(Folder { prefix, parent: self.id.0 }));
+            return Ok(Arc::new(Folder { prefix: self.prefix(), parent: self.id.0 }));
         }
         if let Some(folder) = self.cache(|folders| folders.get(path)) {
             return Ok(folder);

@@ -5,6 +5,7 @@ use std::sync::{
 
 use super::{
     head::{Checkpoint, Head},
+    roster::Rosters,
     snapshot::Snapshots,
     state::{State, term_of},
     term::{SharedTerms, Terms},
@@ -56,6 +57,7 @@ pub(super) struct Shared {
     min_seal_epoch: AtomicU64,
     pub(super) audit: AuditMark,
     pub(super) watch: Watch,
+    pub(super) rosters: Arc<Rosters>,
 }
 
 /// What replaying found.
@@ -76,6 +78,7 @@ impl Shared {
             min_seal_epoch: AtomicU64::new(0),
             audit: AuditMark::default(),
             watch: Watch::default(),
+            rosters: Arc::default(),
         }
     }
 
@@ -229,6 +232,7 @@ impl CommitSeal for StateSeal {
         }
         self.state = self.state.after(&self.terms, changes).map_err(|_| StaleTerm)?;
         self.shared.watch.stage(&self.terms, changes);
+        self.shared.rosters.stage(changes);
         Ok(())
     }
 
@@ -259,6 +263,7 @@ impl CommitSeal for StateSeal {
     fn durable(&mut self, seq: u64, chain: [u8; 32]) {
         self.shared.stands_at(seq, chain);
         self.shared.watch.settle(&self.state);
+        self.shared.rosters.settle();
     }
 
     fn snapshots(&self) -> Arc<dyn SnapshotSeal> {

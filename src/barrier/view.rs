@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Barrier, Batch, CommitError, ReadError,
-    listing::{Entry, Names, Walk, below, merge},
+    listing::{Entry, below, merge},
     names::PathError,
     space::{self, Folder, Naming, Space},
 };
@@ -67,8 +67,9 @@ impl MountView {
 
     /// Up to `limit` names of a folder that sort after `after`, in byte order.
     ///
-    /// Subtrees are skipped by seeking. Every name of the folder is decrypted for each call, since
-    /// their order on disk is another one; memory is bounded by `limit`.
+    /// Subtrees are skipped by seeking. Every name of a small folder is decrypted for each call,
+    /// since their order on disk is another one; of a large one the names are kept sorted, as long
+    /// as they fit in the memory meant for that.
     ///
     /// # Errors
     /// [`ReadError`].
@@ -103,14 +104,7 @@ impl MountView {
         limit: usize,
     ) -> Result<Vec<Entry>, ReadError> {
         let folder = naming.folder(self.above()?, folder)?;
-        let mut names = Names::new(after, limit);
-        let mut walk = Walk::of(naming, &folder);
-        while let Some(entries) = walk.next(self.barrier.store()).await? {
-            entries.into_iter().for_each(|entry| names.add(entry));
-            // A large folder is many pages: others get their turn between them.
-            tokio::task::yield_now().await;
-        }
-        Ok(names.into_sorted())
+        self.barrier.page(naming, &folder, after, limit).await
     }
 
     /// Removes everything below a folder, in batches of bounded size, and returns how many records

@@ -1,0 +1,141 @@
+use std::sync::Arc;
+
+use super::{
+    Barrier, Entry, ReadError,
+    listing::{Names, Walk, look_up},
+    roster::{Answer, Marks, Roster},
+    sheet::Sheet,
+    space::{Folder, Naming},
+};
+use crate::storage;
+
+/// How many marked children are looked up before others get their turn.
+const LOOKED_UP_AT_ONCE: usize = 64;
+
+impl Barrier {
+    /// Up to `limit` names of a folder that sort after `after`: from its roster when it has one,
+    /// else from a walk. A folder that the walk finds to be large gets a roster.
+    pub(super) async fn page(
+        &self,
+        naming: &Naming,
+        folder: &Folder,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, ReadError> {
+        let rosters = &self.shared.rosters;
+        let mut large = match rosters.find(&folder.prefix) {
+            Some(roster) => match self.page_of(&roster, naming, folder, after, limit).await? {
+                Some(page) => return Ok(page),
+                None => usize::MAX,
+            },
+            None => rosters.large(),
+        };
+        let mut names = Names::new(after, limit);
+        let mut walk = Walk::of(naming, folder);
+        let mut met = 0;
+        while let Some(entries) = walk.next(self.store()).await? {
+            met += entries.len();
+            entries.into_iter().for_each(|entry| names.add(entry));
+            if met >= large {
+                let roster = self.enroll(naming, folder).await?;
+                if let Some(page) = self.page_of(&roster, naming, folder, after, limit).await? {
+                    return Ok(page);
+                }
+                large = usize::MAX;
+            }
+            // A large folder is many pages: others get their turn between them.
+            tokio::task::yield_now().await;
+        }
+        Ok(names.into_sorted())
+    }
+
+    async fn enroll(&self, naming: &Naming, folder: &Folder) -> Result<Arc<Roster>, ReadError> {
+        let rosters = &self.shared.rosters;
+        naming.bind(rosters);
+        let (own, prefix) = (Arc::clone(rosters), folder.prefix.clone());
+        // Between two groups of commits: one under way would not be marked.
+        let roster = self.store().hold(move |_| own.enroll(&prefix)).await?;
+        rosters.trim();
+        Ok(roster)
+    }
+
+    /// A page from a roster, which is filled or mended first; `None` when the folder has more names
+    /// than may be kept.
+    async fn page_of(
+        &self,
+        roster: &Roster,
+        naming: &Naming,
+        folder: &Folder,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<Vec<Entry>>, ReadError> {
+        let rosters = &self.shared.rosters;
+        match rosters.ask(roster, after, limit) {
+            Answer::Page(page) => return Ok(Some(page)),
+            Answer::TooMany => return Ok(None),
+            Answer::Marked(_) | Answer::Unknown => {}
+        }
+        let _pen = roster.pen.lock().await;
+        loop {
+            match rosters.ask(roster, after, limit) {
+                Answer::Page(page) => return Ok(Some(page)),
+                Answer::TooMany => return Ok(None),
+                Answer::Unknown => self.fill(roster, naming, folder).await?,
+                Answer::Marked(marks) => {
+                    let found = self.look_up(&marks, naming, folder).await?;
+                    let page = roster.mend(marks, &found, after, limit);
+                    if roster.bytes() > rosters.most_bytes() {
+                        roster.give_up();
+                    }
+                    rosters.trim();
+                    return Ok(Some(page));
+                }
+            }
+        }
+    }
+
+    /// Walks a folder to its end, and brings its names into its roster if they may be kept.
+    async fn fill(
+        &self,
+        roster: &Roster,
+        naming: &Naming,
+        folder: &Folder,
+    ) -> Result<(), ReadError> {
+        let rosters = &self.shared.rosters;
+        let mut sheet = Sheet::default();
+        let mut walk = Walk::of(naming, folder);
+        while let Some(entries) = walk.next(self.store()).await? {
+            entries.iter().for_each(|entry| sheet.push(entry));
+            if sheet.bytes() > rosters.most_bytes() {
+                roster.give_up();
+                return Ok(());
+            }
+            tokio::task::yield_now().await;
+        }
+        let sorted = tokio::task::spawn_blocking(move || {
+            sheet.sort();
+            sheet
+        });
+        // It has no panic of its own; when the runtime ends, so does this call.
+        roster.fill(sorted.await.map_err(|_| storage::ReadError::Closed)?);
+        rosters.trim();
+        Ok(())
+    }
+
+    /// What has become of the marked children.
+    async fn look_up(
+        &self,
+        marks: &Marks,
+        naming: &Naming,
+        folder: &Folder,
+    ) -> Result<Vec<Entry>, ReadError> {
+        let mut found = Vec::with_capacity(marks.segments.len());
+        for some in marks.segments.chunks(LOOKED_UP_AT_ONCE) {
+            for (segment, _) in some {
+                found.push(look_up(self.store(), naming, folder, segment).await?);
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(found)
+    }
+}
