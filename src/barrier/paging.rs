@@ -9,6 +9,8 @@ use super::{
 };
 use crate::storage;
 
+/// How many names are taken from a roster before others get their turn.
+const PART: usize = 1_024;
 /// How many marked children are looked up before others get their turn.
 const LOOKED_UP_AT_ONCE: usize = 64;
 
@@ -59,9 +61,32 @@ impl Barrier {
         Ok(roster)
     }
 
-    /// A page from a roster, which is filled or mended first; `None` when the folder has more names
-    /// than may be kept.
+    /// A page from a roster, in parts; `None` when the folder has more names than may be kept.
     async fn page_of(
+        &self,
+        roster: &Roster,
+        naming: &Naming,
+        folder: &Folder,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<Vec<Entry>>, ReadError> {
+        let mut page: Vec<Entry> = Vec::new();
+        loop {
+            let after = page.last().map_or(after, |entry| Some(entry.name.as_str()));
+            let wanted = (limit - page.len()).min(PART);
+            let part = self.part_of(roster, naming, folder, after, wanted).await?;
+            let Some(part) = part else { return Ok(None) };
+            let is_last = part.len() < PART;
+            page.extend(part);
+            if is_last || page.len() == limit {
+                return Ok(Some(page));
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// A part of a page. Its roster is filled or mended first.
+    async fn part_of(
         &self,
         roster: &Roster,
         naming: &Naming,

@@ -1,6 +1,6 @@
 use std::{
     collections::HashMap,
-    fmt, mem,
+    fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -52,16 +52,9 @@ pub(super) struct Roster {
     bytes: AtomicUsize,
     /// Held by the one who writes on it; a lookup that is older than another never ends behind it.
     pub(super) pen: tokio::sync::Mutex<()>,
-    inner: Mutex<Inner>,
-}
-
-#[derive(Default)]
-struct Inner {
-    names: Names,
-    /// Encrypted names of children that may have changed, and when that was staged last.
-    marks: HashMap<Vec<u8>, u64>,
-    /// There were too many marks for it to be worth keeping.
-    is_spoiled: bool,
+    names: Mutex<Names>,
+    /// Apart from the names: commits wait for this alone.
+    marked: Mutex<Marked>,
 }
 
 #[derive(Default)]
@@ -72,6 +65,25 @@ enum Names {
     Known(Sheet),
     /// More than may be kept: the folder is walked for each page.
     TooMany,
+}
+
+#[derive(Default)]
+struct Marked {
+    /// Encrypted names of children that may have changed, and when that was staged last.
+    children: HashMap<Vec<u8>, u64>,
+    takes: Takes,
+}
+
+/// Whether more children are marked.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Takes {
+    #[default]
+    More,
+    /// There are too many for the roster to be worth keeping. Those that there are stay: whoever
+    /// has it already reads what stood when they came.
+    NoMore,
+    /// There are no names to mend.
+    None,
 }
 
 /// What a roster says of a page.
@@ -166,7 +178,8 @@ impl Rosters {
             used: AtomicU64::new(self.next_use()),
             bytes: AtomicUsize::new(0),
             pen: tokio::sync::Mutex::default(),
-            inner: Mutex::default(),
+            names: Mutex::default(),
+            marked: Mutex::default(),
         });
         self.change(|rosters| {
             rosters.push(Arc::clone(&roster));
@@ -220,17 +233,19 @@ impl Rosters {
 
     /// The page of a roster, if nothing is to be done first.
     pub(super) fn ask(&self, roster: &Roster, after: Option<&str>, limit: usize) -> Answer {
-        // Before the marks: what is durable by now is in the index when they are looked up.
+        // Before the marks: what is durable by now is in the index when they are looked up. And the
+        // marks before the names: what was mended is not marked any more.
         let durable = self.durable.load(Ordering::SeqCst);
-        let inner = roster.inner();
-        match &inner.names {
+        let segments: Vec<_> = lock(&roster.marked)
+            .children
+            .iter()
+            .map(|(key, number)| (key.clone(), *number))
+            .collect();
+        match &*lock(&roster.names) {
             Names::Unknown => Answer::Unknown,
             Names::TooMany => Answer::TooMany,
-            Names::Known(sheet) if inner.marks.is_empty() => Answer::Page(sheet.page(after, limit)),
-            Names::Known(_) => {
-                let marks = inner.marks.iter().map(|(segment, number)| (segment.clone(), *number));
-                Answer::Marked(Marks { segments: marks.collect(), durable })
-            }
+            Names::Known(sheet) if segments.is_empty() => Answer::Page(sheet.page(after, limit)),
+            Names::Known(_) => Answer::Marked(Marks { segments, durable }),
         }
     }
 
@@ -239,8 +254,7 @@ impl Rosters {
     }
 
     fn list(&self) -> MutexGuard<'_, Vec<Arc<Roster>>> {
-        // A panic leaves no roster half in the list, so a poisoned one serves on.
-        self.rosters.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.rosters)
     }
 
     /// Changes the list. What is taken from it is dropped when commits can look at it again: wiping
@@ -258,7 +272,7 @@ impl Roster {
     /// Takes in the names that a walk has found, which began after it was enrolled.
     pub(super) fn fill(&self, sheet: Sheet) {
         self.bytes.store(sheet.bytes(), Ordering::Relaxed);
-        self.inner().names = Names::Known(sheet);
+        *lock(&self.names) = Names::Known(sheet);
     }
 
     /// How many bytes its names take.
@@ -269,9 +283,8 @@ impl Roster {
     /// There are more names than may be kept.
     pub(super) fn give_up(&self) {
         self.bytes.store(0, Ordering::Relaxed);
-        // Dropped when commits can mark again.
-        let mut other = Inner { names: Names::TooMany, ..Inner::default() };
-        mem::swap(&mut *self.inner(), &mut other);
+        *lock(&self.names) = Names::TooMany;
+        *lock(&self.marked) = Marked { children: HashMap::new(), takes: Takes::None };
     }
 
     /// Takes in what became of the marked children, and answers a page. What is not durable yet, or
@@ -283,22 +296,23 @@ impl Roster {
         after: Option<&str>,
         limit: usize,
     ) -> Vec<Entry> {
-        let mut inner = self.inner();
+        let mut names = lock(&self.names);
         // Whoever holds the pen has seen the names.
-        let Names::Known(sheet) = &mut inner.names else { return Vec::new() };
+        let Names::Known(sheet) = &mut *names else { return Vec::new() };
         sheet.mend(found);
         self.bytes.store(sheet.bytes(), Ordering::Relaxed);
         let page = sheet.page(after, limit);
+        drop(names);
+        let mut marked = lock(&self.marked);
         for (segment, number) in marks.segments {
-            if number <= marks.durable && inner.marks.get(&segment) == Some(&number) {
-                inner.marks.remove(&segment);
+            if number <= marks.durable && marked.children.get(&segment) == Some(&number) {
+                marked.children.remove(&segment);
             }
         }
         page
     }
 
-    /// Marks the children that keys belong to. With too many of them the roster is spoiled: whoever
-    /// has it already reads what it says of the time before, and nobody finds it any more.
+    /// Marks the children that keys belong to.
     fn mark(&self, keys: &[&[u8]], number: u64) {
         let own = keys.iter().filter(|key| key.starts_with(&self.prefix));
         // A chunk alone is no name.
@@ -307,22 +321,24 @@ impl Roster {
         if changed.peek().is_none() {
             return;
         }
-        let mut inner = self.inner();
-        if inner.is_spoiled || matches!(inner.names, Names::TooMany) {
+        let mut marked = lock(&self.marked);
+        if marked.takes != Takes::More {
             return;
         }
-        inner.marks.extend(changed.map(|(segment, _)| (segment.to_vec(), number)));
-        inner.is_spoiled = inner.marks.len() > MOST_MARKS;
+        marked.children.extend(changed.map(|(segment, _)| (segment.to_vec(), number)));
+        if marked.children.len() > MOST_MARKS {
+            marked.takes = Takes::NoMore;
+        }
     }
 
     fn is_spoiled(&self) -> bool {
-        self.inner().is_spoiled
+        lock(&self.marked).takes == Takes::NoMore
     }
+}
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        // Nothing panics while it is locked.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Nothing panics while one of these is locked, so a poisoned one serves on.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Takes out of a list what `is_gone` says.
