@@ -1,9 +1,12 @@
 //! What a user may have meant who named what is not there.
 
-use kista::client::Error;
+use kista::client::{Error, Page, Reach};
 
 use super::{below, target::Target};
 use crate::server::Server;
+
+/// How many names are looked at in one place.
+const MOST: usize = 500;
 
 /// The hint for a secret that is not there: the path without `data/`, or names like it.
 ///
@@ -16,7 +19,7 @@ pub(crate) async fn hint(server: &Server, target: &Target) -> Option<String> {
     // The folder itself may be spelled wrongly, so the first one above that is there is looked into.
     let (folder, name, names) = loop {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
-        match target.kv2(&server.client).list(folder).await {
+        match candidates(server, target, folder, name).await {
             Ok(names) => break (folder, name, names),
             Err(Error::NotFound) if !folder.is_empty() => path = folder,
             Err(_) => return None,
@@ -49,6 +52,28 @@ pub(super) async fn mount(server: &Server, path: &str) -> String {
     }
 }
 
+/// Names of a folder: all of a small one; of a large one those at its beginning, and those that begin
+/// with the first half of the name.
+async fn candidates(
+    server: &Server,
+    target: &Target,
+    folder: &str,
+    name: &str,
+) -> Result<Vec<String>, Error> {
+    let kv2 = target.kv2(&server.client);
+    let page = async |after| kv2.names(folder, Reach::Folder, Page { after, limit: MOST }).await;
+    let mut names = page("").await?;
+    if names.len() >= MOST {
+        names.extend(page(first_half(name)).await.unwrap_or_default());
+    }
+    Ok(names.into_iter().map(|named| named.name).collect())
+}
+
+fn first_half(name: &str) -> &str {
+    let middle = name.chars().count().div_ceil(2);
+    name.char_indices().nth(middle).and_then(|(at, _)| name.get(..at)).unwrap_or(name)
+}
+
 /// Up to three names like the one given, nearest first.
 fn nearest<'a>(name: &str, names: &'a [String]) -> Vec<&'a str> {
     let most = name.chars().count() / 3 + 1;
@@ -62,6 +87,7 @@ fn nearest<'a>(name: &str, names: &'a [String]) -> Vec<&'a str> {
         .filter(|(distance, _)| *distance <= most)
         .collect();
     near.sort();
+    near.dedup();
     near.into_iter().take(3).map(|(_, name)| name).collect()
 }
 
@@ -104,10 +130,21 @@ mod tests {
     }
 
     #[test]
+    fn the_first_half_ends_with_a_character() {
+        for (name, half) in
+            [("payments", "paym"), ("\u{e9}\u{e9}\u{e9}", "\u{e9}\u{e9}"), ("a", "a"), ("", "")]
+        {
+            assert_eq!(first_half(name), half);
+        }
+    }
+
+    #[test]
     fn names_like_the_one_given_come_nearest_first() {
         let names = ["database/", "db", "db-old", "mail", "da"].map(str::to_owned);
         assert_eq!(nearest("dv", &names), ["da", "db"]);
         assert_eq!(nearest("db-", &names), ["db", "db-old", "da"]);
         assert!(nearest("payments", &names).is_empty());
+        let twice = ["mail", "db", "mail"].map(str::to_owned);
+        assert_eq!(nearest("mall", &twice), ["mail"]);
     }
 }
