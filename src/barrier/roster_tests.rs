@@ -108,6 +108,31 @@ async fn leaves_and_folders_of_one_name_come_and_go_apart() {
     assert_eq!(rosters.count(), 1);
 }
 
+/// A commit that is staged when a roster comes, and not marked in it, would be missing from it.
+#[tokio::test]
+async fn a_roster_enrolls_between_two_groups_of_commits() {
+    let (barrier, rosters) = with_rosters(1);
+    let view = barrier.view(MOUNT);
+    write(&view, &[(&["f", "a"], true)]).await;
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let (end, may_end) = std::sync::mpsc::channel();
+    let committer = barrier.store.hold(move |_| {
+        begun.send(()).unwrap();
+        may_end.recv().unwrap();
+    });
+    let mut committer = Box::pin(committer);
+    assert!(!poll_once(&mut committer).await);
+    has_begun.recv().unwrap();
+    let mut listing = Box::pin(names(&view, &["f"]));
+    for _ in 0..100 {
+        assert!(!poll_once(&mut listing).await);
+    }
+    assert_eq!(rosters.count(), 0);
+    end.send(()).unwrap();
+    assert_eq!(listing.await, ["a"]);
+    assert_eq!(rosters.count(), 1);
+}
+
 #[tokio::test]
 async fn a_roster_with_too_many_marks_is_made_again() {
     let (barrier, rosters) = with_rosters(1);
