@@ -1,4 +1,5 @@
-//! A large store: how long it takes to open, and what it takes of memory and disk.
+//! A large store: how long it takes to open, what it takes of memory and disk, and pages of its
+//! names.
 
 use std::{
     env,
@@ -27,6 +28,8 @@ const SPACE: SpaceId = SpaceId([0x6b; 16]);
 const VALUE: usize = 300;
 /// Secrets in one commit.
 const BATCH: u64 = 100;
+/// Names on one page.
+const PAGE: usize = 100;
 
 /// Fills a store, and opens it in processes of their own: with all of it in the journal, and after
 /// a compaction that leaves one generation.
@@ -43,6 +46,14 @@ pub(crate) fn growth(folder: &Path, records: u64) -> Result<(), Box<dyn Error>> 
     println!("disk for each secret         {:>9.0} B", more as f64 / records.max(1) as f64);
     print!("{}", child(folder, "rotate", "")?);
     print!("{}", child(folder, "erase", "")?);
+    Ok(())
+}
+
+/// One folder of so many names, listed in a process that has done nothing else.
+pub(crate) fn listing(folder: &Path, names: u64) -> Result<(), Box<dyn Error>> {
+    println!("\na folder of {names} names");
+    print!("{}", child(folder, "names", &names.to_string())?);
+    print!("{}", child(folder, "list", &names.to_string())?);
     Ok(())
 }
 
@@ -71,6 +82,8 @@ pub(crate) fn as_child() -> Result<bool, Box<dyn Error>> {
         let open = vault.unsealed().ok_or("still sealed")?;
         match work.as_str() {
             "fill" => fill(&open, detail.parse()?).await?,
+            "names" => fill_folder(&open, detail.parse()?).await?,
+            "list" => list(&open, detail.parse()?).await?,
             "compact" => {
                 let barrier = Arc::clone(&open.ground.barrier);
                 let begun = Instant::now();
@@ -113,6 +126,63 @@ pub(crate) async fn fill(open: &Arc<Unsealed>, records: u64) -> Result<(), Box<d
         println!("filled with {records} in           {:>9.1?}", begun.elapsed());
     }
     Ok(())
+}
+
+/// Writes so many secrets into one folder.
+async fn fill_folder(open: &Arc<Unsealed>, names: u64) -> Result<(), Box<dyn Error>> {
+    let view = open.ground.barrier.view(SPACE);
+    for batch_start in (0..names).step_by(usize::try_from(BATCH)?) {
+        let mut batch = Batch::default();
+        for n in batch_start..(batch_start + BATCH).min(names) {
+            batch.put(&view, &["folder", &name(n)], b"value");
+        }
+        view.commit(batch).await?;
+    }
+    Ok(())
+}
+
+/// Pages of a folder: the first, others, and some with a new name before each.
+async fn list(open: &Arc<Unsealed>, names: u64) -> Result<(), Box<dyn Error>> {
+    let view = open.ground.barrier.view(SPACE);
+    let page = async |after: &str| {
+        let begun = Instant::now();
+        let page = view.list(&["folder"], Some(after), PAGE).await?;
+        Ok::<_, Box<dyn Error>>((begun.elapsed(), page.len()))
+    };
+    let before = memory()?;
+    let (first, length) = page("").await?;
+    println!(
+        "first page of {length:<14} {first:>12.1?}, from {before} to {} MiB, {} at most",
+        memory()?,
+        peak()?
+    );
+    // Few where each walks the folder.
+    let rounds: u64 = if page("").await?.0 > Duration::from_millis(20) { 5 } else { 1_000 };
+    let (mut pages, mut behind_writes) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        let after = name(round.wrapping_mul(0x9e37_79b9_7f4a_7c15) % names.max(1));
+        pages.push(page(&after).await?.0);
+    }
+    for round in 0..rounds {
+        let mut batch = Batch::default();
+        batch.put(&view, &["folder", &name(names + round)], b"value");
+        view.commit(batch).await?;
+        behind_writes.push(page(&name(round)).await?.0);
+    }
+    println!("the next pages               {}", spread(&mut pages));
+    println!("a new name before each       {}", spread(&mut behind_writes));
+    Ok(())
+}
+
+/// Names of 20 bytes, of which none is written in its order.
+fn name(n: u64) -> String {
+    format!("name-{:015}", n.wrapping_mul(0x5851_f42d_4c95_7f2d) % 1_000_000_000_000_000)
+}
+
+fn spread(times: &mut [Duration]) -> String {
+    times.sort_unstable();
+    let (median, last) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+    format!("{median:>12.1?} in the middle, p99 {last:.1?}, of {}", times.len())
 }
 
 /// Seals every record again under a new term, to the end: the old one is destroyed.
