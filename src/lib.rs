@@ -21,6 +21,7 @@ pub mod seal;
 
 pub mod lease;
 pub mod policy;
+pub mod quota;
 pub mod rotation;
 
 pub mod token;

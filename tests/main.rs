@@ -8,6 +8,7 @@
 //! - `examples.rs`: the programs that the documentation shows
 //! - `homes.rs`: users without a home that can be written, and what commands leave there, of the real binary
 //! - `import.rs`: files that become secrets, against the real binary
+//! - `quota.rs`: how often clients may ask, and try to unseal
 //! - `plain.rs`: everyday commands where there are no versions, against the real binary
 //! - `render.rs`: templates with secrets in them, against the real binary
 //! - `transit.rs`: the transit engine's behaviour
@@ -57,6 +58,7 @@ mod mistakes;
 mod mounts;
 mod operator;
 mod plain;
+mod quota;
 mod render;
 mod rotation;
 mod routes;

@@ -1,6 +1,9 @@
 //! Keys from keys (HKDF-SHA-256, FORMAT.md 2) and from passphrases (Argon2id, FORMAT.md 8).
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Condvar, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use argon2::{Argon2, Block, Params, Version};
 use hkdf::Hkdf;
@@ -153,12 +156,14 @@ impl Argon2Params {
     }
 
     /// Parameters that cost this machine at least half a second: memory grows first, to 4 GiB, then
-    /// passes, to 20. Blocks for one to two seconds and takes the memory it measures.
+    /// passes, to 20. Blocks for one to two seconds and takes the memory it measures; whatever else
+    /// is stretched waits, since it would make this machine look slower than it is.
     pub fn calibrate() -> Self {
+        let _alone = Turn::take(AT_ONCE);
         let passphrase = SecretString::copy_of("calibration");
         Self::calibrated_by(|params| {
             let started = Instant::now();
-            argon2id(&passphrase, &[0; 16], params).ok().map(|_| started.elapsed())
+            stretch(&passphrase, &[0; 16], params).ok().map(|_| started.elapsed())
         })
     }
 
@@ -185,7 +190,8 @@ impl Argon2Params {
 
 /// The KEK of a passphrase: Argon2id v1.3 over its NFC form (RFC 9106 §3).
 ///
-/// Takes `params.m_kib` of memory for the time of the call, and wipes it. Run it off the async
+/// Takes `params.m_kib` of memory for the time of the call, and wipes it. Blocks while two others
+/// are at it in this process, so that no crowd takes more memory than two. Run it off the async
 /// threads.
 ///
 /// # Errors
@@ -200,6 +206,16 @@ pub fn argon2id(
     if salt.len() < MIN_SALT_BYTES {
         return Err(OutOfBounds::Salt { bytes: salt.len() });
     }
+    let _turn = Turn::take(1);
+    stretch(passphrase, salt, params)
+}
+
+/// [`argon2id`] of checked inputs, for whoever has a turn.
+fn stretch(
+    passphrase: &SecretString,
+    salt: &[u8],
+    params: Argon2Params,
+) -> Result<Key<Kek>, OutOfBounds> {
     let Argon2Params { m_kib, t, p } = params;
     #[expect(clippy::expect_used, reason = "check() is stricter than the crate")]
     let costs = Params::new(m_kib, t, u32::from(p), Some(Kek::KEY_BYTES))
@@ -219,6 +235,32 @@ pub fn argon2id(
             .expect("checked inputs are accepted");
     }))
 }
+
+/// The right to stretch one passphrase of the [`AT_ONCE`], or all of them.
+struct Turn(usize);
+
+impl Turn {
+    fn take(count: usize) -> Self {
+        let free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = FREED.wait_while(free, |free| *free < count);
+        *waited.unwrap_or_else(PoisonError::into_inner) -= count;
+        Self(count)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *FREE.lock().unwrap_or_else(PoisonError::into_inner) += self.0;
+        FREED.notify_all();
+    }
+}
+
+static FREE: Mutex<usize> = Mutex::new(AT_ONCE);
+static FREED: Condvar = Condvar::new();
+
+/// Passphrases that are stretched at once in a process. Each takes hundreds of MiB, up to 4 GiB;
+/// two, so that one that was mistyped does not keep the next one waiting.
+const AT_ONCE: usize = 2;
 
 /// One passphrase, one encoding: keyboards differ in how they compose accents (UAX #15).
 fn nfc(passphrase: &SecretString) -> Zeroizing<String> {
@@ -468,5 +510,29 @@ mod tests {
         let [salt, ikm, info] = ["salt", "ikm", "info"].map(|name| vectors::bytes(&test[name]));
         hkdf_sha256(&salt, &ikm, &info, &mut okm);
         okm
+    }
+
+    #[test]
+    fn no_more_than_two_are_stretched_at_once() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for count in [1, 1, 1, AT_ONCE, 1, 1, AT_ONCE, 1] {
+                let (running, most) = (&running, &most);
+                scope.spawn(move || {
+                    for _ in 0..50 {
+                        let turn = Turn::take(count);
+                        most.fetch_max(
+                            running.fetch_add(count, Ordering::SeqCst) + count,
+                            Ordering::SeqCst,
+                        );
+                        std::thread::yield_now();
+                        running.fetch_sub(count, Ordering::SeqCst);
+                        drop(turn);
+                    }
+                });
+            }
+        });
+        assert!(most.into_inner() <= AT_ONCE);
     }
 }

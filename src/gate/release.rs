@@ -7,6 +7,7 @@ use super::{
 use crate::{
     audit::{AuthPart, Entry, Kind, MountPart, PolicyResults, RequestPart, ResponsePart},
     policy::Decision,
+    quota::OverQuota,
     token::{self, Session},
 };
 
@@ -36,6 +37,23 @@ pub fn refuse(
         return Released::of_error(&unwritten);
     }
     lines.release(Err(error))
+}
+
+/// Lets the refusal of a request go that is over its quota. It carries nothing of the store, and a
+/// flood would fill the disk with lines, so that it has them only where the configuration says so.
+pub fn refuse_over_quota(ground: &Ground, head: &Head, over: &OverQuota) -> Released {
+    let path = head.path.as_str();
+    let text = format!("request path {path:?}: rate limit quota exceeded");
+    let error = ApiError::new(429, text);
+    let released = match over.is_audited {
+        true => refuse(ground, None, head, error),
+        false => Released::of_error(&error),
+    };
+    match released.status() {
+        429 => released.retried_after(over.retry_after).telling(over.standing),
+        // No device could write its line.
+        _ => released,
+    }
 }
 
 /// Answers that need no line, since sealed there is no audit key: a closed list.
@@ -117,6 +135,8 @@ pub enum Rejection {
     WrappingUnsupported,
     /// More requests at once than the server takes.
     TooBusy,
+    /// Shares or passphrases were shown too often; they are taken again after so many seconds.
+    TooManyAttempts(u64),
     /// The vault is sealed or not initialised.
     Sealed,
 }
@@ -137,6 +157,10 @@ pub fn reject(rejection: &Rejection) -> Released {
             "response wrapping is not supported yet; send the request without X-Vault-Wrap-TTL",
         ),
         Rejection::TooBusy => ApiError::new(503, "too many requests at once; try again"),
+        Rejection::TooManyAttempts(seconds) => {
+            let text = format!("too many attempts to open the vault; try again in {seconds} s");
+            return Released::of_error(&ApiError::new(429, text)).retried_after(*seconds);
+        }
         Rejection::Sealed => ApiError::sealed(),
     };
     Released::of_error(&error)

@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use super::{ApiError, AuthReply, JsonText, RawReply, Shape};
-use crate::secret::SecretBuffer;
+use crate::{quota::Standing, secret::SecretBuffer};
 
 /// An answer that may leave: its audit line is written, or it is of a kind that needs none.
 ///
@@ -12,14 +12,37 @@ use crate::secret::SecretBuffer;
 /// nothing else, so an answer without a line has no type.
 pub struct Released {
     status: u16,
-    retry_after: Option<u64>,
+    notes: Notes,
     body: Zeroizing<Vec<u8>>,
 }
 
+/// What an answer's headers tell of rates.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Notes {
+    /// Seconds for `Retry-After`.
+    pub retry_after: Option<u64>,
+    /// For the three headers that begin with `X-Ratelimit-`.
+    pub standing: Option<Standing>,
+}
+
 impl Released {
-    /// Status, seconds for `Retry-After`, and the body, empty for a 204.
-    pub fn into_parts(self) -> (u16, Option<u64>, Zeroizing<Vec<u8>>) {
-        (self.status, self.retry_after, self.body)
+    /// Status, what headers tell, and the body, empty for a 204.
+    pub fn into_parts(self) -> (u16, Notes, Zeroizing<Vec<u8>>) {
+        (self.status, self.notes, self.body)
+    }
+
+    /// The same answer, telling what is left to its caller where that is known.
+    #[must_use]
+    pub fn telling(mut self, standing: Option<Standing>) -> Self {
+        self.notes.standing = standing.or(self.notes.standing);
+        self
+    }
+
+    /// The same answer, telling to come again after so many seconds.
+    #[must_use]
+    pub(super) fn retried_after(mut self, seconds: u64) -> Self {
+        self.notes.retry_after = Some(seconds);
+        self
     }
 
     /// HTTP status.
@@ -33,13 +56,15 @@ impl Released {
         write_json(&mut body, &error.public);
         body.extend_from_slice(b"}\n");
         let retry_after = matches!(error.status, 429 | 503).then_some(1);
-        Self { status: error.status, retry_after, body: body.into_zeroizing() }
+        let notes = Notes { retry_after, standing: None };
+        Self { status: error.status, notes, body: body.into_zeroizing() }
     }
 
     pub(super) fn of_reply(request_id: &str, reply: &RawReply, auth: Option<&AuthReply>) -> Self {
         if reply.data.is_none() && auth.is_none() && reply.warnings.is_empty() {
             let status = reply.status.unwrap_or(204);
-            return Self { status, retry_after: None, body: Zeroizing::new(Vec::new()) };
+            let body = Zeroizing::new(Vec::new());
+            return Self { status, notes: Notes::default(), body };
         }
         let status = reply.status.unwrap_or(200);
         let data = reply.data.as_ref().map_or(b"null".as_slice(), JsonText::as_bytes);
@@ -50,7 +75,7 @@ impl Released {
             write_envelope(&mut body, request_id, reply, data, auth);
         }
         body.extend_from_slice(b"\n");
-        Self { status, retry_after: None, body: body.into_zeroizing() }
+        Self { status, notes: Notes::default(), body: body.into_zeroizing() }
     }
 }
 

@@ -2,9 +2,12 @@ use std::net::IpAddr;
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 
-use crate::gate::Released;
+use crate::{
+    gate::{Notes, Released},
+    quota::Standing,
+};
 
 /// Whether a browser may be told to insist on HTTPS for the host that a request names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +40,7 @@ pub(super) fn respond(
     insistence: Insistence,
     mut headers: HeaderMap,
 ) -> Response {
-    let (status, retry_after, body) = released.into_parts();
+    let (status, Notes { retry_after, standing }, body) = released.into_parts();
     // The bytes are wiped when the last of them has been written.
     let body = if body.is_empty() { Body::empty() } else { Body::from(Bytes::from_owner(body)) };
     // Room for the five of these and hyper's own two.
@@ -50,6 +53,11 @@ pub(super) fn respond(
     }
     if let Some(seconds) = retry_after {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Some(Standing { limit, remaining, reset }) = standing {
+        headers.insert(RATE_LIMIT, HeaderValue::from(limit));
+        headers.insert(RATE_REMAINING, HeaderValue::from(remaining));
+        headers.insert(RATE_RESET, HeaderValue::from(reset));
     }
     let mut response = Response::new(body);
     *response.status_mut() =
@@ -71,6 +79,9 @@ fn is_local(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok()
 }
 
+const RATE_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const RATE_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const RATE_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
@@ -129,6 +140,19 @@ mod tests {
         let response = respond(reject(&Rejection::TooBusy), Insistence::None, HeaderMap::new());
         assert_eq!(response.status(), 503);
         assert_eq!(response.headers()["retry-after"], "1");
+        assert!(!response.headers().contains_key("x-ratelimit-limit"));
         assert!(!response.headers().contains_key("strict-transport-security"));
+    }
+
+    #[test]
+    fn what_is_left_of_a_rate_is_told() {
+        let standing = Some(Standing { limit: 5, remaining: 4, reset: 60 });
+        let released = reject(&Rejection::TooManyAttempts(7)).telling(standing);
+        let response = respond(released, Insistence::None, HeaderMap::new());
+        assert_eq!(response.status(), 429);
+        let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
+        assert_eq!(header("retry-after"), "7");
+        let told = ["limit", "remaining", "reset"].map(|it| header(&format!("x-ratelimit-{it}")));
+        assert_eq!(told, ["5", "4", "60"]);
     }
 }

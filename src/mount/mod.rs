@@ -17,7 +17,7 @@ mod tune;
 mod upgrade;
 
 pub use mounts::{DisableError, EnableError, LoadError, Mounts, NewMount, SweepError};
-pub use record::{Class, KeptLists, Listing, Record, Upgrade};
+pub use record::{Class, KeptLists, Listing, Record, SYSTEM_UUID, Upgrade};
 pub use table::{Entry, Table};
 pub use tune::{MoveError, TuneError, Tuning};
 pub use upgrade::UpgradeError;

@@ -216,18 +216,18 @@ impl Mounts {
         table.find(path).filter(|entry| entry.record.full_path() == path).cloned()
     }
 
-    /// Takes the mount at `path` away; absent is fine. One small commit makes it true, and
-    /// [`Mounts::sweep`] deletes the data afterwards.
+    /// Takes the mount at `path` away and returns it; absent is fine. One small commit makes it
+    /// true, and [`Mounts::sweep`] deletes the data afterwards.
     ///
     /// # Errors
     /// [`DisableError`] for a mount that the server needs.
-    pub async fn disable(&self, path: &str) -> Result<(), DisableError> {
+    pub async fn disable(&self, path: &str) -> Result<Option<Arc<Record>>, DisableError> {
         if is_protected(path) {
             return Err(DisableError::Protected(path.to_owned()));
         }
         let _one = self.changes.lock().await;
         let table = self.table();
-        let Some(entry) = self.at(path) else { return Ok(()) };
+        let Some(entry) = self.at(path) else { return Ok(None) };
         let removed = Record { is_removed: true, ..Record::clone(&entry.record) };
         let mut batch = Batch::default();
         self.records.put(&mut batch, &[&removed.uuid], &removed);
@@ -235,7 +235,7 @@ impl Mounts {
         let entries = table.all().into_iter().filter(|entry| entry.record.uuid != removed.uuid);
         self.table.store(Arc::new(Table::of(entries.cloned())));
         self.wings.forget(&removed);
-        Ok(())
+        Ok(Some(entry.record))
     }
 
     /// Deletes what removed mounts have left, version 1 of upgraded ones, and what work inside the

@@ -144,6 +144,16 @@ impl Record {
         }
     }
 
+    /// `sys/` itself, which every store has and no record tells of either.
+    pub fn system(accessor: &str) -> Self {
+        Self {
+            description: "system endpoints used for control, policy and debugging".to_owned(),
+            accessor: accessor.to_owned(),
+            uuid: SYSTEM_UUID.to_owned(),
+            ..Self::new(Class::Secret, "system", "sys/")
+        }
+    }
+
     /// The path under which requests find it.
     pub fn full_path(&self) -> String {
         match self.class {
@@ -152,6 +162,9 @@ impl Record {
         }
     }
 }
+
+/// The identifier of `sys/`.
+pub const SYSTEM_UUID: &str = "00000000-0000-4000-8000-000000000000";
 
 fn new_accessor(class: Class, kind: &str) -> String {
     let digits = data_encoding::HEXLOWER.encode(&random::array::<4>());

@@ -8,6 +8,7 @@ use crate::{
     gate::{
         self, ApiError, AuthReply, AuthWish, Body, Call, Head, Mounted, Public, RawReply, Released,
     },
+    quota::Standing,
     secret::SecretBytes,
     system::public,
     token::{CreateError, Session},
@@ -18,6 +19,8 @@ use crate::{
 pub struct Begun {
     kista: Kista,
     way: Way,
+    /// What its answer tells of a quota.
+    standing: Option<Standing>,
 }
 
 enum Way {
@@ -43,11 +46,17 @@ impl fmt::Debug for Begun {
 
 impl Begun {
     pub(super) fn public(kista: Kista, public: Public, head: Head) -> Self {
-        Self { kista, way: Way::Public(public, Box::new(head)) }
+        Self { kista, way: Way::Public(public, Box::new(head)), standing: None }
     }
 
     pub(super) fn identified(kista: Kista, identified: Identified) -> Self {
-        Self { kista, way: Way::Identified(Arc::new(identified)) }
+        Self { kista, way: Way::Identified(Arc::new(identified)), standing: None }
+    }
+
+    /// The same, with an answer that tells what is left to its caller where that is known.
+    #[must_use]
+    pub(super) fn telling(self, standing: Option<Standing>) -> Self {
+        Self { standing, ..self }
     }
 
     /// Most bytes of body that are read.
@@ -63,8 +72,8 @@ impl Begun {
 
     /// Goes the rest of the way, to its end even if nobody waits for it.
     pub async fn call(self, body: SecretBytes) -> Released {
-        let Self { kista, way } = self;
-        match way {
+        let Self { kista, way, standing } = self;
+        let released = match way {
             Way::Public(public, head) => {
                 let work = ToTheEnd::new(async move {
                     let answer = public::answer(kista.vault(), public, &head, body).await;
@@ -79,7 +88,8 @@ impl Begun {
                 let work = ToTheEnd::new(async move { at_work.run(&kista, body).await });
                 work.await.unwrap_or_else(|broken| identified.aborted(broken))
             }
-        }
+        };
+        released.telling(standing)
     }
 }
 

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{Begun, Kista, call::Identified};
+use super::{Begun, Kista, call::Identified, limit};
 use crate::{
     clock::parse_duration,
     gate::{self, ApiError, Head, Mounted, Public, Rejection, Released},
@@ -10,19 +10,31 @@ use crate::{
 };
 
 impl Kista {
-    /// Looks at a request before its body is read: is it for a public route, is the vault open,
-    /// does the token hold, is anything mounted there.
+    /// Looks at a request before its body is read: is it one too many, is it for a public route,
+    /// is the vault open, does the token hold, is anything mounted there.
     ///
     /// # Errors
     /// The answer, where the request goes no further.
-    pub async fn begin(&self, mut head: Head) -> Result<Begun, Released> {
+    pub async fn begin(&self, head: Head) -> Result<Begun, Released> {
         check_headers(&head).map_err(|rejection| gate::reject(&rejection))?;
+        let open = self.inner.vault.unsealed();
+        let standing = open.as_deref().map_or(Ok(None), |open| limit::count(open, &head))?;
+        match self.begin_within(open, head).await {
+            Ok(begun) => Ok(begun.telling(standing)),
+            Err(released) => Err(released.telling(standing)),
+        }
+    }
+
+    async fn begin_within(
+        &self,
+        open: Option<Arc<Unsealed>>,
+        mut head: Head,
+    ) -> Result<Begun, Released> {
         if let Some(public) = Public::at(head.path.as_str()) {
+            self.count_attempt(public, &head)?;
             return Ok(Begun::public(self.clone(), public, head));
         }
-        let Some(open) = self.inner.vault.unsealed() else {
-            return Err(gate::reject(&Rejection::Sealed));
-        };
+        let Some(open) = open else { return Err(gate::reject(&Rejection::Sealed)) };
         if head.operation.is_listing() {
             head.path = head.path.into_folder();
         }

@@ -1,10 +1,11 @@
 //! The one way in: from a request to an answer that may leave.
 //!
-//! `identify`, then the body, then [`admit`](crate::gate::admit), the handler, what it wished for,
+//! `limit`, `identify`, then the body, then [`admit`](crate::gate::admit), the handler, what it wished for,
 //! and [`release`](crate::gate::release). The token is looked at before the body is read, so that
 //! whoever has none costs nothing. A call goes to its end: a client that hangs up cancels nothing
 //! half-way, and a panic leaves a line in the audit file and a 500.
 //!
+//! - `limit.rs`: whether it is one too many, before anything is looked up
 //! - `identify.rs`: who is calling, and which mount is meant
 //! - `call.rs`: the rest of the way
 //! - `to_the_end.rs`: work that its caller's leaving does not cancel
@@ -13,6 +14,7 @@ mod call;
 #[cfg(test)]
 mod crash;
 mod identify;
+mod limit;
 mod to_the_end;
 
 use std::{fmt, sync::Arc};
@@ -21,7 +23,7 @@ use tokio::task::AbortHandle;
 
 pub use call::Begun;
 
-use crate::{gate::Mounted, jobs, system::System, vault::Vault};
+use crate::{gate::Mounted, jobs, quota::Attempts, system::System, vault::Vault};
 
 /// A running vault, as HTTP and the command line see it. Cheap to clone.
 #[derive(Clone)]
@@ -32,6 +34,7 @@ pub struct Kista {
 struct Inner {
     vault: Arc<Vault>,
     system: Arc<dyn Mounted>,
+    attempts: Attempts,
     jobs: AbortHandle,
 }
 
@@ -47,7 +50,7 @@ impl Kista {
         let vault = Arc::new(vault);
         let jobs = tokio::spawn(jobs::run(Arc::downgrade(&vault))).abort_handle();
         let system = Arc::new(System::mount(Arc::clone(&vault)));
-        Self { inner: Arc::new(Inner { vault, system, jobs }) }
+        Self { inner: Arc::new(Inner { vault, system, attempts: Attempts::new(), jobs }) }
     }
 
     /// The vault itself: to initialise and unseal it from the process that runs it.

@@ -243,6 +243,13 @@ pub fn parse_boolean(text: &str) -> Option<bool> {
     }
 }
 
+/// Whether a text is what the peers take for a name in a path: `\w(([\w.-]+)?\w)?`.
+pub fn is_name(text: &str) -> bool {
+    let is_word = |one: char| one.is_ascii_alphanumeric() || one == '_';
+    let inner = |one: char| is_word(one) || matches!(one, '-' | '.');
+    text.starts_with(is_word) && text.ends_with(is_word) && text.chars().all(inner)
+}
+
 fn scalar_text(name: &str, raw: &str) -> Result<String, ApiError> {
     match raw.as_bytes().first() {
         Some(b'"') => serde_json::from_str(raw).map_err(|_| wrong(name, "text")),

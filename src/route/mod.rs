@@ -16,7 +16,7 @@ mod mounted;
 mod reply;
 mod table;
 
-pub use fields::{Fields, FromFields, parse_boolean};
+pub use fields::{Fields, FromFields, is_name, parse_boolean};
 pub use mounted::{Engine, Mount};
 pub use reply::{IntoRaw, Nothing, Reply};
 pub use table::{Handler, Route, Routes};

@@ -5,6 +5,7 @@
 //! - `auth.rs`: the methods of authentication
 //! - `tune.rs`: changing a mount; `remount.rs`: moving it
 //! - `policies.rs`: `policies/acl`, and its old spelling `policy`
+//! - `quotas.rs`: how often clients may ask
 //! - `seal.rs`: sealing
 //! - `verify.rs`: verifying the store; `compact.rs`: compacting it
 //! - `rotation.rs`: `rotate`, how far it is, when it comes by itself; `key-status`
@@ -16,6 +17,7 @@ mod compact;
 mod mounts;
 mod policies;
 pub mod public;
+mod quotas;
 mod rekey;
 mod remount;
 mod rotation;
@@ -121,6 +123,12 @@ fn routes() -> Routes<System> {
         .on(Read, "policy/{name}", System::read_policy_old)
         .on(Write, "policy/{name}", System::write_policy_old)
         .on(Delete, "policy/{name}", System::delete_policy)
+        .on(Read, "quotas/config", System::quota_config)
+        .on(Write, "quotas/config", System::write_quota_config)
+        .on(List, "quotas/rate-limit/", System::list_quotas)
+        .on(Read, "quotas/rate-limit/{name}", System::read_quota)
+        .on(Write, "quotas/rate-limit/{name}", System::write_quota)
+        .on(Delete, "quotas/rate-limit/{name}", System::delete_quota)
 }
 
 fn slot_routes(routes: Routes<System>) -> Routes<System> {

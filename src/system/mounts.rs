@@ -158,15 +158,9 @@ impl MountOutput {
         }
     }
 
-    /// `sys/` itself, which has no record.
+    /// `sys/` itself.
     fn of_system() -> Self {
-        let record = Record {
-            description: "system endpoints used for control, policy and debugging".to_owned(),
-            accessor: ACCESSOR.to_owned(),
-            uuid: "00000000-0000-4000-8000-000000000000".to_owned(),
-            ..Record::new(Class::Secret, "system", "sys/")
-        };
-        Self::of(&record)
+        Self::of(&Record::system(ACCESSOR))
     }
 }
 
@@ -263,10 +257,14 @@ impl System {
         _: &Permit<'_>,
         MountPath(path): MountPath,
     ) -> Result<Reply<Nothing>, ApiError> {
-        self.open()?.mounts.disable(&path).await.map_err(|error| match error {
+        let open = self.open()?;
+        let gone = open.mounts.disable(&path).await.map_err(|error| match error {
             DisableError::Commit(error) => error.into(),
             error @ DisableError::Protected(_) => ApiError::bad_request(error.to_string()),
         })?;
+        if let Some(gone) = gone {
+            open.quotas.forget_mount(&gone.uuid).await;
+        }
         Ok(Reply::nothing())
     }
 

@@ -35,6 +35,7 @@ pub async fn answer(
             if vault.status().is_initialized {
                 return Err(already_initialized());
             }
+            let _place = wish.passphrase.is_some().then(|| vault.stretching()).transpose()?;
             Ok((200, init(vault, wish.slots().await?).await?))
         }
         (Public::SealStatus, Operation::Read) => Ok((200, seal_status(vault)?)),
@@ -185,6 +186,9 @@ fn unseal_wish(fields: &Fields<'_>) -> Result<UnsealWish, ApiError> {
 }
 
 async fn unseal(vault: &Vault, wish: UnsealWish) -> Result<(), ApiError> {
+    // While unsealed nothing is stretched.
+    let stretches = matches!(wish, UnsealWish::Passphrase { .. }) && vault.unsealed().is_none();
+    let _place = stretches.then(|| vault.stretching()).transpose()?;
     let done = match wish {
         UnsealWish::Reset => vault.reset_shares(),
         UnsealWish::Passphrase { passphrase, accepts: true } => {

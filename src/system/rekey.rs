@@ -198,6 +198,8 @@ impl FromFields for Update {
 
 impl Ask for Update {
     async fn answer(self, vault: &Vault) -> Result<Answer, ApiError> {
+        let stretches = matches!(self.shown, Shown::Secret(Secret::Passphrase(_)));
+        let _place = stretches.then(|| vault.stretching()).transpose()?;
         let shown = vault.show_to_rekey(&self.nonce, self.shown).await;
         Ok(match shown.map_err(refusal)? {
             RekeyAnswer::More(status) => Answer::Status(status),

@@ -163,6 +163,8 @@ impl System {
         _: &Permit<'_>,
         AddSlot(wish): AddSlot,
     ) -> Result<Reply<SlotAdded>, ApiError> {
+        let stretches = matches!(wish, Wish::Passphrase(_));
+        let _place = stretches.then(|| self.vault.stretching()).transpose()?;
         let slot = match wish {
             Wish::Shares(counts) => NewSlot::Shares(counts),
             Wish::Keyfile(key) => NewSlot::Keyfile(key),

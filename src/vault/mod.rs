@@ -8,6 +8,7 @@
 //! - `verify.rs`: when the store is verified, and what follows from it
 //! - `compaction.rs`: compacting the store for somebody who asks
 //! - `slots.rs`: slots and root key of an open one
+//! - `stretching.rs`: how many passphrases are tried at once
 //! - `anchors.rs`: what shows a rollback
 //! - `examine.rs`: names every damage of a data folder that no server serves
 //! - `layout.rs`: what lies in the data folder
@@ -22,6 +23,7 @@ mod examine;
 mod init;
 mod layout;
 mod slots;
+mod stretching;
 #[cfg(test)]
 mod tests;
 mod unseal;
@@ -45,14 +47,18 @@ pub use examine::{Damaged, Examination, ExamineError, examine};
 pub use init::{InitError, Initialized};
 pub(crate) use layout::{keep_name, mark_restored};
 pub use slots::{RekeyAnswer, Shown, SlotChangeError};
+pub use stretching::{Crowded, Place};
 pub use unseal::UnsealError;
 pub use verify::{Outcome, Report, Verdict, Verification};
+
+use stretching::Stretching;
 
 use crate::{
     clock::Clock,
     config::{self, AnchorPolicy, AuditFile, Background},
     gate::Ground,
     mount::Mounts,
+    quota::Quotas,
     rotation::Rotation,
     seal::{self, Anchors, Providers, Rekey, UnsealProgress},
     secret,
@@ -113,6 +119,7 @@ pub struct Vault {
     verification: Arc<Verification>,
     /// Init, unseal and seal, one at a time.
     transitions: tokio::sync::Mutex<()>,
+    stretching: Stretching,
 }
 
 /// What is known of the way in while there is no key.
@@ -135,6 +142,8 @@ pub struct Unsealed {
     pub ground: Ground,
     /// What is mounted.
     pub mounts: Mounts,
+    /// How often a source may ask.
+    pub quotas: Quotas,
     /// The root key, for changes of the seal file, one at a time. Held from reading the keyring
     /// that is to be written until the barrier has what was written.
     pub root: Arc<tokio::sync::Mutex<seal::OpenRoot>>,
@@ -266,6 +275,7 @@ impl Vault {
             open: ArcSwapOption::empty(),
             door: Mutex::new(door),
             transitions: tokio::sync::Mutex::new(()),
+            stretching: Stretching::default(),
         })
     }
 

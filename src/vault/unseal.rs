@@ -1,4 +1,4 @@
-use std::{io, path::PathBuf, sync::Arc};
+use std::{collections::HashSet, io, path::PathBuf, sync::Arc};
 
 use super::{
     Compaction, Settings, Unsealed, Vault,
@@ -16,8 +16,9 @@ use crate::{
     clock::Clock,
     crypto::random,
     gate::Ground,
-    mount::{self, Mounts},
+    mount::{self, Mounts, SYSTEM_UUID},
     policy,
+    quota::Quotas,
     rotation::{Rotation, RotationError},
     seal::{self, Secret, ShareRefused, ShareTextError, Submitted, UnsealCounts, parse_share},
     secret::SecretString,
@@ -243,6 +244,7 @@ impl Vault {
         finish_rekey(&barrier, epoch, min_epoch).await?;
         let floors = Floors::over(&barrier, &self.clock);
         let mounts = Mounts::load(&barrier, &floors.tokens).await?;
+        let quotas = load_quotas(&barrier, &mounts, &self.clock).await?;
         let (audit, mut notices) =
             open_audit(&barrier, &self.settings, &said.checkpoints, &self.clock).await?;
         let (counts, repaired) = {
@@ -280,6 +282,7 @@ impl Vault {
         Ok(Unsealed {
             ground,
             mounts,
+            quotas,
             root,
             anchors,
             rekey,
@@ -383,6 +386,20 @@ impl Floors {
         ));
         Self { policies, tokens }
     }
+}
+
+/// The quotas of the mounts that are there.
+async fn load_quotas(
+    barrier: &Arc<Barrier>,
+    mounts: &Mounts,
+    clock: &Arc<dyn Clock>,
+) -> Result<Quotas, ReadError> {
+    let table = mounts.table();
+    let mut uuids: HashSet<&str> =
+        table.all().into_iter().map(|entry| entry.record.uuid.as_str()).collect();
+    uuids.insert(SYSTEM_UUID);
+    let system = barrier.view(SpaceId::SYSTEM);
+    Quotas::load(&system, |uuid| uuids.contains(uuid), Arc::clone(clock)).await
 }
 
 /// An audit device's identity, which its chain and keys hang on.

@@ -273,6 +273,9 @@ impl Vault {
                 if let Err(error) = open.mounts.reload().await {
                     tracing::error!(%error, "the mounts cannot be read again");
                 }
+                if let Err(error) = open.quotas.reload().await {
+                    tracing::error!(%error, "the quotas cannot be read again");
+                }
                 audited(open, &Notice::IndexRepaired { findings });
             }
             Verdict::Tampered => {

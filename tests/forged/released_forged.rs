@@ -3,5 +3,5 @@
 use kista::gate::Released;
 
 fn main() {
-    let _answer = Released { status: 200, retry_after: None, body: Default::default() };
+    let _answer = Released { status: 200, notes: Default::default(), body: Default::default() };
 }

@@ -92,10 +92,27 @@ impl Process {
 
     /// One request on a connection of its own.
     pub(crate) fn call(&self, method: &str, path: &str, token: &str, body: &str) -> Answer {
+        self.ask(method, path, token, body).unwrap().1
+    }
+
+    /// The same, with the answer's head before it.
+    pub(crate) fn call_with_head(
+        &self,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: &str,
+    ) -> (String, Answer) {
         self.ask(method, path, token, body).unwrap()
     }
 
-    fn ask(&self, method: &str, path: &str, token: &str, body: &str) -> io::Result<Answer> {
+    fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: &str,
+    ) -> io::Result<(String, Answer)> {
         let mut stream = TcpStream::connect(self.address)?;
         let request = format!(
             "{method} /v1/{path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
@@ -111,7 +128,7 @@ impl Process {
         stream.read_to_string(&mut answer)?;
         let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Ok(Answer { status, text: body.to_owned() })
+        Ok((head.to_owned(), Answer { status, text: body.to_owned() }))
     }
 
     /// Everything that every process over this folder has logged.

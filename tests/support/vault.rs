@@ -1,6 +1,6 @@
 use std::{
     fs,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -10,7 +10,7 @@ use kista::{
     barrier::Batch,
     clock::{Clock, ManualClock, Timestamp},
     config::Background,
-    gate::{Connection, Head, Media, Operation, Query, Released, RequestPath},
+    gate::{Connection, Head, Media, Notes, Operation, Query, Released, RequestPath},
     jobs,
     pipeline::Kista,
     seal::{NewSlot, ShareCounts},
@@ -99,6 +99,18 @@ impl TestVault {
         path: &str,
         body: &str,
     ) -> Answer {
+        self.call_from([127, 0, 0, 1], token, operation, path, body).await.0
+    }
+
+    /// The same from another machine, with what the answer's headers tell of rates.
+    pub(crate) async fn call_from(
+        &self,
+        from: impl Into<IpAddr>,
+        token: Option<&str>,
+        operation: Operation,
+        path: &str,
+        body: &str,
+    ) -> (Answer, Notes) {
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let media = if operation == Operation::Patch { Media::MergePatch } else { Media::Json };
         let head = Head {
@@ -111,7 +123,7 @@ impl TestVault {
             wrap_ttl: None,
             media,
             connection: Connection {
-                remote: SocketAddr::from(([127, 0, 0, 1], 40_000)),
+                remote: SocketAddr::new(from.into(), 40_000),
                 client_certificate: None,
             },
         };
@@ -180,7 +192,7 @@ pub(crate) fn files_under(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     found
 }
 
-fn answer(released: Released) -> Answer {
-    let (status, _, body) = released.into_parts();
-    Answer { status, text: String::from_utf8(body.to_vec()).unwrap() }
+fn answer(released: Released) -> (Answer, Notes) {
+    let (status, notes, body) = released.into_parts();
+    (Answer { status, text: String::from_utf8(body.to_vec()).unwrap() }, notes)
 }

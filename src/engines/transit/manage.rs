@@ -17,7 +17,7 @@ use crate::{
     clock::Timestamp,
     engines::listing::{self, ListInput, ListOutput},
     gate::{ApiError, Permit},
-    route::{Fields, FromFields, Nothing, Reply},
+    route::{Fields, FromFields, Nothing, Reply, is_name},
 };
 
 /// What is asked of a new key.
@@ -151,9 +151,7 @@ impl FromFields for Name {
 
 /// Names that may be: letters, digits, `_`, `-` and `.`, the last two not at either end.
 pub(super) fn check_name(name: &str) -> Result<(), ApiError> {
-    let is_word = |one: char| one.is_ascii_alphanumeric() || one == '_';
-    let inner = |one: char| is_word(one) || matches!(one, '-' | '.');
-    match name.starts_with(is_word) && name.ends_with(is_word) && name.chars().all(inner) {
+    match is_name(name) {
         true => Ok(()),
         false => Err(ApiError::unsupported_path()),
     }
