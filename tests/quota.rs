@@ -11,7 +11,7 @@ use kista::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Process, TestVault};
+use crate::support::{Answer, Process, Site, TestVault};
 
 const HERE: [u8; 4] = [192, 0, 2, 1];
 
@@ -291,4 +291,57 @@ fn a_refusal_has_its_headers_and_is_audited_if_wanted() {
         assert!(head.contains(header), "{header} in {head}");
     }
     assert_eq!(lines(), before + 2);
+}
+
+#[test]
+fn quotas_are_set_shown_and_removed_by_command() {
+    let site = Site::new();
+    let json = |arguments: &[&str]| -> Value {
+        serde_json::from_str(&site.ok(&[&["quota"], arguments, &["--json"]].concat())).unwrap()
+    };
+    assert_eq!(json(&["ls"]), json!({"quotas": []}));
+    let set = ["set", "app", "--path", "secret/data/app/*", "--rate", "2.5", "--per", "1h"];
+    assert_eq!(json(&set), json!({"name": "app"}));
+    let shown = json!({
+        "name": "app", "path": "secret/data/app/*", "rate": 2.5, "interval": 3600,
+        "block_interval": 0,
+    });
+    assert_eq!(json(&["show", "app"]), shown);
+    assert_eq!(json(&["ls"]), json!({"quotas": [shown]}));
+    assert!(site.ok(&["quota", "ls"]).contains("2.5 in 1h"));
+
+    site.put("other", r#"{"a":"b"}"#);
+    site.put("app/db", r#"{"a":"b"}"#);
+    site.ok(&["get", "secret/app/db"]);
+    let said = site.fails(1, "rate limit quota exceeded", &["get", "secret/app/db"]);
+    assert!(said.contains("kista quota ls"), "{said}");
+    site.ok(&["get", "secret/other"]);
+
+    let before = json(&["config"]);
+    assert_eq!(before["rate_limit_exempt_paths"].as_array().unwrap().len(), 7);
+    let after = json(&["config", "--headers", "on"]);
+    assert_eq!(after["enable_rate_limit_response_headers"], true);
+    assert_eq!(after["rate_limit_exempt_paths"], before["rate_limit_exempt_paths"]);
+    let after = json(&["config", "--exempt", "secret/data/app"]);
+    assert_eq!(after["enable_rate_limit_response_headers"], true);
+    assert_eq!(after["rate_limit_exempt_paths"], json!(["secret/data/app"]));
+    site.ok(&["get", "secret/app/db"]);
+    assert_eq!(json(&["config", "--no-exempt"])["rate_limit_exempt_paths"], json!([]));
+
+    site.ok(&["quota", "rm", "app"]);
+    site.ok(&["quota", "rm", "app"]);
+    site.fails(3, "there is no quota app", &["quota", "show", "app"]);
+    site.fails(2, "--per", &["quota", "set", "a", "--rate", "1", "--per", "100ms"]);
+    site.fails(1, "invalid mount path", &["quota", "set", "a", "--rate", "1", "--path", "no"]);
+}
+
+/// What is told to wait for a second or two waits, and is served.
+#[test]
+fn a_command_waits_as_long_as_it_is_told_to() {
+    let site = Site::new();
+    site.put("app", r#"{"a":"b"}"#);
+    site.ok(&["quota", "set", "app", "--path", "secret/data/app", "--rate", "1", "--per", "2s"]);
+    for _ in 0..3 {
+        assert_eq!(site.ok(&["get", "secret/app#a"]).trim(), "b");
+    }
 }

@@ -31,6 +31,7 @@ use crate::commands::{
     patch::Patch,
     policy::PolicyCommand,
     put::Put,
+    quota::QuotaCommand,
     render::Render,
     rm::Rm,
     rollback::Rollback,
@@ -107,6 +108,9 @@ pub(crate) enum Command {
     /// What tokens may do: list, print, write, test and remove policies.
     #[command(subcommand, disable_help_subcommand = true)]
     Policy(PolicyCommand),
+    /// How often a client may ask: list, show, set and remove quotas.
+    #[command(subcommand, disable_help_subcommand = true)]
+    Quota(QuotaCommand),
     /// Tokens: make, show, renew, revoke.
     #[command(subcommand, disable_help_subcommand = true)]
     Token(TokenCommand),

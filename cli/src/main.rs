@@ -122,6 +122,7 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
         | Command::List(_)
         | Command::Api(_)
         | Command::Policy(_)
+        | Command::Quota(_)
         | Command::Token(_)
         | Command::Encrypt(_)
         | Command::Decrypt(_)
@@ -169,6 +170,7 @@ fn run(command: Command, before: Before) -> Result<Exit, Failure> {
             Command::List(list) => list.run().await,
             Command::Api(api) => api.run().await,
             Command::Policy(policy) => policy.run().await,
+            Command::Quota(quota) => quota.run().await,
             Command::Token(token) => token.run().await,
             Command::Encrypt(encrypt) => encrypt.run().await,
             Command::Decrypt(decrypt) => decrypt.run().await,

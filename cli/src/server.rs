@@ -257,8 +257,16 @@ impl Server {
             .exit(Exit::Unavailable),
             Error::CasConflict => failure(&error.to_string()).exit(Exit::Conflict),
             Error::BadPath(_) => failure(&error.to_string()).exit(Exit::Usage),
-            Error::Other { messages, .. } if !messages.is_empty() => {
-                failure(&messages.join("; ").split_whitespace().collect::<Vec<_>>().join(" "))
+            Error::Other { status, messages } if !messages.is_empty() => {
+                let words = messages.join("; ");
+                let failure = failure(&words.split_whitespace().collect::<Vec<_>>().join(" "));
+                match status {
+                    429 => failure.hint(
+                        "this client has asked too often; it was tried again in vain, so wait \
+                         before the next try. Who may see the rates: kista quota ls",
+                    ),
+                    _ => failure,
+                }
             }
             error @ (Error::Unexpected(_) | Error::Other { .. } | _) => failure(&error.to_string()),
         }

@@ -19,6 +19,8 @@ import server as servers
 RECORDINGS = servers.ROOT / "tests/fixtures/recordings"
 DIFFERENCES = pathlib.Path(__file__).with_name("differences.txt")
 SHARES, THRESHOLD = 5, 3
+# Headers that are held against the recorded ones, where those have them.
+HEADERS = ["retry-after", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"]
 
 # What clients look for in errors; other words may be Kista's own.
 READ_BY_CLIENTS = [
@@ -122,6 +124,7 @@ class Player:
         self.saved = {"root": made["root_token"], "folder": str(server.folder)}
         self.saved.update({f"key{n}": key for n, key in enumerate(made["keys_base64"], 1)})
         self.connection = server.connection()
+        self.headers = {}
 
     def fill(self, value):
         """Puts what was saved in the place of its name."""
@@ -155,6 +158,7 @@ class Player:
         try:
             self.connection.request(request["method"], path, body=body, headers=headers)
             answer = self.connection.getresponse()
+            self.headers = {name.lower(): value for name, value in answer.getheaders()}
             return answer.status, answer.read()
         except OSError:
             # The server may close behind what it refuses; the answer to a request that was cut off is none.
@@ -182,6 +186,9 @@ class Player:
                 return [f"save {name}"]
         if status != expected["status"]:
             return ["status"]
+        if unlike := [name for name, value in expected.get("headers", {}).items()
+                      if name in HEADERS and differences(value, self.headers.get(name))]:
+            return unlike
         wanted = self.fill(expected.get("body"))
         if "text" in expected:
             try:

@@ -37,6 +37,7 @@ pub(crate) mod patch;
 mod plain;
 pub(crate) mod policy;
 pub(crate) mod put;
+pub(crate) mod quota;
 pub(crate) mod reading;
 mod rekey;
 pub(crate) mod render;
