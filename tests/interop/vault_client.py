@@ -282,6 +282,22 @@ def a_cubbyhole_ends_with_its_token(run):
     refused(exceptions.Forbidden, lambda: own.read("cubbyhole/mine"))
 
 
+def quotas_count_and_are_shown(run):
+    admin = run.admin()
+    admin.sys.create_or_update_quota("app", 2, path="secret/data/counted", interval="1h", rate_limit_type="rate-limit")
+    assert admin.sys.list_quotas()["data"]["keys"] == ["app"]
+    read = admin.sys.read_quota("app")["data"]
+    assert (read["path"], read["rate"], read["interval"], read["role"]) == ("secret/data/counted", 2, 3600, ""), read
+    for _ in range(2):
+        refused(exceptions.InvalidPath, lambda: admin.secrets.kv.v2.read_secret_version("counted"))
+    refused(exceptions.RateLimitExceeded, lambda: admin.secrets.kv.v2.read_secret_version("counted"), "quota exceeded")
+    admin.write_data("sys/quotas/config", data={"rate_limit_exempt_paths": ["secret/data/counted"]})
+    refused(exceptions.InvalidPath, lambda: admin.secrets.kv.v2.read_secret_version("counted"))
+    for _ in range(2):
+        assert admin.sys.delete_quota("app").status_code == 204
+    refused(exceptions.InvalidPath, admin.sys.list_quotas)
+
+
 def json_comes_back_byte_for_byte(run):
     status, raw = run.raw("POST", "secret/data/exact", f'{{"data":{EXACT}}}'.encode())
     assert status == 200, (status, raw)
@@ -481,6 +497,9 @@ STEPS = [
     deleted_versions_come_back_and_destroyed_ones_do_not,
     metadata_is_kept_listed_and_wiped,
     secrets_are_patched_shown_in_part_and_found_below, version_1_of_kv_has_one_value_for_each_secret,
+    a_mount_is_tuned_moved_and_upgraded,
+    a_cubbyhole_ends_with_its_token,
+    quotas_count_and_are_shown,
     json_comes_back_byte_for_byte,
     large_values_come_back_whole,
     bad_bodies_are_refused,
