@@ -63,6 +63,10 @@ fuzz TARGET SECONDS="600":
 bench:
     cargo bench --locked
 
+# Ten times as many clients as give the peak, and more (docs/SECURITY-TESTING.md).
+overload:
+    ONLY=overload cargo bench --locked -p kista --bench http
+
 # Builds without features, with each, and with all.
 features:
     cargo check -p kista --locked --no-default-features

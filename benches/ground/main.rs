@@ -112,7 +112,7 @@ fn background(folder: &Path, seconds: u64) -> Result<(), Box<dyn Error>> {
 }
 
 fn print(name: &str, outcome: &Outcome, alone: &Outcome) {
-    let Outcome { rate, p50, p99, load_micros: load } = outcome;
+    let Outcome { rate, p50, p99, load_micros: load, .. } = outcome;
     let ratio = p99.as_secs_f64() / alone.p99.as_secs_f64();
     println!(
         "{name:<28} {rate:>9.0}/s  p50 {p50:.1?}  p99 {p99:.1?}  p99 ratio {ratio:.2}, CPU of \

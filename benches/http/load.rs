@@ -62,10 +62,29 @@ pub(crate) struct Outcome {
     pub(crate) p99: Duration,
     /// Processor time that the load itself took for each answer.
     pub(crate) load_micros: f64,
+    /// Requests turned away in each second, which only a flood bears.
+    pub(crate) shed: f64,
 }
 
 /// Runs this program again as the load on `address` and waits for what it counted.
 pub(crate) fn drive(
+    work: Work,
+    address: SocketAddr,
+    ca: &Path,
+    token: &str,
+    seconds: u64,
+) -> io::Result<Outcome> {
+    let outcome = drive_on(CONNECTIONS, work, address, ca, token, seconds)?;
+    if outcome.shed > 0.0 {
+        return Err(io::Error::other("requests were turned away"));
+    }
+    Ok(outcome)
+}
+
+/// The same on so many connections. More than usual are a flood: it goes on when the server turns
+/// requests away.
+pub(crate) fn drive_on(
+    connections: usize,
     work: Work,
     address: SocketAddr,
     ca: &Path,
@@ -77,6 +96,7 @@ pub(crate) fn drive(
         .arg(work.word())
         .args([address.to_string(), seconds.to_string()])
         .arg(ca)
+        .arg(connections.to_string())
         .env(TOKEN, token)
         .stderr(Stdio::inherit())
         .output()?;
@@ -91,6 +111,7 @@ pub(crate) fn drive(
         p50: Duration::from_secs_f64(next()?),
         p99: Duration::from_secs_f64(next()?),
         load_micros: next()?,
+        shed: next()?,
     })
 }
 
@@ -115,39 +136,53 @@ pub(crate) fn once(
 /// In the process that is the load: drives, and returns the line for its parent.
 pub(crate) fn as_load() -> Option<io::Result<String>> {
     let arguments: Vec<String> = env::args().collect();
-    let [_, mark, work, address, seconds, ca] = arguments.as_slice() else { return None };
+    let [_, mark, work, address, seconds, ca, connections] = arguments.as_slice() else {
+        return None;
+    };
     if mark != MARK {
         return None;
     }
     let (work, _) = Work::ALL.into_iter().find(|(_, word)| word == work)?;
-    Some(run(work, address, seconds, Path::new(ca)))
+    let connections = connections.parse().ok()?;
+    Some(run(connections, work, address, seconds, Path::new(ca)))
 }
 
-fn run(work: Work, address: &str, seconds: &str, ca: &Path) -> io::Result<String> {
+fn run(
+    connections: usize,
+    work: Work,
+    address: &str,
+    seconds: &str,
+    ca: &Path,
+) -> io::Result<String> {
     let address: SocketAddr = address.parse().map_err(io::Error::other)?;
     let length = Duration::from_secs(seconds.parse().map_err(io::Error::other)?);
     let connector = connector(ca)?;
     let token = env::var(TOKEN).map_err(io::Error::other)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut times = runtime.block_on(async {
-        let mut tasks = Vec::new();
+    let (mut times, shed) = runtime.block_on(async {
+        let mut clients = Vec::new();
+        for number in 0..connections {
+            clients.push(Client::connect(&connector, address, &token, number).await?);
+        }
         let end = Instant::now() + length;
-        for number in 0..CONNECTIONS {
-            let client = Client::connect(&connector, address, &token, number).await?;
-            tasks.push(tokio::spawn(client.run(work, end)));
-        }
-        let mut times = Vec::new();
+        let bears = connections > CONNECTIONS;
+        let run = |client: Client| tokio::spawn(client.run(work, end, bears));
+        let tasks: Vec<_> = clients.into_iter().map(run).collect();
+        let (mut times, mut shed) = (Vec::new(), 0_u64);
         for task in tasks {
-            times.extend(task.await.map_err(io::Error::other)??);
+            let (answered, turned_away) = task.await.map_err(io::Error::other)??;
+            times.extend(answered);
+            shed += turned_away;
         }
-        io::Result::Ok(times)
+        io::Result::Ok((times, shed))
     })?;
     times.sort_unstable();
     let at = |part: usize| times.get(times.len() * part / 100).copied().unwrap_or_default();
     let rate = times.len() as f64 / length.as_secs_f64();
     let (p50, p99) = (at(50).as_secs_f64(), at(99).as_secs_f64());
     let micros = cpu()?.as_secs_f64() * 1e6 / times.len() as f64;
-    Ok(format!("{rate} {p50} {p99} {micros}"))
+    let shed = shed as f64 / length.as_secs_f64();
+    Ok(format!("{rate} {p50} {p99} {micros} {shed}"))
 }
 
 /// Processor time of this process, without its children.
@@ -159,15 +194,16 @@ pub(crate) fn cpu() -> io::Result<Duration> {
     Ok(Duration::from_millis(ticks * 10))
 }
 
-struct Client {
-    stream: TlsStream<TcpStream>,
+/// One connection of the load.
+pub(crate) struct Client {
+    pub(crate) stream: TlsStream<TcpStream>,
     buffer: Vec<u8>,
     number: usize,
     token: String,
 }
 
 impl Client {
-    async fn connect(
+    pub(crate) async fn connect(
         connector: &TlsConnector,
         address: SocketAddr,
         token: &str,
@@ -180,8 +216,14 @@ impl Client {
         Ok(Self { stream, buffer: Vec::new(), number, token: token.to_owned() })
     }
 
-    async fn run(mut self, work: Work, end: Instant) -> io::Result<Vec<Duration>> {
-        let mut times = Vec::new();
+    /// Times of what was answered, and how many were turned away.
+    async fn run(
+        mut self,
+        work: Work,
+        end: Instant,
+        bears: bool,
+    ) -> io::Result<(Vec<Duration>, u64)> {
+        let (mut times, mut shed) = (Vec::new(), 0);
         let same = match work {
             Work::Encrypt => self.request("POST", ENCRYPT, &encrypt_body()),
             Work::Batch => self.request("POST", ENCRYPT, &batch_body()),
@@ -200,10 +242,13 @@ impl Client {
                 break;
             }
             self.stream.write_all(&request).await?;
-            self.answer().await?;
-            times.push(began.elapsed());
+            match self.answer().await {
+                Ok(_) => times.push(began.elapsed()),
+                Err(error) if bears && error.kind() == io::ErrorKind::WouldBlock => shed += 1,
+                Err(error) => return Err(error),
+            }
         }
-        Ok(times)
+        Ok((times, shed))
     }
 
     fn write(&self, name: &str, count: u64) -> Vec<u8> {
@@ -211,7 +256,7 @@ impl Client {
         self.request("POST", &format!("{}/{name}", crate::PATH), &body)
     }
 
-    fn request(&self, method: &str, path: &str, body: &str) -> Vec<u8> {
+    pub(crate) fn request(&self, method: &str, path: &str, body: &str) -> Vec<u8> {
         format!(
             "{method} {path} HTTP/1.1\r\nhost: localhost\r\nx-vault-request: true\r\n\
              x-vault-token: {}\r\ncontent-length: {}\r\n\r\n{body}",
@@ -221,8 +266,9 @@ impl Client {
         .into_bytes()
     }
 
-    /// Reads one answer to its end and says where its body begins; anything but 200 ends the run.
-    async fn answer(&mut self) -> io::Result<usize> {
+    /// Reads one answer to its end and says where its body begins. One that was turned away is
+    /// [`io::ErrorKind::WouldBlock`]; anything else but 200 is an error too.
+    pub(crate) async fn answer(&mut self) -> io::Result<usize> {
         self.buffer.clear();
         loop {
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
@@ -232,7 +278,9 @@ impl Client {
                 continue;
             };
             let text = String::from_utf8_lossy(&self.buffer[..head]).to_ascii_lowercase();
-            if !text.starts_with("http/1.1 200") {
+            let is_shed =
+                ["429", "503"].iter().any(|status| text.starts_with(&format!("http/1.1 {status}")));
+            if !is_shed && !text.starts_with("http/1.1 200") {
                 return Err(io::Error::other(text));
             }
             let length = text.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
@@ -241,6 +289,9 @@ impl Client {
                 if self.stream.read_buf(&mut self.buffer).await? == 0 {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
+            }
+            if is_shed {
+                return Err(io::ErrorKind::WouldBlock.into());
             }
             return Ok(head + 4);
         }
@@ -265,7 +316,8 @@ pub(crate) const PLAINTEXT: [u8; 256] = [b'x'; 256];
 /// Plaintexts in a batch.
 pub(crate) const ITEMS: usize = 1_000;
 
-fn connector(ca: &Path) -> io::Result<TlsConnector> {
+/// What trusts the server.
+pub(crate) fn connector(ca: &Path) -> io::Result<TlsConnector> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca).map_err(io::Error::other)? {
         roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;

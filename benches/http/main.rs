@@ -3,7 +3,7 @@
 //! ```text
 //! cargo bench --bench http            # 5 s for each measurement
 //! SECONDS=20 cargo bench --bench http
-//! ONLY=writes cargo bench --bench http # or ONLY=reads, ONLY=transit
+//! ONLY=writes cargo bench --bench http # or ONLY=reads, ONLY=transit, ONLY=overload
 //! ```
 //! Read the ratios, not the rates: load and server share the machine. On two cores a read is to
 //! reach 0.50 of the bare route by rate now and 0.80 later; 64 writers are to reach four times the
@@ -16,6 +16,7 @@
 mod bare;
 mod disk;
 mod load;
+mod overload;
 mod raw;
 mod subject;
 
@@ -125,6 +126,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     transit.print();
+
+    if rounds("overload") > 0 {
+        overload::run(&quiet, ca, seconds)?;
+    }
 
     for subject in [quiet, unchecked, audited] {
         runtime.block_on(subject.kista.shutdown());
@@ -250,7 +255,7 @@ impl Transit {
 }
 
 fn print_line(name: &str, measured: &Measured) {
-    let Outcome { rate, p50, p99, load_micros: load } = measured.outcome;
+    let Outcome { rate, p50, p99, load_micros: load, .. } = measured.outcome;
     let cpu = measured.cpu_micros;
     println!(
         "{name:<30} {rate:>7.0}/s  p50 {p50:.1?}  p99 {p99:.1?}  CPU each: server {cpu:.1} us, \

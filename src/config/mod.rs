@@ -37,6 +37,7 @@
 //! [limits]
 //! connections = 4096                  # open at once; one more is closed at once
 //! handshakes = 256                    # TLS handshakes at once; the others wait
+//! requests = 2048                     # worked on at once; one more is a 503, probes excepted
 //! body_memory_mib = 256               # MiB that all request bodies in memory may take together
 //!
 //! [background]
@@ -220,6 +221,8 @@ pub struct Limits {
     pub connections: NonZeroU32,
     /// TLS handshakes at once; the others wait.
     pub handshakes: NonZeroU32,
+    /// Requests worked on at once; one more is told to come again, probes excepted.
+    pub requests: NonZeroU32,
     /// MiB that all request bodies in memory may take together.
     pub body_memory_mib: NonZeroU32,
 }
@@ -347,7 +350,12 @@ impl Default for Limits {
                 None => NonZeroU32::MIN,
             }
         }
-        Self { connections: known(4096), handshakes: known(256), body_memory_mib: known(256) }
+        Self {
+            connections: known(4096),
+            handshakes: known(256),
+            requests: known(2048),
+            body_memory_mib: known(256),
+        }
     }
 }
 

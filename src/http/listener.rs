@@ -28,6 +28,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     body::Bodies,
+    places::Places,
     pulse::{Expiry, Heads, Pulse, Pulsed},
     service::{Origin, service},
     tls::{self, TlsError},
@@ -114,10 +115,11 @@ impl Server {
     /// 30 seconds, and closes what is left.
     pub async fn run(self, kista: Kista, shutdown: impl Future<Output = ()>) {
         let bodies = Bodies::new(self.limits);
+        let places = Places::new(self.limits);
         let is_tls = self.tls.is_some();
         let connected = move |connection| {
-            let (kista, bodies) = (kista.clone(), bodies.clone());
-            service(Origin { kista, bodies, connection, is_tls })
+            let (kista, bodies, places) = (kista.clone(), bodies.clone(), places.clone());
+            service(Origin { kista, bodies, places, connection, is_tls })
         };
         self.serve(connected, shutdown).await;
     }

@@ -9,11 +9,12 @@
 //! - `pulse.rs`: when a connection has been silent for too long
 //! - `service.rs`: one connection's requests
 //! - `request.rs`, `response.rs`: between HTTP and the gate
-//! - `body.rs`: bodies under limits
+//! - `body.rs`: bodies under limits; `places.rs`: so many requests at once
 
 mod body;
 mod certificates;
 mod listener;
+mod places;
 mod pulse;
 mod request;
 mod response;

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::{
     body::{Bodies, discard},
+    places::Places,
     request,
     response::{Insistence, respond},
 };
@@ -24,6 +25,7 @@ use crate::{
 pub(super) struct Origin {
     pub(super) kista: Kista,
     pub(super) bodies: Bodies,
+    pub(super) places: Places,
     pub(super) connection: Connection,
     pub(super) is_tls: bool,
 }
@@ -82,16 +84,19 @@ async fn carry_parts<B: Body<Data = Bytes> + Unpin>(
 ) -> Result<Released, Released> {
     let head = request::head(parts, &origin.connection).map_err(|refused| reject(&refused))?;
     let takes_body = request::takes_body(head.operation);
+    let place = origin.places.take(&head).map_err(|refused| reject(&refused))?;
     let begun = origin.kista.begin(head).await?;
-    let (bytes, share) = if takes_body {
+    let ((bytes, share), place) = if takes_body {
+        // Whoever sends slowly keeps nobody out meanwhile.
+        place.leave();
         let read = origin.bodies.read(body, begun.body_limit()).await;
-        read.map_err(|refused| reject(&refused))?
+        (read.map_err(|refused| reject(&refused))?, origin.places.take_again().await)
     } else {
         discard(parts, body).await;
-        Bodies::none()
+        (Bodies::none(), place)
     };
     let released = begun.call(bytes).await;
-    drop(share);
+    drop((share, place));
     Ok(released)
 }
 
@@ -100,7 +105,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
     use axum::body::Body;
     use http::StatusCode;
@@ -131,6 +136,7 @@ mod tests {
             let origin = Origin {
                 kista: Kista::new(vault),
                 bodies: Bodies::new(Limits::default()),
+                places: Places::new(Limits { requests: NonZeroU32::MIN, ..Limits::default() }),
                 connection: Connection {
                     remote: "192.0.2.1:5".parse().unwrap(),
                     client_certificate: None,
@@ -209,5 +215,21 @@ mod tests {
         let site = Site::new();
         let (status, _) = site.send("GET", "/v1/sys/init", Body::from("{not json")).await;
         assert_eq!(status, 200);
+    }
+
+    #[tokio::test]
+    async fn one_request_more_than_are_worked_on_is_turned_away_and_probes_are_not() {
+        let site = Site::new();
+        let taken = site.origin.places.take_again().await;
+        let (status, body) = site.ask("GET", "/v1/secret/a").await;
+        assert_eq!(status, 503);
+        assert_eq!(body, json!({"errors": ["too many requests at once; try again"]}));
+        assert_eq!(site.ask("POST", "/v1/sys/init").await.0, 503);
+        assert_eq!(site.ask("GET", "/v1/sys/health").await.0, 501);
+        assert_eq!(site.ask("GET", "/v1/sys/seal-status").await.0, 200);
+        taken.leave();
+        let (_, body) = site.ask("GET", "/v1/secret/a").await;
+        assert_eq!(body, json!({"errors": ["Vault is sealed"]}));
+        assert_eq!(site.ask("POST", "/v1/sys/init").await.0, 400);
     }
 }
