@@ -39,6 +39,16 @@ fn a_read_of_kv_allocates_so_often() {
     let read = || async { vault.as_root(Read, "secret/data/app/db", "").await.status };
     let counted = fewest(&runtime, read);
     assert!(counted <= 22, "{counted}");
+    // To count it by a quota takes none.
+    for (path, body) in [
+        ("sys/quotas/config", r#"{"enable_rate_limit_response_headers":true}"#),
+        ("sys/quotas/rate-limit/all", r#"{"rate":1e6}"#),
+        ("sys/quotas/rate-limit/one", r#"{"path":"secret/data/app/*","rate":1e6}"#),
+    ] {
+        let written = runtime.block_on(vault.as_root(Write, path, body));
+        assert_eq!(written.status, 204, "{written:?}");
+    }
+    assert_eq!(fewest(&runtime, read), counted);
 }
 
 #[test]
