@@ -260,6 +260,27 @@ async fn unsealing_is_throttled_and_an_operator_passes() {
     assert_eq!((answer.status, &answer.json()["sealed"]), (200, &json!(false)), "{answer:?}");
 }
 
+#[tokio::test]
+async fn one_passphrase_more_than_can_be_tried_comes_again_and_shares_pass() {
+    let vault = TestVault::open().await;
+    vault.seal().await;
+    let mut tried: Vec<_> = (0..4).map(|_| vault.vault().stretching().unwrap()).collect();
+    let guess = r#"{"passphrase":"guess"}"#;
+    let (answer, notes) = vault.call_from(HERE, None, Write, "sys/unseal", guess).await;
+    assert_eq!((answer.status, notes.retry_after), (429, Some(1)), "{answer:?}");
+    tried.pop();
+    let (answer, _) = vault.call_from(HERE, None, Write, "sys/unseal", guess).await;
+    assert_eq!((answer.status, answer.json()), (400, json!({"errors": ["unseal failed"]})));
+    tried.push(vault.vault().stretching().unwrap());
+    let share = json!({ "key": vault.share() }).to_string();
+    let (answer, _) = vault.call_from(HERE, None, Write, "sys/unseal", &share).await;
+    assert_eq!((answer.status, &answer.json()["sealed"]), (200, &json!(false)), "{answer:?}");
+    // With a token it is no other.
+    let slot = r#"{"type":"passphrase","passphrase":"a better one than that"}"#;
+    assert_eq!(vault.as_root(Write, "sys/slots", slot).await.status, 429);
+    assert_eq!(tried.len(), 4);
+}
+
 /// Over HTTP: the headers, and lines in the audit file where the configuration says so.
 #[test]
 fn a_refusal_has_its_headers_and_is_audited_if_wanted() {

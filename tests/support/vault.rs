@@ -60,6 +60,11 @@ impl TestVault {
         self.share.clone()
     }
 
+    /// The vault below the pipeline.
+    pub(crate) fn vault(&self) -> &Arc<Vault> {
+        self.kista.vault()
+    }
+
     pub(crate) async fn unseal(&self) {
         self.kista.vault().submit_share(&self.share).await.unwrap();
         assert!(!self.kista.vault().status().is_sealed);
