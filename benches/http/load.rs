@@ -180,7 +180,7 @@ fn run(
     let at = |part: usize| times.get(times.len() * part / 100).copied().unwrap_or_default();
     let rate = times.len() as f64 / length.as_secs_f64();
     let (p50, p99) = (at(50).as_secs_f64(), at(99).as_secs_f64());
-    let micros = cpu()?.as_secs_f64() * 1e6 / times.len() as f64;
+    let micros = cpu()?.as_secs_f64() * 1e6 / (times.len() as u64 + shed) as f64;
     let shed = shed as f64 / length.as_secs_f64();
     Ok(format!("{rate} {p50} {p99} {micros} {shed}"))
 }
@@ -244,7 +244,11 @@ impl Client {
             self.stream.write_all(&request).await?;
             match self.answer().await {
                 Ok(_) => times.push(began.elapsed()),
-                Err(error) if bears && error.kind() == io::ErrorKind::WouldBlock => shed += 1,
+                Err(error) if bears && error.kind() == io::ErrorKind::WouldBlock => {
+                    shed += 1;
+                    // As `Retry-After` says.
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
                 Err(error) => return Err(error),
             }
         }

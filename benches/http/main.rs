@@ -128,7 +128,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     transit.print();
 
     if rounds("overload") > 0 {
-        overload::run(&quiet, ca, seconds)?;
+        overload::run(&quiet, bare, ca, seconds)?;
     }
 
     for subject in [quiet, unchecked, audited] {

@@ -170,6 +170,12 @@ impl Error {
         }
     }
 
+    /// Whether the server has turned the call away because of the others that it works on.
+    pub(super) fn says_too_many(&self) -> bool {
+        let Self::Other { status: 503, messages } = self else { return false };
+        messages.iter().any(|message| message.contains("too many requests at once"))
+    }
+
     /// Reads what an answer with a failing status means.
     pub(super) fn of_answer(status: u16, body: &[u8], path: &str, needed: Capability) -> Self {
         let messages = messages(body);
@@ -247,6 +253,10 @@ mod tests {
     #[test]
     fn the_texts_that_clients_match_are_typed() {
         assert!(matches!(read(503, r#"{"errors":["Vault is sealed"]}"#), Error::Sealed));
+        assert!(
+            read(503, r#"{"errors":["too many requests at once; try again"]}"#).says_too_many()
+        );
+        assert!(!read(503, r#"{"errors":["took too long"]}"#).says_too_many());
         assert!(matches!(read(404, r#"{"errors":[]}"#), Error::NotFound));
         let cas = r#"{"errors":["check-and-set parameter did not match the current version"]}"#;
         assert!(matches!(read(400, cas), Error::CasConflict));

@@ -24,8 +24,9 @@ pub(super) enum Outcome {
     Answered {
         /// HTTP status.
         status: u16,
-        /// Whether it is a 503 that says that the vault is sealed.
-        sealed: bool,
+        /// Whether it is a 503 that says that nothing was done: the vault is sealed, or too much is
+        /// being done already.
+        nothing_ran: bool,
         /// Of the header `Retry-After`, when it has one in seconds.
         retry_after: Option<Duration>,
     },
@@ -54,8 +55,8 @@ pub(super) fn wait(
             None => Some(backoff(attempt)),
         },
         Outcome::Answered { status: 412, .. } => Some(backoff(attempt)),
-        Outcome::Answered { status: 503, sealed, .. } => {
-            (effect == Effect::Read || sealed).then(|| backoff(attempt))
+        Outcome::Answered { status: 503, nothing_ran, .. } => {
+            (effect == Effect::Read || nothing_ran).then(|| backoff(attempt))
         }
         Outcome::Answered { .. } => None,
     }
@@ -112,8 +113,8 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
 mod tests {
     use super::*;
 
-    fn answered(status: u16, sealed: bool) -> Outcome {
-        Outcome::Answered { status, sealed, retry_after: None }
+    fn answered(status: u16, nothing_ran: bool) -> Outcome {
+        Outcome::Answered { status, nothing_ran, retry_after: None }
     }
 
     fn repeats(effect: Effect, outcome: Outcome) -> bool {
@@ -153,7 +154,7 @@ mod tests {
     fn retry_after_is_kept_unless_it_is_too_long() {
         let after = |seconds| Outcome::Answered {
             status: 429,
-            sealed: false,
+            nothing_ran: false,
             retry_after: Some(Duration::from_secs(seconds)),
         };
         assert!(wait(Effect::Write, after(3), 0, 2).unwrap() >= Duration::from_secs(3));

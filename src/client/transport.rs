@@ -358,8 +358,8 @@ fn judge(
         return Attempt { outcome: None, result: Ok(Answer { status, body }) };
     }
     let error = Error::of_answer(status, &body, &call.path, call.needed);
-    let sealed = matches!(error, Error::Sealed);
-    let outcome = Outcome::Answered { status, sealed, retry_after };
+    let nothing_ran = matches!(error, Error::Sealed) || error.says_too_many();
+    let outcome = Outcome::Answered { status, nothing_ran, retry_after };
     Attempt { outcome: Some(outcome), result: Err(error) }
 }
 

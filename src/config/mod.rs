@@ -37,7 +37,7 @@
 //! [limits]
 //! connections = 4096                  # open at once; one more is closed at once
 //! handshakes = 256                    # TLS handshakes at once; the others wait
-//! requests = 2048                     # worked on at once; one more is a 503, probes excepted
+//! requests = 512                      # worked on at once; one more is a 503, probes excepted
 //! body_memory_mib = 256               # MiB that all request bodies in memory may take together
 //!
 //! [background]
@@ -353,7 +353,7 @@ impl Default for Limits {
         Self {
             connections: known(4096),
             handshakes: known(256),
-            requests: known(2048),
+            requests: known(512),
             body_memory_mib: known(256),
         }
     }

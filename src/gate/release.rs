@@ -133,8 +133,10 @@ pub enum Rejection {
     BodyIncomplete,
     /// The caller asks for wrapping, which is not there yet: answering in the clear would leak.
     WrappingUnsupported,
-    /// More requests at once than the server takes.
+    /// More requests at once than the server takes; nothing was done for this one.
     TooBusy,
+    /// It was not done in time; what it has begun goes on.
+    TookTooLong,
     /// Shares or passphrases were shown too often; they are taken again after so many seconds.
     TooManyAttempts(u64),
     /// The vault is sealed or not initialised.
@@ -157,6 +159,9 @@ pub fn reject(rejection: &Rejection) -> Released {
             "response wrapping is not supported yet; send the request without X-Vault-Wrap-TTL",
         ),
         Rejection::TooBusy => ApiError::new(503, "too many requests at once; try again"),
+        Rejection::TookTooLong => {
+            ApiError::new(503, "the request took too long; what it has begun is still being done")
+        }
         Rejection::TooManyAttempts(seconds) => {
             let text = format!("too many attempts to open the vault; try again in {seconds} s");
             return Released::of_error(&ApiError::new(429, text)).retried_after(*seconds);

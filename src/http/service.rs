@@ -49,7 +49,7 @@ async fn answer<B: Body<Data = Bytes> + Unpin>(origin: &Origin, request: Request
     let insistence = Insistence::of(origin.is_tls, &parts.uri, &parts.headers);
     let released = timeout(REQUEST_TIMEOUT, carry(origin, &parts, &mut body))
         .await
-        .unwrap_or_else(|_| reject(&Rejection::TooBusy));
+        .unwrap_or_else(|_| reject(&Rejection::TookTooLong));
     respond(released, insistence, emptied(parts.headers))
 }
 
