@@ -369,10 +369,12 @@ pub(super) async fn generate(
 pub(super) async fn search_primes<R: Send + 'static>(
     make: impl FnOnce() -> R + Send + 'static,
 ) -> Result<R, ApiError> {
+    let busy = || ApiError::new(503, "too many RSA keys are being made at once; try again");
+    // Who waits holds one of the places of requests that are worked on: others need those too.
+    let waiting = WAITING.try_acquire().map_err(|_| busy())?;
     let turn = tokio::time::timeout(LONGEST_WAIT, SEARCHES.acquire()).await;
-    let Ok(Ok(turn)) = turn else {
-        return Err(ApiError::new(503, "too many RSA keys are being made at once; try again"));
-    };
+    let Ok(Ok(turn)) = turn else { return Err(busy()) };
+    drop(waiting);
     let made = tokio::task::spawn_blocking(move || {
         let made = make();
         // Not before: a caller who leaves does not end the search.
@@ -396,6 +398,8 @@ pub(super) async fn aside<R: Send + 'static>(
 
 /// Searches for primes that run beside each other in this process.
 static SEARCHES: Semaphore = Semaphore::const_new(2);
+/// Requests that wait for their turn.
+static WAITING: Semaphore = Semaphore::const_new(16);
 /// A request waits so long for its turn.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
