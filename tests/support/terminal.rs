@@ -31,9 +31,11 @@ impl Terminal {
         unlockpt(&keyboard).unwrap();
         let name = ptsname(&keyboard, Vec::new()).unwrap().into_string().unwrap();
         let line = File::options().read(true).write(true).open(name).unwrap();
-        let mut at_terminal = Command::new("setsid");
+        // Whoever started the tests in the background may have had them ignore Ctrl-C, which their
+        // children would take over.
+        let mut at_terminal = Command::new("env");
         at_terminal
-            .arg("--ctty")
+            .args(["--default-signal=INT,QUIT", "setsid", "--ctty"])
             .arg(command.get_program())
             .args(command.get_args())
             .current_dir(command.get_current_dir().unwrap())
