@@ -189,6 +189,19 @@ impl Output {
         self.json(&json(value)?)
     }
 
+    /// Tells what was done with the one thing that a command names: as JSON what it is, under `key`,
+    /// else `note`.
+    pub(crate) fn done(self, key: &str, name: &str, note: &str) -> Result<Exit, Failure> {
+        if self.wants_json() {
+            let mut object = Fields::new();
+            object.set(key, JsonValue::string(&SecretString::copy_of(name)));
+            self.object(&object)?;
+        } else {
+            self::note(note);
+        }
+        Ok(Exit::Done)
+    }
+
     /// Tells that what was said would be done was not; as JSON with what it is about.
     pub(crate) fn dry_run(self, what: &impl Serialize, done: &str) -> Result<(), Failure> {
         #[derive(Serialize)]

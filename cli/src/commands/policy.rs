@@ -193,13 +193,5 @@ fn route(name: &str) -> String {
 }
 
 fn done(arguments: &ServerArguments, name: &str, what: &str) -> Result<Exit, Failure> {
-    let output = Output::new(arguments.json);
-    if output.wants_json() {
-        let mut object = Fields::new();
-        object.set("name", JsonValue::string(&SecretString::copy_of(name)));
-        output.object(&object)?;
-    } else {
-        output::note(&format!("policy {name}: {what}"));
-    }
-    Ok(Exit::Done)
+    Output::new(arguments.json).done("name", name, &format!("policy {name}: {what}"))
 }

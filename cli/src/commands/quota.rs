@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use kista::{
-    client::{Fields, JsonValue, Verb},
+    client::Verb,
     clock::{format_duration, parse_duration},
-    secret::{SecretBytes, SecretString},
+    secret::SecretBytes,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -14,7 +14,7 @@ use super::api;
 use crate::{
     arguments::ServerArguments,
     failure::{Exit, Failure},
-    output::{self, Cell, Output},
+    output::{Cell, Output},
     server::Server,
 };
 
@@ -287,15 +287,7 @@ fn route(name: &str) -> String {
 }
 
 fn done(arguments: &ServerArguments, name: &str, what: &str) -> Result<Exit, Failure> {
-    let output = Output::new(arguments.json);
-    if output.wants_json() {
-        let mut object = Fields::new();
-        object.set("name", JsonValue::string(&SecretString::copy_of(name)));
-        output.object(&object)?;
-    } else {
-        output::note(&format!("quota {name}: {what}"));
-    }
-    Ok(Exit::Done)
+    Output::new(arguments.json).done("name", name, &format!("quota {name}: {what}"))
 }
 
 const ROUTE: &str = "sys/quotas/rate-limit";

@@ -217,15 +217,8 @@ async fn renew(
 async fn revoke(accessor: &str, arguments: &ServerArguments) -> Result<Exit, Failure> {
     let server = Server::find(arguments)?;
     by_accessor(&server, "revoke-accessor", accessor, None).await?;
-    let output = Output::new(arguments.json);
-    if output.wants_json() {
-        let mut object = Fields::new();
-        object.set("accessor", JsonValue::string(&SecretString::copy_of(accessor)));
-        output.object(&object)?;
-    } else {
-        output::note(&format!("the token of {accessor} is revoked"));
-    }
-    Ok(Exit::Done)
+    let note = format!("the token of {accessor} is revoked");
+    Output::new(arguments.json).done("accessor", accessor, &note)
 }
 
 async fn list(arguments: &ServerArguments) -> Result<Exit, Failure> {
