@@ -243,20 +243,27 @@ impl Mounts {
     /// the next call.
     ///
     /// # Errors
-    /// What reading or committing fails with.
+    /// The first that reading or committing failed with, after the others had their turn.
     pub async fn sweep(&self, now: Timestamp) -> Result<(), SweepError> {
+        let mut result = Ok(());
         for item in self.records.list(&[], None, usize::MAX).await? {
-            let Some(held) = self.records.get(&[&item.name]).await? else { continue };
-            let record = held.value;
-            if !record.is_removed {
-                self.sweep_inside(&record, now).await?;
-                continue;
-            }
-            self.barrier.view(SpaceId(record.space)).remove_all(&[]).await?;
-            let mut batch = Batch::default();
-            self.records.delete(&mut batch, &[&item.name]);
-            self.barrier.commit(batch).await?;
+            // What one mount cannot do keeps none of the others waiting.
+            let swept = self.sweep_one(&item.name, now).await;
+            result = result.and(swept);
         }
+        result
+    }
+
+    async fn sweep_one(&self, uuid: &str, now: Timestamp) -> Result<(), SweepError> {
+        let Some(held) = self.records.get(&[uuid]).await? else { return Ok(()) };
+        let record = held.value;
+        if !record.is_removed {
+            return self.sweep_inside(&record, now).await;
+        }
+        self.barrier.view(SpaceId(record.space)).remove_all(&[]).await?;
+        let mut batch = Batch::default();
+        self.records.delete(&mut batch, &[uuid]);
+        self.barrier.commit(batch).await?;
         Ok(())
     }
 
@@ -265,12 +272,14 @@ impl Mounts {
     /// # Errors
     /// What reading or committing fails with.
     pub async fn settle(&self) -> Result<(), SweepError> {
+        let mut result = Ok(());
         for entry in self.table().all() {
             if Kind::of_record(&entry.record) == Some(Kind::Transit) {
-                self.wings.transit(&entry.record).settle(&entry.view).await?;
+                let settled = self.wings.transit(&entry.record).settle(&entry.view).await;
+                result = result.and(settled);
             }
         }
-        Ok(())
+        Ok(result?)
     }
 
     async fn sweep_inside(&self, record: &Record, now: Timestamp) -> Result<(), SweepError> {
