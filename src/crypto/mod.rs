@@ -12,7 +12,7 @@
 //! - `mac.rs`: SHA-256, [`Mac`], constant-time comparison
 //! - `hash.rs`: [`enum@Hash`], the digests and HMACs that a caller may choose from
 //! - `sign.rs`: [`SigningKey`], Ed25519
-//! - `ec.rs`: [`EcKey`], ECDSA
+//! - `ec/`: [`EcKey`], ECDSA
 //! - `rsa/`: [`RsaKey`], OAEP and signatures
 //! - `ed25519.rs`: [`Ed25519Key`], and the forms it travels in
 //! - `der.rs`: the DER of keys and signatures
