@@ -117,7 +117,7 @@ pub(super) async fn everything(store: &Store) -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 /// Writes past the barrier, as an attacker on the disk would.
-pub(super) async fn write_behind(store: &Store, writes: Vec<storage::Write>) {
+pub(crate) async fn write_behind(store: &Store, writes: Vec<storage::Write>) {
     let batch = storage::Batch { preconditions: Vec::new(), writes };
     store.commit(batch).await.unwrap();
 }

@@ -8,19 +8,19 @@
 //! - `kind.rs`: the types of keys, and what each can do
 //! - `record.rs`: what is stored
 //! - `key.rs`: a key in use, and which of its versions may do what
-//! - `keys.rs`: the keys of a mount in memory, and how one is changed
+//! - `keys/`: the keys of a mount in memory, and how one is changed
 //! - `uses.rs`: how often a version was used, and how often it may be
 //! - `material.rs`: new key material, and pairs
 //! - `locker.rs`: encryption with symmetric keys
 //! - `ciphertext.rs`, `encoding.rs`, `items.rs`: texts, base64 and batches on the wire
-//! - `manage.rs`: `keys/`
+//! - `manage/`: `keys/`
 //! - `encrypt.rs`: `encrypt/`, `decrypt/`, `rewrap/`, `datakey/`, `describe/`
 //! - `sign.rs`: `sign/`, `verify/`
 //! - `digest.rs`: `hash/`, `random/`
 //! - `mac.rs`: `hmac/`
 //! - `export.rs`: `export/`, `byok-export/`
 //! - `wrapping.rs`: `wrapping_key`, `keys/:name/import`
-//! - `backup.rs`: `backup/`, `restore/`
+//! - `backup/`: `backup/`, `restore/`
 //! - `config.rs`: `config/keys`, `cache-config`
 
 mod backup;

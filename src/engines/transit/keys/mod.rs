@@ -1,5 +1,11 @@
 //! The keys of a mount: those in use are kept in memory, and each is changed by one request at a
 //! time.
+//!
+//! - `ledger.rs`: nonces reserved before they are made, and uses written down
+
+mod ledger;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -15,7 +21,7 @@ use tokio::sync::MutexGuard;
 use super::{
     key::{Key, Version},
     record::{Due, Places, Settings, VersionRecord},
-    uses::{BLOCK, ROTATED_AT, SPENT_AT, Uses},
+    uses::Uses,
 };
 use crate::{
     barrier::{Batch, Expected, MountView, ReadError},
@@ -200,7 +206,7 @@ impl Keys {
         mut key: Arc<Key>,
         wanted: &Settings,
     ) -> Result<Arc<Key>, ApiError> {
-        while wanted.first() - key.settings.first() > TRIMMED_AT_ONCE {
+        while wanted.first().saturating_sub(key.settings.first()) > TRIMMED_AT_ONCE {
             let mut batch = Batch::default();
             let folder = key.settings.folder();
             let first = key.settings.first() + TRIMMED_AT_ONCE;
@@ -268,95 +274,6 @@ impl Keys {
         Ok(Some(()))
     }
 
-    /// Makes sure that random nonces are there for `messages` more under a version. True when the
-    /// key should get a new version.
-    ///
-    /// # Errors
-    /// 400 when the version has encrypted as much as its cipher bears.
-    pub(super) async fn reserve(
-        &self,
-        view: &MountView,
-        key: &Key,
-        version: &Version,
-        messages: u32,
-    ) -> Result<bool, ApiError> {
-        if !key.kind.has_short_nonces() || key.settings.convergent || version.uses.take(messages) {
-            return Ok(false);
-        }
-        let _one = self.one(&key.name).await;
-        if version.uses.take(messages) {
-            return Ok(false);
-        }
-        let places = Places::in_space(view);
-        // A key that was removed meanwhile, or a version, leaves nothing behind.
-        let now = self.get_alone(&places, &key.name).await?;
-        let now = now.filter(|now| now.settings.id == key.settings.id);
-        if now.is_none_or(|now| !now.versions.contains_key(&version.number)) {
-            return Err(ApiError::new(409, "the key was changed meanwhile; try again"));
-        }
-        let path = [key.settings.folder(), version.number.to_string()];
-        let path = path.each_ref().map(String::as_str);
-        let stored = places.uses.get(&path).await?.map_or(0, |held| held.value.reserved);
-        let block = BLOCK.max(u64::from(messages));
-        if stored.saturating_add(block) > SPENT_AT {
-            return Err(ApiError::bad_request(format!(
-                "version {} of the key has encrypted as many messages as its cipher bears; rotate \
-                 the key",
-                version.number,
-            )));
-        }
-        let record = version.uses.record(stored + block);
-        let mut batch = Batch::default();
-        places.uses.put(&mut batch, &path, &record);
-        places.view.commit(batch).await?;
-        version.uses.written(record);
-        // Our own are taken before anybody else can take them.
-        version.uses.add(block - u64::from(messages));
-        let is_latest = version.number == key.settings.latest;
-        Ok(is_latest && stored + block > ROTATED_AT && key.settings.may_rotate())
-    }
-
-    /// How many nonces are reserved for a version, of those that its cipher bears; None when they
-    /// are not counted.
-    pub(super) async fn reserved(
-        view: &MountView,
-        key: &Key,
-        version: &Version,
-    ) -> Result<Option<u64>, ApiError> {
-        if !key.kind.has_short_nonces() || key.settings.convergent {
-            return Ok(None);
-        }
-        let places = Places::in_space(view);
-        let path = [key.settings.folder(), version.number.to_string()];
-        let held = places.uses.get(&path.each_ref().map(String::as_str)).await?;
-        Ok(Some(held.map_or(0, |held| held.value.reserved)))
-    }
-
-    /// Writes down how often keys were used since the last call.
-    pub(super) async fn write_uses(&self, view: &MountView) -> Result<(), ApiError> {
-        let places = Places::in_space(view);
-        for (name, used) in self.all_uses() {
-            for (number, uses) in used.uses.iter().filter(|(_, uses)| uses.is_unwritten()) {
-                let _one = self.one(&name).await;
-                // A key that was removed meanwhile, or a version, leaves nothing behind.
-                if !self.has(&name, used.id, *number) {
-                    continue;
-                }
-                let path = [data_encoding::HEXLOWER.encode(&used.id), number.to_string()];
-                let path = path.each_ref().map(String::as_str);
-                let stored = places.uses.get(&path).await?.map_or(0, |held| held.value.reserved);
-                let record = uses.record(stored);
-                let mut batch = Batch::default();
-                places.uses.put(&mut batch, &path, &record);
-                places.view.commit(batch).await?;
-                uses.written(record);
-            }
-        }
-        let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
-        apart.retain(|_, used| used.uses.values().any(|uses| uses.are_wanted()));
-        Ok(())
-    }
-
     /// Names of the keys whose time for a new version has come.
     pub(super) async fn due(
         &self,
@@ -400,26 +317,6 @@ impl Keys {
 
     fn known(&self, name: &str) -> Option<Arc<Key>> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
-    }
-
-    /// The uses of all keys, by name, also of those that are not kept.
-    fn all_uses(&self) -> Vec<(String, Apart)> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = known.iter().map(|(name, key)| (name.clone(), Apart::of(key)));
-        let apart = apart
-            .iter()
-            .map(|(name, used)| (name.clone(), Apart { id: used.id, uses: used.uses.clone() }));
-        known.chain(apart).collect()
-    }
-
-    /// Whether a version is there, as far as that is known without reading it.
-    fn has(&self, name: &str, id: [u8; 16], number: u32) -> bool {
-        if let Some(key) = self.known(name) {
-            return key.settings.id == id && key.versions.contains_key(&number);
-        }
-        let apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
-        apart.get(name).is_some_and(|used| used.id == id && used.uses.contains_key(&number))
     }
 
     fn forget(&self, name: &str) {
@@ -590,10 +487,7 @@ async fn load(
         };
         let uses = match uses_of(settings.id, number) {
             Some(uses) => uses,
-            None => {
-                let stored = places.uses.get(&path).await?.map(|held| held.value);
-                Arc::new(Uses::going_on(stored.unwrap_or_default()))
-            }
+            None => Arc::new(Uses::going_on(ledger::written_down(places, &path).await?)),
         };
         versions.insert(number, Arc::new(Version::new(number, record, uses)));
     }
@@ -646,211 +540,3 @@ const TRIMMED_AT_ONCE: u32 = 50;
 #[derive(Debug, thiserror::Error)]
 #[error("the key is of a type that this version of kista does not have")]
 struct UnknownKind;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        barrier::{SpaceId, fixture},
-        engines::transit::{Transit, key::NoVersion, kind::Kind, material, record::UseRecord},
-    };
-
-    struct Fixture {
-        view: MountView,
-        keys: Arc<Keys>,
-    }
-
-    impl Fixture {
-        fn new() -> Self {
-            let (barrier, ..) = fixture::open();
-            Self { view: barrier.view(SpaceId::SYSTEM), keys: Arc::default() }
-        }
-
-        /// The same key after a start, one version of which has reserved so many nonces.
-        async fn with_reserved(&mut self, settings: Settings, reserved: u64) -> Arc<Key> {
-            let now = Timestamp::from_millis(1);
-            let kind = settings.kind().unwrap();
-            let record = material::generate(kind, 0, now).await.unwrap();
-            let versions = vec![(1, record)];
-            let key = self.keys.replace(&self.view, "k", settings, versions).await.unwrap();
-            let places = Places::in_space(&self.view);
-            let mut batch = Batch::default();
-            let path = [key.settings.folder(), "1".to_owned()];
-            let record = UseRecord { reserved, ..UseRecord::default() };
-            places.uses.put(&mut batch, &path.each_ref().map(String::as_str), &record);
-            self.view.commit(batch).await.unwrap();
-            self.keys = Arc::default();
-            self.get().await
-        }
-
-        async fn get(&self) -> Arc<Key> {
-            self.keys.get(&self.view, "k").await.unwrap().unwrap()
-        }
-
-        async fn reserve(&self, key: &Key, messages: u32) -> Result<bool, ApiError> {
-            self.keys.reserve(&self.view, key, &key.versions[&1], messages).await
-        }
-
-        async fn reserved(&self, key: &Key) -> u64 {
-            Keys::reserved(&self.view, key, &key.versions[&1]).await.unwrap().unwrap()
-        }
-    }
-
-    fn settings(kind: Kind) -> Settings {
-        Settings::new(new_id(), kind)
-    }
-
-    fn imported() -> Settings {
-        Settings { imported: true, ..settings(Kind::Aes256Gcm) }
-    }
-
-    #[tokio::test]
-    async fn a_key_is_rotated_once_half_of_its_nonces_are_reserved() {
-        let mut fixture = Fixture::new();
-        let key = fixture.with_reserved(settings(Kind::Aes256Gcm), ROTATED_AT - 2 * BLOCK).await;
-        assert!(!fixture.reserve(&key, 1).await.unwrap());
-        let key = fixture.with_reserved(settings(Kind::Aes256Gcm), ROTATED_AT - BLOCK + 1).await;
-        assert!(fixture.reserve(&key, 1).await.unwrap());
-        let transit = Transit::new(Arc::clone(&fixture.keys));
-        let now = Timestamp::from_millis(2);
-        // Whoever else has found it makes no second version.
-        for _ in 0..2 {
-            transit.rotate_worn(&fixture.view, &key, now).await.unwrap();
-        }
-        let rotated = fixture.get().await;
-        assert_eq!(rotated.settings.latest, 2);
-        // The old version may still be asked for, and rotates nothing more.
-        let last = rotated.versions[&1].uses.clone();
-        while last.take(1 << 19) {}
-        assert!(!fixture.reserve(&rotated, 1).await.unwrap());
-    }
-
-    #[tokio::test]
-    async fn a_version_is_refused_once_all_its_nonces_are_reserved() {
-        for settings in [settings(Kind::Aes128Gcm), settings(Kind::ChaCha20Poly1305), imported()] {
-            let mut fixture = Fixture::new();
-            let key = fixture.with_reserved(settings, SPENT_AT - BLOCK).await;
-            fixture.reserve(&key, 1).await.unwrap();
-            assert_eq!(fixture.reserved(&key).await, SPENT_AT);
-            // What the last block has left is used up first.
-            fixture.reserve(&key, u32::try_from(BLOCK - 1).unwrap()).await.unwrap();
-            let refused = fixture.reserve(&key, 1).await.unwrap_err();
-            assert!(refused.public[0].contains("rotate the key"), "{refused:?}");
-            assert_eq!(fixture.reserved(&key).await, SPENT_AT);
-        }
-    }
-
-    #[tokio::test]
-    async fn an_imported_key_that_may_not_rotate_goes_on_to_the_end() {
-        let mut fixture = Fixture::new();
-        let key = fixture.with_reserved(imported(), ROTATED_AT).await;
-        assert!(!fixture.reserve(&key, 1).await.unwrap());
-        let allowed = Settings { allows_rotation: true, ..imported() };
-        let key = fixture.with_reserved(allowed, ROTATED_AT).await;
-        assert!(fixture.reserve(&key, 1).await.unwrap());
-    }
-
-    #[tokio::test]
-    async fn a_key_that_is_read_again_goes_on_with_its_block_and_its_counts() {
-        let mut fixture = Fixture::new();
-        let key = fixture.with_reserved(settings(Kind::Aes256Gcm), 0).await;
-        for uses in 1..=3 {
-            fixture.keys.set_limit(1);
-            let other = format!("other-{uses}");
-            let now = Timestamp::from_millis(3);
-            let record = material::generate(Kind::Siv, 0, now).await.unwrap();
-            let versions = vec![(1, record)];
-            let made = fixture.keys.create(&fixture.view, &other, settings(Kind::Siv), versions);
-            made.await.unwrap();
-            assert!(fixture.keys.known("k").is_none());
-            if uses == 2 {
-                fixture.keys.write_uses(&fixture.view).await.unwrap();
-            }
-            let again = fixture.get().await;
-            fixture.reserve(&again, 1).await.unwrap();
-            again.versions[&1].uses.count_encryptions(1, now);
-            assert_eq!(again.versions[&1].uses.encryptions(), uses);
-        }
-        assert_eq!(fixture.reserved(&key).await, BLOCK);
-    }
-
-    /// A key of two versions, the first of which does not open any more.
-    async fn half_damaged() -> Fixture {
-        let fixture = Fixture::new();
-        let now = Timestamp::from_millis(1);
-        let mut versions = Vec::new();
-        for number in [1, 2] {
-            let record = material::generate(Kind::Aes256Gcm, 0, now).await.unwrap();
-            versions.push((number, record));
-        }
-        let settings = Settings { latest: 2, ..settings(Kind::Aes256Gcm) };
-        let folder = settings.folder();
-        fixture.keys.replace(&fixture.view, "k", settings, versions).await.unwrap();
-        let mut batch = Batch::default();
-        batch.delete(&fixture.view, &["versions", &folder, "1"]);
-        fixture.view.commit(batch).await.unwrap();
-        Fixture { keys: Arc::default(), ..fixture }
-    }
-
-    #[tokio::test]
-    async fn a_damaged_version_keeps_none_of_the_others_from_use() {
-        let fixture = half_damaged().await;
-        let key = fixture.get().await;
-        assert_eq!(key.version_to_make(0).ok().unwrap().number, 2);
-        assert_eq!(key.version_to_read(2).ok().unwrap().number, 2);
-        assert_eq!(key.version_to_read(1).err(), Some(NoVersion::Damaged));
-        assert_eq!(key.version_to_make(1).err(), Some(NoVersion::Damaged));
-        let trimmed = |key: &Key| {
-            let first = Settings { min_decryption: 2, min_available: 2, ..key.settings.clone() };
-            Ok(Change::from(first))
-        };
-        let key = fixture.keys.change(&fixture.view, "k", trimmed).await.unwrap().unwrap();
-        assert!(key.unreadable.is_empty());
-        assert_eq!(key.version_to_read(1).err(), Some(NoVersion::TooLow));
-    }
-
-    #[tokio::test]
-    async fn a_damaged_key_is_restored_over_and_removed() {
-        let fixture = half_damaged().await;
-        let now = Timestamp::from_millis(2);
-        let record = material::generate(Kind::Aes256Gcm, 0, now).await.unwrap();
-        let new = settings(Kind::Aes256Gcm);
-        fixture.keys.replace(&fixture.view, "k", new, vec![(1, record)]).await.unwrap();
-        assert!(fixture.get().await.unreadable.is_empty());
-        let fixture = half_damaged().await;
-        fixture.keys.remove(&fixture.view, "k", |_| Ok(())).await.unwrap().unwrap();
-        assert!(fixture.view.list(&["versions"], None, usize::MAX).await.unwrap().is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_sweep_leaves_a_key_in_the_making_and_takes_what_a_broken_one_left() {
-        let fixture = Fixture::new();
-        let now = Timestamp::from_millis(1);
-        let settings = settings(Kind::Siv);
-        let (places, folder) = (Places::in_space(&fixture.view), settings.folder());
-        let record = material::generate(Kind::Siv, 0, now).await.unwrap();
-        let mut batch = Batch::default();
-        mark_removed(&mut batch, &places, &settings);
-        places.versions.put(&mut batch, &[&folder, "1"], &record);
-        fixture.view.commit(batch).await.unwrap();
-        let left = || async {
-            fixture.keys.sweep(&fixture.view).await.unwrap();
-            fixture.view.list(&["versions"], None, usize::MAX).await.unwrap().len()
-        };
-        let making = Making::of(&fixture.keys, &folder);
-        assert_eq!(left().await, 1);
-        drop(making);
-        assert_eq!(left().await, 0);
-    }
-
-    #[tokio::test]
-    async fn who_holds_a_removed_key_writes_nothing_for_it() {
-        let mut fixture = Fixture::new();
-        let key = fixture.with_reserved(settings(Kind::Aes256Gcm), 0).await;
-        key.versions[&1].uses.count_decryptions(1, Timestamp::from_millis(3));
-        fixture.keys.remove(&fixture.view, "k", |_| Ok(())).await.unwrap().unwrap();
-        assert_eq!(fixture.reserve(&key, 1).await.unwrap_err().status, 409);
-        fixture.keys.write_uses(&fixture.view).await.unwrap();
-        assert!(fixture.view.list(&["uses"], None, usize::MAX).await.unwrap().is_empty());
-    }
-}

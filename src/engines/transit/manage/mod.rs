@@ -1,16 +1,22 @@
 //! `keys/`: keys made, shown, configured, rotated, trimmed and removed.
+//!
+//! - `new_key.rs`: what is asked of a new key, and what does not go together
+//! - `shown.rs`: a key as it is shown
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+mod new_key;
+mod shown;
 
-use serde::Serialize;
+pub(super) use new_key::{HMAC_KEY_BYTES, NewKey, auto_rotate};
+pub(super) use shown::{Shown, Usage, shown};
+
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Transit, encoding,
     key::Key,
-    keys::{self, Change, Keys},
-    kind::Kind,
+    keys::{Change, Keys},
     material,
-    record::{Derivation, Moment, Settings},
+    record::Settings,
 };
 use crate::{
     barrier::MountView,
@@ -19,126 +25,6 @@ use crate::{
     gate::{ApiError, Permit},
     route::{Fields, FromFields, Nothing, Reply, is_name},
 };
-
-/// What is asked of a new key.
-#[derive(Debug, Clone)]
-pub(super) struct NewKey {
-    pub(super) kind: Kind,
-    pub(super) derived: bool,
-    pub(super) convergent: bool,
-    pub(super) exportable: bool,
-    pub(super) allow_plaintext_backup: bool,
-    pub(super) auto_rotate: Duration,
-    /// Bytes, of `hmac` alone.
-    pub(super) key_size: u32,
-}
-
-impl NewKey {
-    fn read(fields: &Fields<'_>) -> Result<Self, ApiError> {
-        let word = fields.text("type")?.filter(|word| !word.is_empty());
-        let word = word.as_deref().unwrap_or("aes256-gcm96");
-        let kind = Kind::of_word(word)
-            .ok_or_else(|| ApiError::bad_request(format!("unknown key type {word}")))?;
-        Ok(Self {
-            kind,
-            derived: fields.boolean("derived")?.unwrap_or(false),
-            convergent: fields.boolean("convergent_encryption")?.unwrap_or(false),
-            exportable: fields.boolean("exportable")?.unwrap_or(false),
-            allow_plaintext_backup: fields.boolean("allow_plaintext_backup")?.unwrap_or(false),
-            auto_rotate: auto_rotate(fields)?.unwrap_or_default(),
-            key_size: key_size(fields, kind)?,
-        })
-    }
-
-    /// Of `encrypt/:name`, which makes keys that encrypt.
-    pub(super) fn of_upsert(fields: &Fields<'_>) -> Result<Self, ApiError> {
-        let word = fields.text("type")?.filter(|word| !word.is_empty());
-        let word = word.as_deref().unwrap_or("aes256-gcm96");
-        let kind = Kind::of_word(word)
-            .ok_or_else(|| ApiError::bad_request(format!("unknown key type {word}")))?;
-        Ok(Self {
-            kind,
-            derived: false,
-            convergent: fields.boolean("convergent_encryption")?.unwrap_or(false),
-            exportable: false,
-            allow_plaintext_backup: false,
-            auto_rotate: Duration::ZERO,
-            key_size: 0,
-        })
-    }
-
-    /// A key that is made by a request with a context is derived.
-    pub(super) fn with_context(self, has_context: bool) -> Self {
-        Self { derived: has_context, ..self }
-    }
-
-    /// Refuses what does not go together.
-    pub(super) fn check(&self) -> Result<(), ApiError> {
-        let Self { kind, derived, convergent, key_size, .. } = *self;
-        let refuse = |text: String| Err(ApiError::bad_request(text));
-        if convergent && !derived {
-            return refuse("convergent encryption requires derivation to be enabled".to_owned());
-        }
-        if derived && !kind.derives() {
-            return refuse(format!(
-                "key derivation and convergent encryption not supported for keys of type {}",
-                kind.word()
-            ));
-        }
-        if convergent && !kind.converges() {
-            return refuse(format!(
-                "convergent encryption not supported for keys of type {}",
-                kind.word()
-            ));
-        }
-        if kind == Kind::Hmac && key_size == 0 {
-            return refuse(
-                "invalid key size for HMAC key, must be between 32 and 512 bytes".to_owned(),
-            );
-        }
-        Ok(())
-    }
-
-    pub(super) fn settings(&self) -> Settings {
-        Settings {
-            derived: self.derived,
-            kdf: Derivation::Hkdf,
-            convergent: self.convergent,
-            exportable: self.exportable,
-            allow_plaintext_backup: self.allow_plaintext_backup,
-            auto_rotate: self.auto_rotate,
-            key_size: self.key_size,
-            ..Settings::new(keys::new_id(), self.kind)
-        }
-    }
-}
-
-fn key_size(fields: &Fields<'_>, kind: Kind) -> Result<u32, ApiError> {
-    let Some(asked) = fields.integer("key_size")?.filter(|size| *size != 0) else { return Ok(0) };
-    if kind != Kind::Hmac {
-        return Err(ApiError::bad_request(format!(
-            "key_size is not valid for algorithm {}",
-            kind.word()
-        )));
-    }
-    u32::try_from(asked)
-        .ok()
-        .filter(|size| HMAC_KEY_BYTES.contains(size))
-        .ok_or_else(|| ApiError::bad_request(format!("invalid key_size {asked}")))
-}
-
-/// Lengths of a key of type `hmac`, in bytes.
-pub(super) const HMAC_KEY_BYTES: std::ops::RangeInclusive<u32> = 32..=512;
-
-pub(super) fn auto_rotate(fields: &Fields<'_>) -> Result<Option<Duration>, ApiError> {
-    let period = fields.duration("auto_rotate_period")?;
-    if period.is_some_and(|period| !period.is_zero() && period < Duration::from_secs(3_600)) {
-        return Err(ApiError::bad_request(
-            "auto rotate period must be 0 to disable or at least an hour",
-        ));
-    }
-    Ok(period)
-}
 
 /// A key's name, from the path.
 pub(super) struct Name(pub(super) String);
@@ -222,89 +108,6 @@ impl FromFields for TrimInput {
             min_available: fields.integer("min_available_version")?,
         })
     }
-}
-
-/// A key as it is shown.
-#[derive(Debug, Serialize)]
-pub(super) struct Shown {
-    allow_plaintext_backup: bool,
-    auto_rotate_period: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    backup_info: Option<ShownMoment>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    convergent_encryption: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    convergent_encryption_version: Option<i8>,
-    deletion_allowed: bool,
-    derived: bool,
-    exportable: bool,
-    imported_key: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    imported_key_allow_rotation: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kdf: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kdf_mode: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_size: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    keys: Option<BTreeMap<String, ShownVersion>>,
-    latest_version: u32,
-    min_available_version: u32,
-    min_decryption_version: u32,
-    min_encryption_version: u32,
-    name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    restore_info: Option<ShownMoment>,
-    soft_deleted: bool,
-    supports_decryption: bool,
-    supports_derivation: bool,
-    supports_encryption: bool,
-    supports_signing: bool,
-    #[serde(rename = "type")]
-    kind: &'static str,
-}
-
-#[derive(Debug, Serialize)]
-struct ShownMoment {
-    time: String,
-    version: u32,
-}
-
-impl From<Moment> for ShownMoment {
-    fn from(moment: Moment) -> Self {
-        Self { time: moment.time.rfc3339(), version: moment.version }
-    }
-}
-
-/// A version: of symmetric kinds only when it was made.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-enum ShownVersion {
-    Made(u64),
-    Public {
-        certificate_chain: &'static str,
-        creation_time: String,
-        name: &'static str,
-        public_key: String,
-    },
-}
-
-/// `GET keys/:name/usage`.
-#[derive(Debug, Serialize)]
-pub(super) struct Usage {
-    latest_version: u32,
-    versions: BTreeMap<String, VersionUsage>,
-}
-
-#[derive(Debug, Serialize)]
-struct VersionUsage {
-    encryptions: u64,
-    decryptions: u64,
-    last_used: Option<String>,
-    /// Of types whose random nonces are counted: how many are, in blocks that end with a seal.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    nonces_reserved: Option<u64>,
 }
 
 impl Transit {
@@ -554,17 +357,12 @@ impl Transit {
     ) -> Result<Reply<Usage>, ApiError> {
         let key = self.keys.get(permit.storage(), &name).await?;
         let key = key.ok_or_else(ApiError::not_found)?;
-        let mut versions = BTreeMap::new();
-        for (number, version) in &key.versions {
-            let usage = VersionUsage {
-                encryptions: version.uses.encryptions(),
-                decryptions: version.uses.decryptions(),
-                last_used: version.uses.last_used().map(Timestamp::rfc3339),
-                nonces_reserved: Keys::reserved(permit.storage(), &key, version).await?,
-            };
-            versions.insert(number.to_string(), usage);
+        let mut versions = Vec::with_capacity(key.versions.len());
+        for version in key.versions.values() {
+            let reserved = Keys::reserved(permit.storage(), &key, version).await?;
+            versions.push((&**version, reserved));
         }
-        Ok(Reply::of(Usage { latest_version: key.settings.latest, versions }))
+        Ok(Reply::of(Usage::of(&key, versions)))
     }
 }
 
@@ -682,63 +480,4 @@ fn trimmed(key: &Key, min_available: Option<i64>) -> Result<Settings, ApiError> 
     }
     let min_available = u32::try_from(asked).map_err(ApiError::internal)?;
     Ok(Settings { min_available, ..settings })
-}
-
-/// A key as it is shown; a context makes the public half of a derived pair.
-pub(super) fn shown(key: &Key, context: Option<&[u8]>) -> Result<Shown, ApiError> {
-    let Settings { derived, convergent, imported, .. } = key.settings;
-    let settings = &key.settings;
-    let kind = key.kind;
-    Ok(Shown {
-        allow_plaintext_backup: settings.allow_plaintext_backup,
-        auto_rotate_period: settings.auto_rotate.as_secs(),
-        backup_info: settings.backed_up.map(ShownMoment::from),
-        convergent_encryption: derived.then_some(convergent),
-        convergent_encryption_version: convergent.then_some(-1),
-        deletion_allowed: settings.deletion_allowed,
-        derived,
-        exportable: settings.exportable,
-        imported_key: imported,
-        imported_key_allow_rotation: imported.then_some(settings.allows_rotation),
-        kdf: derived.then_some(match settings.kdf {
-            Derivation::Hkdf => "hkdf_sha256",
-            Derivation::Counter => "hmac-sha256-counter",
-        }),
-        kdf_mode: (derived && settings.kdf == Derivation::Counter).then_some("hmac-sha256-counter"),
-        key_size: (kind == Kind::Hmac).then_some(settings.key_size),
-        keys: (kind != Kind::Hmac).then(|| shown_versions(key, context)).transpose()?,
-        latest_version: settings.latest,
-        min_available_version: settings.min_available,
-        min_decryption_version: settings.min_decryption,
-        min_encryption_version: settings.min_encryption,
-        name: key.name.clone(),
-        restore_info: settings.restored.map(ShownMoment::from),
-        soft_deleted: settings.soft_deleted,
-        supports_decryption: kind.encrypts(),
-        supports_derivation: kind.derives(),
-        supports_encryption: kind.encrypts(),
-        supports_signing: kind.signs(),
-        kind: kind.word(),
-    })
-}
-
-fn shown_versions(
-    key: &Key,
-    context: Option<&[u8]>,
-) -> Result<BTreeMap<String, ShownVersion>, ApiError> {
-    let readable = key.versions.range(key.settings.min_decryption..);
-    let shown = readable.map(|(number, version)| {
-        let shown = if key.kind.has_public_half() {
-            ShownVersion::Public {
-                certificate_chain: "",
-                creation_time: version.record.created.rfc3339(),
-                name: material::pair_name(key.kind),
-                public_key: key.public_text(version, context)?,
-            }
-        } else {
-            ShownVersion::Made(version.record.created.seconds())
-        };
-        Ok((number.to_string(), shown))
-    });
-    shown.collect()
 }
