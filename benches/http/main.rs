@@ -3,7 +3,7 @@
 //! ```text
 //! cargo bench --bench http            # 5 s for each measurement
 //! SECONDS=20 cargo bench --bench http
-//! ONLY=writes cargo bench --bench http # or ONLY=reads, ONLY=transit, ONLY=overload
+//! ONLY=writes cargo bench --bench http # or reads, transit, files, overload
 //! ```
 //! Read the ratios, not the rates: load and server share the machine. On two cores a read is to
 //! reach 0.50 of the bare route by rate now and 0.80 later; 64 writers are to reach four times the
@@ -15,6 +15,7 @@
 
 mod bare;
 mod disk;
+mod files;
 mod load;
 mod overload;
 mod raw;
@@ -126,6 +127,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     transit.print();
+
+    if rounds("files") > 0 {
+        files::run(rounds("files"))?;
+    }
 
     if rounds("overload") > 0 {
         overload::run(&quiet, bare, ca, seconds)?;
