@@ -1,4 +1,8 @@
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
@@ -208,6 +212,15 @@ impl Mounts {
         let changed = entry_of(&self.barrier, &self.wings, record);
         self.table.store(Arc::new(Table::of(others.chain(changed))));
         Ok(())
+    }
+
+    /// The identifiers of all mounts that are stored, also of those whose type is not known here.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn recorded(&self) -> Result<HashSet<String>, ReadError> {
+        let items = self.records.list(&[], None, usize::MAX).await?;
+        Ok(items.into_iter().map(|item| item.name).collect())
     }
 
     /// The mount that lies at a path.

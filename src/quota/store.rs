@@ -222,20 +222,16 @@ impl Quotas {
 
     async fn remove(&self, is_meant: impl Fn(&str, &Quota) -> bool) -> Result<(), CommitError> {
         let _one = self.changes.lock().await;
-        let before = self.table.load().rules().clone();
-        let mut batch = Batch::default();
-        let mut rules = BTreeMap::new();
-        for (name, rule) in &before {
-            match is_meant(name, &rule.quota) {
-                true => self.quotas.delete(&mut batch, &[name]),
-                false => drop(rules.insert(name.clone(), Arc::clone(rule))),
-            }
+        let mut rules = self.table.load().rules().clone();
+        let meant = rules.iter().filter(|(name, rule)| is_meant(name, &rule.quota));
+        let meant: Vec<String> = meant.map(|(name, _)| name.clone()).collect();
+        for names in meant.chunks(REMOVED_AT_ONCE) {
+            let mut batch = Batch::default();
+            names.iter().for_each(|name| self.quotas.delete(&mut batch, &[name]));
+            self.quotas.view().commit(batch).await?;
+            rules.retain(|name, _| !names.contains(name));
+            self.replace(rules.clone());
         }
-        if rules.len() == before.len() {
-            return Ok(());
-        }
-        self.quotas.view().commit(batch).await?;
-        self.replace(rules);
         Ok(())
     }
 
@@ -254,6 +250,8 @@ const CONFIG: &[&str] = &["config"];
 
 /// Buckets that are kept: 65,536 sources of one quota, or less of several, in five megabytes.
 const BUCKETS: usize = 65_536;
+/// A commit carries 128 operations.
+const REMOVED_AT_ONCE: usize = 100;
 /// Quotas that a vault may have; each of them is in memory.
 const MOST: usize = 10_000;
 
@@ -357,6 +355,20 @@ mod tests {
         assert_eq!(again.all(), [("q".to_owned(), of_mount("kv", 5.0))]);
         again.forget_mount("kv").await;
         assert!(load(&site.barrier, &site.clock, &["kv", "other"]).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn more_of_them_than_a_commit_takes_end_with_their_mount() {
+        let site = Site::new().await;
+        for n in 0..150 {
+            let target = Target::Mount { uuid: "kv".to_owned(), below: format!("{n}") };
+            let quota = Quota { target, ..of_mount("kv", 5.0) };
+            site.quotas.put(&format!("q{n}"), quota).await.unwrap();
+        }
+        site.quotas.put("o", of_mount("other", 5.0)).await.unwrap();
+        site.quotas.forget_mount("kv").await;
+        let again = load(&site.barrier, &site.clock, &["kv", "other"]).await;
+        assert_eq!(again.all(), [("o".to_owned(), of_mount("other", 5.0))]);
     }
 
     #[tokio::test]

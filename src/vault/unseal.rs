@@ -1,4 +1,4 @@
-use std::{collections::HashSet, io, path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
 use super::{
     Compaction, Settings, Unsealed, Vault,
@@ -394,12 +394,9 @@ async fn load_quotas(
     mounts: &Mounts,
     clock: &Arc<dyn Clock>,
 ) -> Result<Quotas, ReadError> {
-    let table = mounts.table();
-    let mut uuids: HashSet<&str> =
-        table.all().into_iter().map(|entry| entry.record.uuid.as_str()).collect();
-    uuids.insert(SYSTEM_UUID);
-    let system = barrier.view(SpaceId::SYSTEM);
-    Quotas::load(&system, |uuid| uuids.contains(uuid), Arc::clone(clock)).await
+    let uuids = mounts.recorded().await?;
+    let is_mounted = |uuid: &str| uuid == SYSTEM_UUID || uuids.contains(uuid);
+    Quotas::load(&barrier.view(SpaceId::SYSTEM), is_mounted, Arc::clone(clock)).await
 }
 
 /// An audit device's identity, which its chain and keys hang on.
