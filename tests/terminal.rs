@@ -156,8 +156,9 @@ fn an_editor_that_is_interrupted_leaves_nothing() {
     let runtime = tempfile::tempdir_in("/dev/shm").unwrap();
     let mut edit = site.command(&["edit", "secret/app/db"]);
     edit.env("XDG_RUNTIME_DIR", runtime.path());
-    // An editor that Ctrl-C ends, one that knows better, and a question about a mistake.
-    edit.env("EDITOR", "sh -c 'echo open; sleep 60'");
+    // An editor that Ctrl-C ends, one that knows better, and a question about a mistake. They trap
+    // it, since a shell loses one that comes just before it starts another program.
+    edit.env("EDITOR", "sh -c 'trap \"trap - INT; kill -INT $$\" INT; echo open; sleep 60 & wait'");
     interrupt(&edit, &[(Asked::Seen("open"), INTERRUPT)]);
     edit.env("EDITOR", "sh -c 'trap \"exit 0\" INT; echo open; sleep 60 & wait' ");
     let mut terminal = Terminal::start(&edit);
