@@ -1,6 +1,6 @@
 use std::{
     fmt,
-    io::{self, Read, Write},
+    io::{self, BufRead, Read, Write},
 };
 
 use zeroize::Zeroizing;
@@ -108,9 +108,10 @@ pub struct Reader<R> {
     cipher: Locked<ChunkCipher>,
     /// The newest chunk as it was read.
     sealed: Vec<u8>,
-    /// The same, decrypted.
+    /// The same, decrypted, at the beginning of a room for a whole one.
     chunk: Zeroizing<Vec<u8>>,
-    /// How much of it was given out.
+    /// How long it is, and how much of it was given out.
+    length: usize,
     given: usize,
     next: u64,
     progress: Progress,
@@ -137,48 +138,58 @@ impl<R: Read> Reader<R> {
             return Err(refused());
         }
         let sealed = vec![0; SEALED_CHUNK_BYTES];
-        let chunk = Zeroizing::new(Vec::with_capacity(CHUNK_BYTES));
-        Ok(Self { inner, cipher, sealed, chunk, given: 0, next: 0, progress: Progress::Whole })
+        let chunk = Zeroizing::new(vec![0; CHUNK_BYTES]);
+        let (length, given) = (0, 0);
+        let progress = Progress::Whole;
+        Ok(Self { inner, cipher, sealed, chunk, length, given, next: 0, progress })
     }
 
     fn read_chunk(&mut self) -> io::Result<()> {
         self.progress = Progress::Failed;
-        self.given = 0;
-        self.chunk.clear();
+        (self.length, self.given) = (0, 0);
         let read = fill(&mut self.inner, &mut self.sealed)?;
-        if let Err(failed) = self.open_chunk(read) {
-            // What was decrypted on the way is nobody's.
-            self.chunk.clear();
-            return Err(failed);
-        }
+        // What is decrypted of a chunk whose tag does not hold is nobody's: it has no length.
+        self.length = self.open_chunk(read)?;
         self.next += 1;
         self.progress = if read == SEALED_CHUNK_BYTES { Progress::Whole } else { Progress::Last };
         Ok(())
     }
 
-    fn open_chunk(&mut self, read: usize) -> io::Result<()> {
+    fn open_chunk(&mut self, read: usize) -> io::Result<usize> {
         let length = read.checked_sub(TAG_BYTES).ok_or_else(refused)?;
-        self.chunk.resize(length, 0);
         let sealed = self.sealed.split_at(read).0;
-        let opened = self.cipher.lend().open(self.next, sealed, &mut self.chunk);
-        opened.map_err(|OpenFailed| refused())
+        let room = self.chunk.split_at_mut(length).0;
+        let opened = self.cipher.lend().open(self.next, sealed, room);
+        opened.map_err(|OpenFailed| refused())?;
+        Ok(length)
     }
 }
 
 impl<R: Read> Read for Reader<R> {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        while self.given == self.chunk.len() {
+        let waiting = self.fill_buf()?;
+        let length = waiting.len().min(room.len());
+        room.split_at_mut(length).0.copy_from_slice(waiting.split_at(length).0);
+        self.consume(length);
+        Ok(length)
+    }
+}
+
+impl<R: Read> BufRead for Reader<R> {
+    /// The rest of a chunk; nothing at the end.
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.given == self.length {
             match self.progress {
                 Progress::Whole => self.read_chunk()?,
-                Progress::Last => return Ok(0),
+                Progress::Last => break,
                 Progress::Failed => return Err(refused()),
             }
         }
-        let waiting = self.chunk.split_at(self.given).1;
-        let length = waiting.len().min(room.len());
-        room.split_at_mut(length).0.copy_from_slice(waiting.split_at(length).0);
-        self.given += length;
-        Ok(length)
+        Ok(self.chunk.split_at(self.length).0.split_at(self.given).1)
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.given = self.given.saturating_add(amount).min(self.length);
     }
 }
 

@@ -1,6 +1,6 @@
 use std::{
     fs::File,
-    io::{self, Read},
+    io::{self, BufRead, Read},
     path::{Path, PathBuf},
     process,
     sync::{
@@ -159,27 +159,27 @@ async fn told_to_end() {
 
 /// Copies to the end, in constant memory.
 pub(super) fn copy(
-    from: &mut impl Read,
+    from: &mut impl BufRead,
     to: &mut impl io::Write,
     stop: &AtomicBool,
     progress: &Progress,
     total: u64,
 ) -> Result<u64, Failure> {
-    let mut buffer = zeroize::Zeroizing::new(vec![0; BUFFER_BYTES]);
     let mut done = 0;
     loop {
         if stop.load(Ordering::Relaxed) {
             return Err(interrupted());
         }
-        let read = match from.read(&mut buffer) {
-            Ok(0) => return Ok(done),
-            Ok(read) => read,
+        let bytes = match from.fill_buf() {
+            Ok([]) => return Ok(done),
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(unreadable(&error)),
         };
-        let written = to.write_all(buffer.get(..read).unwrap_or_default());
-        written.map_err(|error| Failure::io("write", &error))?;
-        done += u64::try_from(read).unwrap_or(u64::MAX);
+        to.write_all(bytes).map_err(|error| Failure::io("write", &error))?;
+        let length = bytes.len();
+        from.consume(length);
+        done += u64::try_from(length).unwrap_or(u64::MAX);
         progress.show(done, total);
     }
 }
@@ -202,5 +202,5 @@ fn interrupted() -> Failure {
 
 /// How long work that was told to stop may take.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Some chunks of a file.
-const BUFFER_BYTES: usize = 64 * 1024;
+/// What is read of a plaintext at once: some chunks of a file.
+pub(super) const BUFFER_BYTES: usize = 64 * 1024;

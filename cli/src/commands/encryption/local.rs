@@ -1,4 +1,7 @@
-use std::{io, path::Path};
+use std::{
+    io::{self, BufReader},
+    path::Path,
+};
 
 use kista::{
     clock::{Clock as _, SystemClock},
@@ -41,7 +44,8 @@ pub(super) async fn encrypt(arguments: Encrypt) -> Result<Exit, Failure> {
     // Not before: who leaves at the prompt leaves no file behind.
     let sink = arguments.out.sink(output)?;
     let bytes = copying::run(sink.leftover(), move |stop| {
-        let (mut source, total) = source.with_length();
+        let (source, total) = source.with_length();
+        let mut source = BufReader::with_capacity(copying::BUFFER_BYTES, source);
         let progress = Progress::bytes("encrypting");
         let failed = |error: io::Error| Failure::io("write", &error);
         let mut writer = container::writer(&header, &key, sink).map_err(failed)?;
