@@ -202,6 +202,18 @@ fn long_work_has_a_bar_at_a_terminal_and_ends_with_ctrl_c() {
     assert!(code == 130 && shown.contains("no file was kept"), "{code} {shown}");
     feeding.join().unwrap();
     assert_eq!(files(&site), before);
+    // A service manager ends it as cleanly, and is told so.
+    let mut managed = site.command(&line);
+    let child = managed.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let feeding = feed(&source, Duration::from_secs(20));
+    while files(&site) == before {
+        thread::sleep(Duration::from_millis(5));
+    }
+    let told = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(told.success() && output.status.code() == Some(143), "{output:?}");
+    feeding.join().unwrap();
+    assert_eq!(files(&site), before);
     // In a pipe there is none.
     let mut piped = site.command(&line);
     let child = piped.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

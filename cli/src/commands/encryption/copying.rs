@@ -11,12 +11,15 @@ use std::{
 };
 
 use kista::crypto::OpenFailed;
+use rustix::process::Signal;
+use tokio::task::JoinError;
 
 use crate::{
     failure::{Exit, Failure},
     files::{self, Unfinished},
     output,
     progress::Progress,
+    watching::Signals,
 };
 
 /// Where bytes come from.
@@ -104,57 +107,47 @@ impl Sink {
     }
 }
 
-/// Does blocking work on a thread of its own. Ctrl-C has it end as a failure, so that it leaves no
-/// file behind: `leftover` goes too if the thread waits for input and does not hear of it.
+/// Catches what [`run`] hears. To be called before there is a file that it would leave behind.
+pub(super) fn signals() -> Result<Signals, Failure> {
+    Signals::catch(&[Signal::INT, Signal::TERM, Signal::HUP])
+}
+
+/// Does blocking work on a thread of its own. Ctrl-C, and the signals by which a service manager and
+/// a closed terminal end a program, have it end as a failure, so that it leaves no file behind:
+/// `leftover` goes too if the thread waits for input and does not hear of it.
 pub(super) async fn run<T: Send + 'static>(
+    mut signals: Signals,
     leftover: Option<PathBuf>,
     work: impl FnOnce(&AtomicBool) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&stop);
     let mut working = tokio::task::spawn_blocking(move || work(&seen));
-    let ended = tokio::select! {
-        ended = &mut working => ended,
-        () = told_to_end() => {
-            stop.store(true, Ordering::Relaxed);
-            match tokio::time::timeout(PATIENCE, working).await {
-                Ok(ended) => ended,
-                Err(_waits_for_input) => {
-                    leftover.map_or(Ok(()), |leftover| files::remove(&leftover))?;
-                    output::failure(&interrupted());
-                    // The thread would hold the program up.
-                    process::exit(i32::from(Exit::INTERRUPTED.code()));
-                }
-            }
-        }
+    let signal = tokio::select! {
+        ended = &mut working => return ended.map_err(lost)?,
+        signal = signals.next() => signal,
     };
-    ended.map_err(|_panic| Failure::new("the work ended in an internal error"))?
+    stop.store(true, Ordering::Relaxed);
+    match tokio::time::timeout(PATIENCE, working).await {
+        // It may have come to its end all the same.
+        Ok(ended) => ended.map_err(lost)?.map_err(|_stopped| ended_by(signal)),
+        Err(_waits_for_input) => {
+            leftover.map_or(Ok(()), |leftover| files::remove(&leftover))?;
+            let ended = ended_by(signal);
+            output::failure(&ended);
+            // The thread would hold the program up.
+            process::exit(i32::from(ended.exit.code()));
+        }
+    }
 }
 
-/// Ctrl-C, or the signals by which a service manager and a closed terminal end a program.
-async fn told_to_end() {
-    use tokio::signal::unix::{SignalKind, signal};
+fn lost(_panic: JoinError) -> Failure {
+    Failure::new("the work ended in an internal error")
+}
 
-    let heard = |kind| signal(kind).ok();
-    let (mut terminated, mut hung_up) =
-        (heard(SignalKind::terminate()), heard(SignalKind::hangup()));
-    let terminated = async {
-        match &mut terminated {
-            Some(signal) => signal.recv().await,
-            None => std::future::pending().await,
-        }
-    };
-    let hung_up = async {
-        match &mut hung_up {
-            Some(signal) => signal.recv().await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminated => {}
-        _ = hung_up => {}
-    }
+fn ended_by(signal: Signal) -> Failure {
+    let number = u8::try_from(signal.as_raw()).unwrap_or_default();
+    interrupted().exit(Exit::Signal(number))
 }
 
 /// Copies to the end, in constant memory.

@@ -42,8 +42,9 @@ pub(super) async fn encrypt(arguments: Encrypt) -> Result<Exit, Failure> {
         None => by_passphrase(&arguments.binding.aad, &source)?,
     };
     // Not before: who leaves at the prompt leaves no file behind.
+    let signals = copying::signals()?;
     let sink = arguments.out.sink(output)?;
-    let bytes = copying::run(sink.leftover(), move |stop| {
+    let bytes = copying::run(signals, sink.leftover(), move |stop| {
         let (source, total) = source.with_length();
         let mut source = BufReader::with_capacity(copying::BUFFER_BYTES, source);
         let progress = Progress::bytes("encrypting");
@@ -88,11 +89,12 @@ pub(super) async fn decrypt(arguments: Decrypt) -> Result<Exit, Failure> {
             }
         }
     };
+    let signals = copying::signals()?;
     let mut sink = arguments.out.sink(output)?;
     if let Sink::Stdout(_) = sink {
         output::note("unverified until this ends with exit code 0");
     }
-    let bytes = copying::run(sink.leftover(), move |stop| {
+    let bytes = copying::run(signals, sink.leftover(), move |stop| {
         let progress = Progress::bytes("decrypting");
         let mut reader = sealed.open(&key).map_err(|error| copying::unreadable(&error))?;
         let bytes = copying::copy(&mut reader, &mut sink, stop, &progress, total)?;

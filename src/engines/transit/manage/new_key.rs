@@ -25,10 +25,7 @@ pub(in crate::engines::transit) struct NewKey {
 
 impl NewKey {
     pub(super) fn read(fields: &Fields<'_>) -> Result<Self, ApiError> {
-        let word = fields.text("type")?.filter(|word| !word.is_empty());
-        let word = word.as_deref().unwrap_or("aes256-gcm96");
-        let kind = Kind::of_word(word)
-            .ok_or_else(|| ApiError::bad_request(format!("unknown key type {word}")))?;
+        let kind = kind(fields)?;
         Ok(Self {
             kind,
             derived: fields.boolean("derived")?.unwrap_or(false),
@@ -42,10 +39,7 @@ impl NewKey {
 
     /// Of `encrypt/:name`, which makes keys that encrypt.
     pub(in crate::engines::transit) fn of_upsert(fields: &Fields<'_>) -> Result<Self, ApiError> {
-        let word = fields.text("type")?.filter(|word| !word.is_empty());
-        let word = word.as_deref().unwrap_or("aes256-gcm96");
-        let kind = Kind::of_word(word)
-            .ok_or_else(|| ApiError::bad_request(format!("unknown key type {word}")))?;
+        let kind = kind(fields)?;
         Ok(Self {
             kind,
             derived: false,
@@ -101,6 +95,12 @@ impl NewKey {
             ..Settings::new(keys::new_id(), self.kind)
         }
     }
+}
+
+fn kind(fields: &Fields<'_>) -> Result<Kind, ApiError> {
+    let word = fields.text("type")?.filter(|word| !word.is_empty());
+    let word = word.as_deref().unwrap_or("aes256-gcm96");
+    Kind::of_word(word).ok_or_else(|| ApiError::bad_request(format!("unknown key type {word}")))
 }
 
 fn key_size(fields: &Fields<'_>, kind: Kind) -> Result<u32, ApiError> {
