@@ -2,8 +2,12 @@ use std::{
     borrow::Borrow,
     fs::{File, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
+    num::NonZeroU64,
+    ops::Range,
     os::unix::fs::FileExt as _,
 };
+
+use rustix::fs::Advice;
 
 /// An open file, used by position only.
 #[derive(Debug)]
@@ -127,6 +131,22 @@ impl DiskFile {
             Handle::Real(file) => file.sync_data(),
             #[cfg(test)]
             Handle::Simulated(file) => file.sync(),
+        }
+    }
+
+    /// Lets the system drop what it keeps in memory of the bytes of this range, where they are
+    /// synced: nobody will read them soon. Advice only, so that nothing depends on its being taken.
+    ///
+    /// What is written next goes where they were. Into memory that was not used lately it costs
+    /// more than the rest of its write, and it drives out what is read.
+    pub fn release_cache(&self, range: Range<u64>) {
+        let Some(length) = NonZeroU64::new(range.end.saturating_sub(range.start)) else { return };
+        match &self.0 {
+            Handle::Real(file) => {
+                rustix::fs::fadvise(file, range.start, Some(length), Advice::DontNeed).ok();
+            }
+            #[cfg(test)]
+            Handle::Simulated(_) => {}
         }
     }
 

@@ -1,5 +1,5 @@
 use std::{
-    io,
+    io, mem,
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
 };
@@ -26,6 +26,8 @@ pub(super) struct Writer {
     offset: u64,
     /// The segment behind this one.
     next: Option<Preparation>,
+    /// The one before this one, until the next is prepared.
+    past: Option<PathBuf>,
 }
 
 impl Writer {
@@ -67,6 +69,7 @@ impl Writer {
             segment: Segment { file, path: end.file.clone(), id: end.header.id, bytes },
             offset: end.offset,
             next: None,
+            past: None,
         })
     }
 
@@ -99,7 +102,7 @@ impl Writer {
             return true;
         }
         if self.next.is_none() {
-            self.next = Preparation::start(&self.disk, &self.folder, self.segment_bytes).ok();
+            self.begin_next();
         }
         self.next.as_ref().is_none_or(Preparation::is_done)
     }
@@ -169,7 +172,8 @@ impl Writer {
             let header = Header { store_id, generation, id: random_id()?, first_seq, prev_chain };
             spare.install(&self.disk, &self.folder, &header)
         };
-        self.segment = install().map_err(|source| RollError::Failed(self.failed(source)))?;
+        let next = install().map_err(|source| RollError::Failed(self.failed(source)))?;
+        self.past = Some(mem::replace(&mut self.segment, next).path);
         self.generation = generation;
         self.offset = HEADER_BYTES;
         Ok(())
@@ -195,9 +199,14 @@ impl Writer {
         // A simulated disk tells its calls by their order, which a second thread would disturb.
         let is_due = self.offset > self.segment.bytes / 2 && self.disk.is_real();
         if self.next.is_none() && is_due {
-            // Without a thread the segment is written when it is needed.
-            self.next = Preparation::start(&self.disk, &self.folder, self.segment_bytes).ok();
+            self.begin_next();
         }
+    }
+
+    fn begin_next(&mut self) {
+        let past = self.past.take();
+        // Without a thread the segment is written when it is needed.
+        self.next = Preparation::start(&self.disk, &self.folder, self.segment_bytes, past).ok();
     }
 
     fn failed(&self, source: io::Error) -> WriteError {

@@ -175,12 +175,23 @@ pub(super) struct Preparation {
 }
 
 impl Preparation {
-    pub(super) fn start(disk: &Disk, folder: &Path, bytes: u64) -> io::Result<Self> {
+    /// Starts the thread. `past` is a segment that is full: the spare goes where it was in memory.
+    pub(super) fn start(
+        disk: &Disk,
+        folder: &Path,
+        bytes: u64,
+        past: Option<PathBuf>,
+    ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (disk, folder, stopped) = (disk.clone(), folder.to_owned(), Arc::clone(&stop));
-        let thread = thread::Builder::new()
-            .name("kista-segment".into())
-            .spawn(move || Spare::prepare(&disk, &folder, bytes, &stopped))?;
+        let prepare = move || {
+            // It may be gone with a compaction.
+            if let Some(Ok(past)) = past.map(|path| disk.open(&path)) {
+                past.release_cache(0..past.len().unwrap_or(0));
+            }
+            Spare::prepare(&disk, &folder, bytes, &stopped)
+        };
+        let thread = thread::Builder::new().name("kista-segment".into()).spawn(prepare)?;
         Ok(Self { stop, thread: Some(thread) })
     }
 
@@ -238,7 +249,8 @@ mod tests {
     #[test]
     fn spare_is_full_of_zeros_and_becomes_the_segment() {
         let (disk, folder) = (Disk::real(), tempfile::tempdir().unwrap());
-        let spare = Preparation::start(&disk, folder.path(), 4_096).unwrap().finish().unwrap();
+        let spare =
+            Preparation::start(&disk, folder.path(), 4_096, None).unwrap().finish().unwrap();
         assert!(list(&disk, folder.path()).unwrap().is_empty());
         let segment = spare.install(&disk, folder.path(), &header()).unwrap();
         assert_eq!(list(&disk, folder.path()).unwrap(), [(42, segment.path.clone())]);
