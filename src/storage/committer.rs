@@ -111,7 +111,7 @@ impl Submit {
     ) -> Option<Result<u64, CommitError>> {
         let (answer, answered) = oneshot::channel();
         self.0.send(Message::Commit(Request { batch, bytes, answer })).await.ok()?;
-        answered.await.ok()
+        Some(answered.await.ok()?.outcome)
     }
 
     /// Hands in what is to be run between two groups; `None` when the committer is gone.
@@ -211,7 +211,15 @@ type Closer = std_mpsc::SyncSender<Result<(), Arc<WriteError>>>;
 struct Request {
     batch: Batch,
     bytes: usize,
-    answer: oneshot::Sender<Result<u64, CommitError>>,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// What became of a batch.
+struct Answer {
+    outcome: Result<u64, CommitError>,
+    /// The batch goes back to where it was made, and is freed there: the allocator makes a thread
+    /// wait that frees what another one's memory was taken for.
+    _batch: Batch,
 }
 
 /// What the thread owns.
@@ -491,7 +499,8 @@ fn writes_of(batch: &Batch) -> impl Iterator<Item = WriteRef<'_>> + Clone {
     batch.writes.iter().map(|write| (write.key.as_slice(), write.record.as_deref()))
 }
 
-fn tell(request: Request, answer: Result<u64, CommitError>) {
+fn tell(request: Request, outcome: Result<u64, CommitError>) {
+    let Request { batch, answer, .. } = request;
     // Nobody listens when the caller was dropped while waiting; the batch stands all the same.
-    drop(request.answer.send(answer));
+    drop(answer.send(Answer { outcome, _batch: batch }));
 }
