@@ -140,7 +140,15 @@ impl Broker {
     /// # Errors
     /// [`AuditError`] when there are devices and none of them has the line.
     pub fn line(&self, entry: &Entry<'_>) -> Result<(), AuditError> {
-        self.each(|device| device.entry(entry))
+        self.each(|device| device.entries(&[entry]))
+    }
+
+    /// Records a request and its answer, before that leaves, with one write(2).
+    ///
+    /// # Errors
+    /// [`AuditError`] when there are devices and none of them has the lines.
+    pub fn both(&self, request: &Entry<'_>, answer: &Entry<'_>) -> Result<(), AuditError> {
+        self.each(|device| device.entries(&[request, answer]))
     }
 
     /// Records what the server itself has to tell.

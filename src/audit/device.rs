@@ -2,6 +2,7 @@ use std::{
     cell::RefCell,
     fmt, io,
     path::PathBuf,
+    slice,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -192,7 +193,7 @@ impl Device {
             let now = self.surroundings.clock.now();
             finding.with_notice(|notice| notice.body(now, &mut body));
             if !body.is_empty() {
-                self.append(writer, &mut body)?;
+                self.append(writer, slice::from_mut(&mut body))?;
             }
         }
         writer.file.sync_data()?;
@@ -208,17 +209,33 @@ impl Device {
         Ok(())
     }
 
-    /// Writes one entry's line.
-    pub(super) fn entry(&self, entry: &Entry<'_>) -> Result<(), String> {
-        self.line(|scratch, body| {
-            let hash_paths = self.config.hash_paths;
-            Renderer { digester: &self.digester, hash_paths, scratch }.body(entry, body);
+    /// Writes the lines of a request's entries, two at most, with one write(2).
+    pub(super) fn entries(&self, entries: &[&Entry<'_>]) -> Result<(), String> {
+        let hash_paths = self.config.hash_paths;
+        // Bodies are built outside the lock, in room that the thread uses again.
+        ROOM.with_borrow_mut(|Room { scratch, bodies }| {
+            scratch.forget();
+            let mut renderer = Renderer { digester: &self.digester, hash_paths, scratch };
+            let bodies = bodies.get_mut(..entries.len()).unwrap_or_default();
+            for (entry, body) in entries.iter().zip(&mut *bodies) {
+                body.clear();
+                renderer.body(entry, body);
+            }
+            let written = self.append_to_open(bodies);
+            for body in bodies {
+                // One huge body does not stay for the life of the thread.
+                body.truncate(ROOM_BYTES);
+                body.shrink_to(ROOM_BYTES);
+            }
+            written
         })
     }
 
     /// Writes one notice's line.
     pub(super) fn notice(&self, notice: &Notice<'_>) -> Result<(), String> {
-        self.line(|_scratch, body| notice.body(self.surroundings.clock.now(), body))
+        let mut body = Vec::new();
+        notice.body(self.surroundings.clock.now(), &mut body);
+        self.append_to_open(slice::from_mut(&mut body))
     }
 
     /// What has to happen now and then: a checkpoint when its time has come, a sync, and another
@@ -255,26 +272,14 @@ impl Device {
         *self.state() = State::Closed;
     }
 
-    /// Builds a body outside the lock, in a buffer that the thread uses again, and appends it.
-    fn line(&self, build: impl FnOnce(&mut Scratch, &mut Vec<u8>)) -> Result<(), String> {
-        ROOM.with_borrow_mut(|(scratch, body)| {
-            body.clear();
-            build(scratch, body);
-            let result = self.append_to_open(body);
-            // One huge body does not stay for the life of the thread.
-            body.truncate(ROOM_BYTES);
-            body.shrink_to(ROOM_BYTES);
-            result
-        })
-    }
-
-    fn append_to_open(&self, body: &mut Vec<u8>) -> Result<(), String> {
+    fn append_to_open(&self, bodies: &mut [Vec<u8>]) -> Result<(), String> {
+        let lines = bodies.len() as u64;
         match &mut *self.state() {
             State::Open(writer) => {
-                let written = self.append(writer, body);
+                let written = self.append(writer, bodies);
                 self.note(writer, written.as_ref().err());
                 if let Err(cause) = written {
-                    writer.missed = writer.missed.saturating_add(1);
+                    writer.missed = writer.missed.saturating_add(lines);
                     return Err(cause.to_string());
                 }
                 if writer.link.n - writer.checkpoint.n >= CHECKPOINT_LINES {
@@ -286,7 +291,7 @@ impl Device {
                 Ok(())
             }
             State::Failed { error, missed, .. } => {
-                *missed = missed.saturating_add(1);
+                *missed = missed.saturating_add(lines);
                 Err(error.clone())
             }
             State::Closed => Err(CLOSED.to_owned()),
@@ -304,7 +309,7 @@ impl Device {
         };
         let mut body = Vec::with_capacity(CHECKPOINT_BYTES);
         let signature = checkpoint.body(now, reason, writer.missed, &self.sign, &mut body);
-        self.append(writer, &mut body)?;
+        self.append(writer, slice::from_mut(&mut body))?;
         writer.missed = 0;
         writer.checkpoint = writer.link;
         let Checkpoint { device_id, n, previous, position, time_ms } = checkpoint;
@@ -315,11 +320,17 @@ impl Device {
         Ok(())
     }
 
-    /// Makes a body a line and writes it. When that fails the chain stays where it was.
-    fn append(&self, writer: &mut Writer, body: &mut Vec<u8>) -> io::Result<()> {
-        let link = writer.link.next(&self.config.id, body);
-        finish(body, &link, &self.chain_key);
-        writer.write(body)?;
+    /// Makes bodies lines and writes them. When that fails the chain stays where it was.
+    fn append(&self, writer: &mut Writer, bodies: &mut [Vec<u8>]) -> io::Result<()> {
+        let mut link = writer.link;
+        for body in bodies.iter_mut() {
+            link = link.next(&self.config.id, body);
+            finish(body, &link, &self.chain_key);
+        }
+        if let [first, others @ ..] = bodies {
+            others.iter().for_each(|line| first.extend_from_slice(line));
+            writer.write(first)?;
+        }
         writer.link = link;
         Ok(())
     }
@@ -336,10 +347,12 @@ impl Device {
         };
         match file.sync_data() {
             Ok(()) => {
+                let mut before = length;
                 if let State::Open(writer) = &mut *self.state() {
-                    writer.synced = length;
+                    before = std::mem::replace(&mut writer.synced, length);
                 }
                 self.tell(&checkpoint, signed);
+                file.release_cache(before..length);
             }
             Err(cause) => self.fail(&cause),
         }
@@ -384,25 +397,32 @@ impl Device {
 }
 
 impl Writer {
-    /// One write(2) for a whole line. What a failed one left behind is cut off again, so that the
+    /// One write(2) for whole lines. What a failed one left behind is cut off again, so that the
     /// next line does not begin in the middle of it.
-    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.torn {
             self.file.set_len(self.length)?;
             self.torn = false;
         }
-        if let Err(cause) = self.file.write_all_at(line, self.length) {
+        if let Err(cause) = self.file.write_all_at(lines, self.length) {
             self.torn = self.file.set_len(self.length).is_err();
             return Err(cause);
         }
-        self.length = self.length.saturating_add(u64::try_from(line.len()).unwrap_or(u64::MAX));
+        self.length = self.length.saturating_add(u64::try_from(lines.len()).unwrap_or(u64::MAX));
         self.dirty = true;
         Ok(())
     }
 }
 
 thread_local! {
-    static ROOM: RefCell<(Scratch, Vec<u8>)> = RefCell::default();
+    static ROOM: RefCell<Room> = RefCell::default();
+}
+
+/// What building the lines of one request takes.
+#[derive(Default)]
+struct Room {
+    scratch: Scratch,
+    bodies: [Vec<u8>; 2],
 }
 
 const CLOSED: &str = "it is closed";

@@ -81,29 +81,38 @@ impl<'a> Object<'a> {
 /// Appends a JSON string (RFC 8259 section 7), quotes included.
 pub(super) fn push_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
-    for byte in text.bytes() {
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            0..0x20 => {
-                out.extend_from_slice(b"\\u00");
-                push_hex(out, &[byte]);
-            }
-            _ => out.push(byte),
+    let mut rest = text.as_bytes();
+    // Nearly all text has nothing to escape, and is copied as a whole.
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
+        let (plain, after) = rest.split_at(at);
+        out.extend_from_slice(plain);
+        rest = after;
+        if let Some((byte, after)) = rest.split_first() {
+            push_escape(out, *byte);
+            rest = after;
         }
     }
+    out.extend_from_slice(rest);
     out.push(b'"');
+}
+
+fn push_escape(out: &mut Vec<u8>, byte: u8) {
+    match byte {
+        b'"' => out.extend_from_slice(b"\\\""),
+        b'\\' => out.extend_from_slice(b"\\\\"),
+        b'\n' => out.extend_from_slice(b"\\n"),
+        b'\r' => out.extend_from_slice(b"\\r"),
+        b'\t' => out.extend_from_slice(b"\\t"),
+        _ => {
+            out.extend_from_slice(b"\\u00");
+            push_hex(out, &[byte]);
+        }
+    }
 }
 
 /// Appends lower-case hex.
 pub(super) fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    for byte in bytes {
-        out.push(digit(byte >> 4));
-        out.push(digit(byte & 0xF));
-    }
+    out.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xF)]));
 }
 
 fn digit(nibble: u8) -> u8 {

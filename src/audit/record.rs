@@ -128,8 +128,10 @@ pub(super) struct Renderer<'a> {
 impl Renderer<'_> {
     /// Appends the body of a line: the object without its closing brace, so that the chain can add
     /// its two members.
+    ///
+    /// What the room remembers of texts lasts until it is told to forget: while the entries of one
+    /// request are there, no other text comes to lie where theirs do.
     pub(super) fn body(&mut self, entry: &Entry<'_>, out: &mut Vec<u8>) {
-        self.scratch.forget();
         let mut line = Object::open(out);
         line.text("time", &entry.time.rfc3339());
         line.text(

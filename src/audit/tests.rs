@@ -232,6 +232,29 @@ fn a_line_is_vaults_with_every_value_digested() {
 }
 
 #[test]
+fn both_lines_of_a_request_are_written_at_once() {
+    let bench = Bench::new();
+    let (broker, _) = bench.open();
+    let token = SecretString::from_string("hvs.secret".to_owned());
+    let mut request = read("kv/app");
+    request.request.client_token = Some(&token);
+    let mut answer = read("kv/app");
+    answer.kind = Kind::Response;
+    answer.request.client_token = Some(&token);
+    broker.both(&request, &answer).unwrap();
+    broker.both(&answer, &read("kv/other")).unwrap();
+    broker.close();
+    let lines = bench.lines();
+    let told = lines.iter().map(|line| parsed(line)["request"]["path"].clone());
+    assert_eq!(told.collect::<Vec<_>>()[1..5], ["kv/app", "kv/app", "kv/app", "kv/other"]);
+    for line in &lines[1..4] {
+        assert_eq!(parsed(line)["request"]["client_token"], Value::String(digest("hvs.secret")));
+    }
+    assert_eq!(parsed(&lines[4])["request"]["client_token"], Value::Null);
+    assert_eq!(bench.verify().unwrap().last, 6);
+}
+
+#[test]
 fn a_request_without_a_token_leaves_a_line_too() {
     let bench = Bench::new();
     let (broker, _) = bench.open();

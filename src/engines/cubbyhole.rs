@@ -22,6 +22,8 @@ use crate::{
 pub struct Cubbyhole;
 
 impl Engine for Cubbyhole {
+    const READS_CHANGE_NOTHING: bool = true;
+
     fn routes() -> &'static Routes<Self> {
         static ROUTES: LazyLock<Routes<Cubbyhole>> = LazyLock::new(routes);
         &ROUTES

@@ -77,6 +77,11 @@ impl Body {
         self.0.expose(|bytes| read(&Object::of_checked(bytes)))
     }
 
+    /// Whether there was no body.
+    pub fn is_absent(&self) -> bool {
+        self.0.expose(<[u8]>::is_empty)
+    }
+
     /// Lends the body's bytes, none when there was no body.
     pub fn expose_bytes<R>(&self, read: impl FnOnce(Option<&[u8]>) -> R) -> R {
         self.0.expose(|bytes| read((!bytes.is_empty()).then_some(bytes)))

@@ -29,7 +29,9 @@ pub use error::ApiError;
 pub use ground::Ground;
 pub use mounted::{Access, BODY_BYTES, Boxed, Call, Mounted, Needs, Place};
 pub use permit::{Permit, Probe, admit};
-pub use release::{Public, Rejection, refuse, refuse_over_quota, reject, release, release_public};
+pub use release::{
+    Public, Rejection, Slot, refuse, refuse_over_quota, reject, release, release_public,
+};
 pub use released::{Notes, Released};
 pub use reply::{AuthReply, AuthWish, JsonText, RawReply, Shape};
 pub use request::{

@@ -68,6 +68,10 @@ pub trait Mounted: Send + Sync {
         BODY_BYTES
     }
 
+    /// Whether reads and listings leave everything as it is. The line of such a request may then
+    /// wait for its answer's.
+    fn reads_change_nothing(&self) -> bool;
+
     /// Whether what `probe` names exists: asked before there is a permit, so that it can answer
     /// nothing but yes or no.
     fn exists<'a>(&'a self, probe: &'a Probe<'a>) -> Boxed<'a, Result<bool, ApiError>>;

@@ -1,6 +1,9 @@
 use std::fmt;
 
-use super::{Access, ApiError, Body, Ground, Head, Mounted, Operation, Place, release::Lines};
+use super::{
+    Access, ApiError, Body, Ground, Head, Mounted, Operation, Place,
+    release::{Lines, Slot},
+};
 use crate::{
     barrier::{Batch, CommitError, MountView},
     clock::Timestamp,
@@ -102,7 +105,8 @@ impl fmt::Debug for Probe<'_> {
 }
 
 /// Judges a caller: policy, then the audit line of the request, whose failure is a refusal too. A
-/// denial gets its line as well.
+/// denial gets its line as well. The line of a request that changes nothing may wait for its
+/// answer's in `slot`.
 ///
 /// # Errors
 /// 403 when no policy grants the operation, 500 when no audit device could write.
@@ -112,6 +116,7 @@ pub async fn admit<'a>(
     mount: &'a dyn Mounted,
     head: &'a Head,
     body: &Body,
+    slot: &Slot,
 ) -> Result<Permit<'a>, ApiError> {
     let place = mount.place();
     let view = ground.barrier.view(place.space);
@@ -142,7 +147,11 @@ pub async fn admit<'a>(
     };
     let error = (!is_allowed).then(ApiError::denied);
     let lines = Lines { ground, head, place: Some(place), session: Some(session) };
-    lines.request(body, Some((is_allowed, &decision)), error.as_ref())?;
+    let changes_nothing = head.operation.is_reading() && mount.reads_change_nothing();
+    match is_allowed && changes_nothing && body.is_absent() {
+        true => lines.hold(&decision, slot),
+        false => lines.request(body, (is_allowed, &decision), error.as_ref())?,
+    }
     match error {
         Some(error) => Err(error),
         None => {

@@ -1,27 +1,55 @@
-use std::time::Duration;
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use super::{
     ApiError, AuthReply, Body, Ground, Head, JsonText, Operation, PathRefused, Place, RawReply,
     Released, Shape,
 };
 use crate::{
-    audit::{AuthPart, Entry, Kind, MountPart, PolicyResults, RequestPart, ResponsePart},
+    audit::{
+        AuditError, AuthPart, Entry, Kind, MountPart, PolicyResults, RequestPart, ResponsePart,
+    },
+    clock::Timestamp,
     policy::Decision,
     quota::OverQuota,
     token::{self, Session},
 };
 
-/// Writes the audit line of an answer to a request that was admitted, and lets it go. Without a
-/// line there is no answer but a 500.
+/// Where the line of a request that changes nothing waits for its answer's: both are then written
+/// at once, before the answer leaves. Should the process end between, there was neither a change
+/// nor an answer.
+///
+/// It belongs to who lets the answer go, so that a handler that panics does not take it along.
+#[derive(Debug, Default)]
+pub struct Slot(Mutex<Option<Held>>);
+
+/// What a line tells that is known only when the request is judged.
+#[derive(Debug)]
+struct Held {
+    time: Timestamp,
+    granting: Vec<String>,
+}
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, Option<Held>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes the audit line of an answer to a request that was admitted, behind the request's own if
+/// that waits in `slot`, and lets it go. Without a line there is no answer but a 500.
 pub fn release(
     ground: &Ground,
     session: &Session,
     place: &Place,
     head: &Head,
+    slot: &Slot,
     answer: Result<(RawReply, Option<AuthReply>), ApiError>,
 ) -> Released {
     let lines = Lines { ground, head, place: Some(place), session: Some(session) };
-    lines.release(answer)
+    lines.release(answer, slot.lock().take())
 }
 
 /// Lets a refusal go that came before there was a caller or a mount: both of its lines are written
@@ -36,7 +64,7 @@ pub fn refuse(
     if let Err(unwritten) = lines.request_without_body(&error) {
         return Released::of_error(&unwritten);
     }
-    lines.release(Err(error))
+    lines.release(Err(error), None)
 }
 
 /// Lets the refusal of a request go that is over its quota. It carries nothing of the store, and a
@@ -184,30 +212,61 @@ impl Lines<'_> {
     pub(super) fn request(
         &self,
         body: &Body,
-        judged: Option<(bool, &Decision<'_>)>,
+        judged: (bool, &Decision<'_>),
         error: Option<&ApiError>,
     ) -> Result<(), ApiError> {
         if !self.ground.audit.is_enabled() {
             return Ok(());
         }
-        body.expose_bytes(|data| self.write(Kind::Request, data, judged, None, error))
+        let (allowed, decision) = judged;
+        let granting = granting(decision);
+        let results = PolicyResults { allowed, granting_policies: &granting };
+        body.expose_bytes(|data| self.write_request(data, Some(results), error))
+    }
+
+    /// Has the line of a request that is let in wait for its answer's.
+    pub(super) fn hold(&self, decision: &Decision<'_>, slot: &Slot) {
+        if self.ground.audit.is_enabled() {
+            let held = Held { time: self.ground.clock.now(), granting: granting(decision) };
+            *slot.lock() = Some(held);
+        }
     }
 
     fn request_without_body(&self, error: &ApiError) -> Result<(), ApiError> {
         if !self.ground.audit.is_enabled() {
             return Ok(());
         }
-        self.write(Kind::Request, None, None, None, Some(error))
+        self.write_request(None, None, Some(error))
     }
 
-    /// The line of the answer, and then the answer.
-    fn release(&self, answer: Result<(RawReply, Option<AuthReply>), ApiError>) -> Released {
+    fn write_request(
+        &self,
+        data: Option<&[u8]>,
+        results: Option<PolicyResults<'_>>,
+        error: Option<&ApiError>,
+    ) -> Result<(), ApiError> {
+        let error = error.map(text_of);
+        let entry = Entry {
+            error: error.as_deref(),
+            request: self.request_part(data),
+            ..self.entry(Kind::Request, self.ground.clock.now(), results)
+        };
+        self.ground.audit.line(&entry).map_err(ApiError::internal)
+    }
+
+    /// The line of the answer, behind that of a request that waited, and then the answer.
+    fn release(
+        &self,
+        answer: Result<(RawReply, Option<AuthReply>), ApiError>,
+        held: Option<Held>,
+    ) -> Released {
         if let Err(error) = &answer {
             log(error, &self.head.id);
         }
         if self.ground.audit.is_enabled()
-            && let Err(unwritten) = self.response(&answer)
+            && let Err(unwritten) = self.response(&answer, held)
         {
+            let unwritten = ApiError::internal(unwritten);
             log(&unwritten, &self.head.id);
             return Released::of_error(&unwritten);
         }
@@ -220,47 +279,45 @@ impl Lines<'_> {
     fn response(
         &self,
         answer: &Result<(RawReply, Option<AuthReply>), ApiError>,
-    ) -> Result<(), ApiError> {
-        match answer {
-            Ok((reply, auth)) => {
-                let part = ResponsePart {
-                    auth: auth.as_ref().map(auth_of_reply),
-                    data: reply.data.as_ref().map(JsonText::as_bytes),
-                    warnings: &reply.warnings,
-                };
-                self.write(Kind::Response, None, None, Some(part), None)
+        held: Option<Held>,
+    ) -> Result<(), AuditError> {
+        let error = answer.as_ref().err().map(text_of);
+        let response = answer.as_ref().ok().map(|(reply, auth)| ResponsePart {
+            auth: auth.as_ref().map(auth_of_reply),
+            data: reply.data.as_ref().map(JsonText::as_bytes),
+            warnings: &reply.warnings,
+        });
+        let entry = self.entry(Kind::Response, self.ground.clock.now(), None);
+        let entry = Entry { response, error: error.as_deref(), ..entry };
+        match held {
+            None => self.ground.audit.line(&entry),
+            Some(Held { time, granting }) => {
+                let results = PolicyResults { allowed: true, granting_policies: &granting };
+                let request = self.entry(Kind::Request, time, Some(results));
+                self.ground.audit.both(&request, &entry)
             }
-            Err(error) => self.write(Kind::Response, None, None, None, Some(error)),
         }
     }
 
-    fn write(
-        &self,
+    /// What both lines of a request have in common.
+    fn entry<'b>(
+        &'b self,
         kind: Kind,
-        data: Option<&[u8]>,
-        judged: Option<(bool, &Decision<'_>)>,
-        response: Option<ResponsePart<'_>>,
-        error: Option<&ApiError>,
-    ) -> Result<(), ApiError> {
-        let error = error.map(|error| error.public.join("; "));
-        let granting: Vec<String> = judged
-            .map(|(_, decision)| decision.granting().into_iter().map(str::to_owned).collect())
-            .unwrap_or_default();
-        let results =
-            judged.map(|(allowed, _)| PolicyResults { allowed, granting_policies: &granting });
-        let entry = Entry {
-            time: self.ground.clock.now(),
+        time: Timestamp,
+        policy_results: Option<PolicyResults<'b>>,
+    ) -> Entry<'b> {
+        Entry {
+            time,
             kind,
             auth: self.session.map(|session| AuthPart {
                 client_token: self.head.token.as_ref(),
-                policy_results: results,
+                policy_results,
                 ..auth_of_entry(&session.entry)
             }),
-            request: self.request_part(data),
-            response,
-            error: error.as_deref(),
-        };
-        self.ground.audit.line(&entry).map_err(ApiError::internal)
+            request: self.request_part(None),
+            response: None,
+            error: None,
+        }
     }
 
     fn request_part<'b>(&'b self, data: Option<&'b [u8]>) -> RequestPart<'b> {
@@ -282,6 +339,14 @@ impl Lines<'_> {
             wrap_ttl: None,
         }
     }
+}
+
+fn granting(decision: &Decision<'_>) -> Vec<String> {
+    decision.granting().into_iter().map(str::to_owned).collect()
+}
+
+fn text_of(error: &ApiError) -> String {
+    error.public.join("; ")
 }
 
 fn auth_of_entry(entry: &token::Entry) -> AuthPart<'_> {

@@ -29,6 +29,11 @@ impl Operation {
     pub fn is_listing(self) -> bool {
         matches!(self, Self::List | Self::Scan)
     }
+
+    /// Whether it only asks.
+    pub fn is_reading(self) -> bool {
+        self == Self::Read || self.is_listing()
+    }
 }
 
 /// A request's path after `/v1/`: decoded once and canonical.

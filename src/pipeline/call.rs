@@ -7,6 +7,7 @@ use super::{
 use crate::{
     gate::{
         self, ApiError, AuthReply, AuthWish, Body, Call, Head, Mounted, Public, RawReply, Released,
+        Slot,
     },
     quota::Standing,
     secret::SecretBytes,
@@ -36,6 +37,8 @@ pub(super) struct Identified {
     pub(super) is_last_use: bool,
     pub(super) mounted: Arc<dyn Mounted>,
     pub(super) head: Head,
+    /// Where its audit line may wait for its answer's.
+    pub(super) slot: Slot,
 }
 
 impl fmt::Debug for Begun {
@@ -95,13 +98,13 @@ impl Begun {
 
 impl Identified {
     async fn run(&self, kista: &Kista, body: SecretBytes) -> Released {
-        let Self { open, session, mounted, head, .. } = self;
+        let Self { open, session, mounted, head, slot, .. } = self;
         let ground = &open.ground;
         let body = match Body::check(head.operation, &head.media, body) {
             Ok(body) => body,
             Err(error) => return gate::refuse(ground, Some(session), head, error),
         };
-        let permit = match gate::admit(ground, session, mounted.as_ref(), head, &body).await {
+        let permit = match gate::admit(ground, session, mounted.as_ref(), head, &body, slot).await {
             Ok(permit) => permit,
             Err(error) => return self.release(Err(error)),
         };
@@ -143,7 +146,7 @@ impl Identified {
 
     fn release(&self, answer: Result<(RawReply, Option<AuthReply>), ApiError>) -> Released {
         let place = self.mounted.place();
-        gate::release(&self.open.ground, &self.session, place, &self.head, answer)
+        gate::release(&self.open.ground, &self.session, place, &self.head, &self.slot, answer)
     }
 
     /// The handler panicked: its request line gets an answer line all the same.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::{Begun, Kista, call::Identified, limit};
 use crate::{
     clock::parse_duration,
-    gate::{self, ApiError, Head, Mounted, Public, Rejection, Released},
+    gate::{self, ApiError, Head, Mounted, Public, Rejection, Released, Slot},
     policy::{Ask, Capability},
     token::{Session, UseError, Used},
     vault::Unsealed,
@@ -44,7 +44,9 @@ impl Kista {
         };
         match self.find(&open, &session, &head) {
             Ok(mounted) => {
-                let identified = Identified { open, session, is_last_use: last, mounted, head };
+                let slot = Slot::default();
+                let identified =
+                    Identified { open, session, is_last_use: last, mounted, head, slot };
                 Ok(Begun::identified(self.clone(), identified))
             }
             Err(error) => Err(gate::refuse(&open.ground, Some(&session), &head, error)),

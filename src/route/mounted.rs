@@ -7,6 +7,10 @@ use crate::gate::{
 
 /// What a wing's type says of itself beside its routes.
 pub trait Engine: Send + Sync + Sized + 'static {
+    /// Whether its reads and listings leave everything as it is, down to counters and caches that
+    /// are stored. Their two audit lines are then written at once, before the answer.
+    const READS_CHANGE_NOTHING: bool = false;
+
     /// Its table, the same for every mount.
     fn routes() -> &'static Routes<Self>;
 
@@ -54,6 +58,10 @@ impl<E: Engine> Mounted for Mount<E> {
 
     fn body_limit(&self, path: &str) -> usize {
         E::body_limit(path)
+    }
+
+    fn reads_change_nothing(&self) -> bool {
+        E::READS_CHANGE_NOTHING
     }
 
     fn exists<'a>(&'a self, probe: &'a Probe<'a>) -> Boxed<'a, Result<bool, ApiError>> {

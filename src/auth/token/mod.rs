@@ -31,6 +31,8 @@ impl TokenMethod {
 }
 
 impl Engine for TokenMethod {
+    const READS_CHANGE_NOTHING: bool = true;
+
     fn routes() -> &'static Routes<Self> {
         static ROUTES: LazyLock<Routes<TokenMethod>> = LazyLock::new(routes);
         &ROUTES

@@ -43,6 +43,8 @@ impl Kv1 {
 }
 
 impl Engine for Kv1 {
+    const READS_CHANGE_NOTHING: bool = true;
+
     fn routes() -> &'static Routes<Self> {
         static ROUTES: LazyLock<Routes<Kv1>> = LazyLock::new(routes);
         &ROUTES

@@ -37,6 +37,8 @@ use crate::{
 pub struct Kv2;
 
 impl Engine for Kv2 {
+    const READS_CHANGE_NOTHING: bool = true;
+
     fn routes() -> &'static Routes<Self> {
         static ROUTES: LazyLock<Routes<Kv2>> = LazyLock::new(routes);
         &ROUTES

@@ -7,6 +7,7 @@
 //!
 //! - `site.rs`: a vault over a simulated disk, asked as HTTP would ask it
 //! - `life.rs`: what was done when, and what is certain after it
+//! - `lines.rs`: the two lines of a request whose first waits for the second
 //! - `check.rs`: what must be true of a disk that a crash has left
 //! - `ends.rs`: a life ended at every operation
 //! - `crashes.rs`: a long life with a little of everything
@@ -25,6 +26,7 @@ mod crashes;
 mod ends;
 mod faults;
 mod life;
+mod lines;
 mod recoveries;
 mod rollbacks;
 mod site;
