@@ -42,7 +42,7 @@ use kista::{
     storage::Erase,
     vault::Unsealed,
 };
-use load::{Outcome, Work};
+use load::{CONNECTIONS, Outcome, Work};
 use subject::Subject;
 use tokio::runtime::Runtime;
 
@@ -88,7 +88,10 @@ fn background(folder: &Path, seconds: u64) -> Result<(), Box<dyn Error>> {
     let disk = disk::rate(folder, Duration::from_secs(seconds))?;
     println!("\nappend 4 KiB and fdatasync   {disk:>9.0}/s");
     let ca = certificates.authority.as_path();
-    let drive = || load::drive(Work::Update, subject.address, ca, &subject.token, seconds);
+    let drive = || {
+        let (address, token) = (subject.address, &subject.token);
+        load::drive(CONNECTIONS, Work::Update, address, ca, token, seconds)
+    };
     // Once to warm up: the first writes make the secrets, the others add versions.
     drive()?;
     let before = subject.commits();

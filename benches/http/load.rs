@@ -35,19 +35,39 @@ pub(crate) enum Work {
     Encrypt,
     /// Encrypts 256 bytes, a thousand times in one request.
     Batch,
+    /// Lists a folder of a thousand names.
+    List,
+    /// Asks who it is.
+    Lookup,
+    /// Nine reads of ten, and of the rest four new secrets for each list of that folder.
+    Mix,
+    /// Reads one secret of so many, a different one each time.
+    Any(u64),
 }
 
 impl Work {
-    const ALL: [(Self, &'static str); 5] = [
+    const ALL: [(Self, &'static str); 8] = [
         (Self::Read, "read"),
         (Self::Create, "create"),
         (Self::Update, "update"),
         (Self::Encrypt, "encrypt"),
         (Self::Batch, "batch"),
+        (Self::List, "list"),
+        (Self::Lookup, "lookup"),
+        (Self::Mix, "mix"),
     ];
 
-    fn word(self) -> &'static str {
-        Self::ALL.iter().find(|(work, _)| *work == self).map_or("", |(_, word)| word)
+    fn word(self) -> String {
+        if let Self::Any(many) = self {
+            return many.to_string();
+        }
+        let found = Self::ALL.iter().find(|(work, _)| *work == self);
+        found.map_or_else(String::new, |(_, word)| (*word).to_owned())
+    }
+
+    fn of_word(word: &str) -> Option<Self> {
+        let found = Self::ALL.into_iter().find(|(_, other)| *other == word);
+        found.map(|(work, _)| work).or_else(|| word.parse().ok().map(Self::Any))
     }
 }
 
@@ -66,24 +86,25 @@ pub(crate) struct Outcome {
     pub(crate) shed: f64,
 }
 
-/// Runs this program again as the load on `address` and waits for what it counted.
+/// Runs this program again as the load on `address`, on so many connections, and waits for what it
+/// counted.
 pub(crate) fn drive(
+    connections: usize,
     work: Work,
     address: SocketAddr,
     ca: &Path,
     token: &str,
     seconds: u64,
 ) -> io::Result<Outcome> {
-    let outcome = drive_on(CONNECTIONS, work, address, ca, token, seconds)?;
+    let outcome = flood(connections, work, address, ca, token, seconds)?;
     if outcome.shed > 0.0 {
         return Err(io::Error::other("requests were turned away"));
     }
     Ok(outcome)
 }
 
-/// The same on so many connections. More than usual are a flood: it goes on when the server turns
-/// requests away.
-pub(crate) fn drive_on(
+/// The same for more connections than usual, which goes on when the server turns requests away.
+pub(crate) fn flood(
     connections: usize,
     work: Work,
     address: SocketAddr,
@@ -142,7 +163,7 @@ pub(crate) fn as_load() -> Option<io::Result<String>> {
     if mark != MARK {
         return None;
     }
-    let (work, _) = Work::ALL.into_iter().find(|(_, word)| word == work)?;
+    let work = Work::of_word(work)?;
     let connections = connections.parse().ok()?;
     Some(run(connections, work, address, seconds, Path::new(ca)))
 }
@@ -227,14 +248,24 @@ impl Client {
         let same = match work {
             Work::Encrypt => self.request("POST", ENCRYPT, &encrypt_body()),
             Work::Batch => self.request("POST", ENCRYPT, &batch_body()),
-            Work::Read | Work::Create | Work::Update => self.request("GET", crate::PATH, ""),
+            Work::List => self.request("GET", LIST, ""),
+            Work::Lookup => self.request("GET", LOOKUP, ""),
+            Work::Read | Work::Create | Work::Update | Work::Mix | Work::Any(_) => {
+                self.request("GET", crate::PATH, "")
+            }
         };
+        let list = self.request("GET", LIST, "");
         for count in 0_u64.. {
             let request = match work {
-                Work::Read | Work::Encrypt | Work::Batch => same.clone(),
-                Work::Create => {
+                Work::Read | Work::Encrypt | Work::Batch | Work::List | Work::Lookup => {
+                    same.clone()
+                }
+                Work::Mix if count % 50 == 25 => list.clone(),
+                Work::Mix if count % 50 % 12 != 11 => same.clone(),
+                Work::Create | Work::Mix => {
                     self.write(&format!("{}-{}/{count}", process::id(), self.number), count)
                 }
+                Work::Any(many) => self.request("GET", &any(self.number as u64, count, many), ""),
                 Work::Update => self.write(&format!("{}/{}", self.number, count % 100), count),
             };
             let began = Instant::now();
@@ -302,6 +333,18 @@ impl Client {
     }
 }
 
+/// The path of a secret of `many`, far from the one asked for before.
+fn any(number: u64, count: u64, many: u64) -> String {
+    // Steps of a Weyl sequence: an odd number near the golden section of 2^64.
+    let step = (number << 32 | count).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    many_path(step % many)
+}
+
+/// The path of the secret with this number in the vault of many: a thousand to a folder.
+pub(crate) fn many_path(number: u64) -> String {
+    format!("{}/{}/{number}", crate::PATH, number / 1_000)
+}
+
 /// A request for one ciphertext.
 pub(crate) fn encrypt_body() -> String {
     let plaintext = data_encoding::BASE64.encode(&PLAINTEXT);
@@ -312,6 +355,11 @@ pub(crate) fn encrypt_body() -> String {
 pub(crate) fn batch_body() -> String {
     format!("{{\"batch_input\":[{}]}}", vec![encrypt_body(); ITEMS].join(","))
 }
+
+/// The folder that is listed.
+pub(crate) const LIST: &str = "/v1/secret/metadata/names?list=true";
+/// Who a caller is.
+pub(crate) const LOOKUP: &str = "/v1/auth/token/lookup-self";
 
 /// Where it is encrypted.
 pub(crate) const ENCRYPT: &str = "/v1/transit/encrypt/bench";

@@ -3,7 +3,7 @@
 //! ```text
 //! cargo bench --bench http            # 5 s for each measurement
 //! SECONDS=20 cargo bench --bench http
-//! ONLY=writes cargo bench --bench http # or reads, transit, files, overload
+//! ONLY=writes cargo bench --bench http # or reads, rows, growth, transit, files, overload
 //! ```
 //! Read the ratios, not the rates: load and server share the machine. On two cores a read is to
 //! reach 0.50 of the bare route by rate now and 0.80 later; 64 writers are to reach four times the
@@ -19,6 +19,7 @@ mod files;
 mod load;
 mod overload;
 mod raw;
+mod rows;
 mod subject;
 
 use std::{
@@ -35,7 +36,7 @@ use kista::{
     config::Freshness,
     http::Certificates,
 };
-use load::{Outcome, Work};
+use load::{CONNECTIONS, Outcome, Work};
 use subject::Subject;
 use tokio::runtime::Runtime;
 use zeroizing_alloc::ZeroAlloc;
@@ -60,7 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         fs::remove_dir_all(&folder)?;
     }
     fs::create_dir_all(&folder)?;
-    println!("{} connections, {ROUNDS} rounds of {seconds} s", load::CONNECTIONS);
+    println!("{} connections, {ROUNDS} rounds of {seconds} s", CONNECTIONS);
     let runtime = Runtime::new()?;
     let certificates = Certificates::ensure(&folder.join("tls"), &[], SystemClock.now())?;
     let start = |name: &str, audit: Option<PathBuf>, freshness| {
@@ -114,6 +115,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     writes.print();
 
+    if rounds("rows") > 0 {
+        rows::run(&quiet, bare, serve(rows::listed(&quiet, ca)?)?, ca, seconds)?;
+    }
+    // Minutes, most of them for filling: only where it is asked for.
+    if only.as_deref() == Some("growth") {
+        rows::growth(&start, ca, seconds)?;
+    }
+
     let mut transit = Transit::default();
     for _ in 0..rounds("transit") {
         transit.raw.push(raw::rate(&load::PLAINTEXT, Duration::from_secs(seconds)));
@@ -158,8 +167,20 @@ fn measure(
     token: &str,
     seconds: u64,
 ) -> io::Result<Measured> {
+    measure_on(CONNECTIONS, work, address, ca, token, seconds)
+}
+
+/// The same on so many connections.
+fn measure_on(
+    connections: usize,
+    work: Work,
+    address: SocketAddr,
+    ca: &Path,
+    token: &str,
+    seconds: u64,
+) -> io::Result<Measured> {
     let before = load::cpu()?;
-    let outcome = load::drive(work, address, ca, token, seconds)?;
+    let outcome = load::drive(connections, work, address, ca, token, seconds)?;
     let answers = outcome.rate * Duration::from_secs(seconds).as_secs_f64();
     let spent = (load::cpu()? - before).as_secs_f64();
     Ok(Measured { outcome, cpu_micros: spent * 1e6 / answers, group: 0.0 })

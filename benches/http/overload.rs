@@ -31,7 +31,7 @@ pub(crate) fn run(subject: &Subject, bare: SocketAddr, ca: &Path, seconds: u64) 
             let (outcome, mut times) = thread::scope(|scope| {
                 let probe = scope.spawn(|| probe(subject.address, ca, seconds));
                 let token = subject.token.as_str();
-                let outcome = load::drive_on(connections, work, address, ca, token, seconds)?;
+                let outcome = load::flood(connections, work, address, ca, token, seconds)?;
                 let times = probe.join().map_err(|_| io::Error::other("the probe broke off"))??;
                 io::Result::Ok((outcome, times))
             })?;
