@@ -82,3 +82,7 @@ damage:
 # Crash random lives of a store with an anchor, CRASHES times: no false alarm; counts printed.
 anchor-crashes CRASHES="1000":
     KISTA_ANCHOR_CRASHES={{CRASHES}} cargo test -p kista --lib --locked -- vault::anchor_tests::crashes --nocapture
+
+# What may come in, what it may do, and what is known against it (docs/DEPENDENCIES.md).
+deny:
+    .ci/run deny

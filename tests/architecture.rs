@@ -1,8 +1,11 @@
-//! Imports run downward only, and each foreign crate has one home.
+//! Imports run downward only, and each foreign crate has one home and a reason.
 //!
 //! The floors are read from `docs/ARCHITECTURE.md`, so that what is drawn there is what holds.
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 use crate::source::{Mention, Source, files, mentions, root};
 
@@ -81,6 +84,32 @@ fn foreign_crates_stay_in_their_homes() {
 }
 
 #[test]
+fn each_dependency_says_what_it_is_for() {
+    let root_manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let told = dependencies(&root_manifest, "[workspace.dependencies]");
+    assert!(told.len() > 50, "{told:?}");
+    let silent: Vec<_> = told
+        .iter()
+        .filter(|(name, line)| !line.contains("# ") && *name != "kista")
+        .map(|(name, _)| name)
+        .collect();
+    assert!(silent.is_empty(), "no comment says what it is for: {silent:?}");
+    let mut used = BTreeSet::new();
+    for manifest in ["Cargo.toml", "cli/Cargo.toml"] {
+        let text = fs::read_to_string(root().join(manifest)).unwrap();
+        for section in ["[dependencies]", "[dev-dependencies]"] {
+            for (name, line) in dependencies(&text, section) {
+                let is_told = line.contains("workspace = true");
+                assert!(is_told, "{manifest}: {name} has a version of its own");
+                used.insert(name.to_owned());
+            }
+        }
+    }
+    let unused: Vec<_> = told.iter().filter(|(name, _)| !used.contains(*name)).collect();
+    assert!(unused.is_empty(), "nobody uses it: {unused:?}");
+}
+
+#[test]
 fn an_upward_import_is_found_in_every_form() {
     let floors = floors();
     for text in [
@@ -134,6 +163,16 @@ fn a_crate_away_from_home_is_found() {
 
 /// Name of a folder of `src/` to its floor and its place in the list.
 type Floors = BTreeMap<String, (u32, usize)>;
+
+/// The names in a section of a manifest, with their lines.
+fn dependencies<'a>(manifest: &'a str, section: &str) -> Vec<(&'a str, &'a str)> {
+    let lines = manifest.lines().skip_while(|line| *line != section).skip(1);
+    let lines = lines.take_while(|line| !line.starts_with('['));
+    lines
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| (line.split(['.', ' ', '=']).next().unwrap(), line))
+        .collect()
+}
 
 fn library_sources() -> Vec<Source> {
     let mut found = files("src");
