@@ -86,3 +86,15 @@ anchor-crashes CRASHES="1000":
 # What may come in, what it may do, and what is known against it (docs/DEPENDENCIES.md).
 deny:
     .ci/run deny
+
+# The release binary, the same bytes in whatever folder it is built.
+release:
+    .ci/release
+
+# What the release binary is made of, as CycloneDX: target/sbom/kista.cdx.json.
+sbom:
+    .ci/run release
+
+# Build the commit twice, in two folders, and compare the binaries; ten minutes.
+reproduce:
+    .ci/reproduce
