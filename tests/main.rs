@@ -1,6 +1,7 @@
 //! Tests of the whole: one binary, so that everything is linked once.
 //!
 //! - `architecture.rs`, `forged.rs`: what must not be written
+//! - `promises.rs`: what the pages on security name as their proof
 //! - `routes.rs`, `kv1.rs`, `kv2.rs`, `kv2_tree.rs`, `mounts.rs`, `rotation.rs`, `slots.rs`: the
 //!   library's vault, asked without HTTP
 //! - `transit_vectors.rs`: what a peer has encrypted, signed and backed up
@@ -58,6 +59,7 @@ mod mistakes;
 mod mounts;
 mod operator;
 mod plain;
+mod promises;
 mod quota;
 mod render;
 mod rotation;

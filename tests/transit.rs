@@ -373,6 +373,29 @@ async fn what_could_not_be_read_again_is_not_made() {
 }
 
 #[tokio::test]
+async fn key_material_leaves_only_where_its_key_was_made_exportable() {
+    let vault = vault().await;
+    create(&vault, "to", json!({ "type": "rsa-2048" })).await;
+    create(&vault, "k", json!({})).await;
+    let ways = ["export/encryption-key/k", "export/hmac-key/k", "backup/k", "byok-export/to/k"];
+    let answers = async || {
+        let mut statuses = Vec::new();
+        for way in ways {
+            statuses.push(vault.as_root(Read, &format!("transit/{way}"), "").await.status);
+        }
+        statuses
+    };
+    assert_eq!(answers().await, [400, 400, 400, 400]);
+    configure(&vault, "k", json!({ "exportable": true })).await;
+    assert_eq!(answers().await, [200, 200, 400, 200]);
+    configure(&vault, "k", json!({ "allow_plaintext_backup": true })).await;
+    assert_eq!(answers().await, [200, 200, 200, 200]);
+    // Whoever holds it already would only seem to have lost it.
+    write(&vault, "keys/k/config", &json!({ "exportable": false })).await;
+    assert_eq!(read(&vault, "keys/k").await["exportable"], true);
+}
+
+#[tokio::test]
 async fn a_batch_has_its_limits_and_its_items_their_own_context() {
     let vault = vault().await;
     create(&vault, "k", json!({})).await;
