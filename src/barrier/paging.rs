@@ -11,12 +11,15 @@ use crate::storage;
 
 /// How many names are taken from a roster before others get their turn.
 const PART: usize = 1_024;
+/// More names than these are sorted on a thread of their own.
+const SORTED_HERE: usize = 4_096;
 /// How many marked children are looked up before others get their turn.
 const LOOKED_UP_AT_ONCE: usize = 64;
 
 impl Barrier {
     /// Up to `limit` names of a folder that sort after `after`: from its roster when it has one,
-    /// else from a walk. A folder that the walk finds to be large gets a roster.
+    /// else from a walk. A folder that the walk finds to be large gets a roster, and one that is
+    /// not small gets it when it is listed again.
     pub(super) async fn page(
         &self,
         naming: &Naming,
@@ -25,7 +28,11 @@ impl Barrier {
         limit: usize,
     ) -> Result<Vec<Entry>, ReadError> {
         let rosters = &self.shared.rosters;
-        let mut large = match rosters.find(&folder.prefix) {
+        let mut roster = rosters.find(&folder.prefix);
+        if roster.is_none() && rosters.is_due(&folder.prefix) {
+            roster = Some(self.enroll(naming, folder).await?);
+        }
+        let mut large = match roster {
             Some(roster) => match self.page_of(&roster, naming, folder, after, limit).await? {
                 Some(page) => return Ok(page),
                 None => usize::MAX,
@@ -47,6 +54,9 @@ impl Barrier {
             }
             // A large folder is many pages: others get their turn between them.
             tokio::task::yield_now().await;
+        }
+        if large != usize::MAX {
+            rosters.was_listed(&folder.prefix, met);
         }
         Ok(names.into_sorted())
     }
@@ -137,12 +147,19 @@ impl Barrier {
             }
             tokio::task::yield_now().await;
         }
-        let sorted = tokio::task::spawn_blocking(move || {
+        let length = sheet.len();
+        let sort = move || {
             sheet.sort();
             sheet
-        });
-        // It has no panic of its own; when the runtime ends, so does this call.
-        roster.fill(sorted.await.map_err(|_| storage::ReadError::Closed)?);
+        };
+        let sorted = match length > SORTED_HERE {
+            // It has no panic of its own; when the runtime ends, so does this call.
+            true => {
+                tokio::task::spawn_blocking(sort).await.map_err(|_| storage::ReadError::Closed)?
+            }
+            false => sort(),
+        };
+        roster.fill(sorted);
         rosters.trim();
         Ok(())
     }

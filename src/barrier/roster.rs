@@ -1,5 +1,5 @@
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -14,34 +14,51 @@ use super::{
 };
 use crate::storage::Change;
 
-/// From how many children on a folder gets a roster.
+/// From how many children on a folder gets a roster when it is listed once, and from how many when
+/// it is listed again.
 const LARGE: usize = 4_096;
+const SMALL: usize = 32;
 /// How many rosters there are at most, and how many bytes their names take together: some four
 /// folders of a million names. The one used longest ago goes.
-const MOST_ROSTERS: usize = 16;
+const MOST_ROSTERS: usize = 512;
 const MOST_BYTES: usize = 128 << 20;
-/// How many children may have changed between two listings, about 100 bytes each. Looking each of
-/// them up takes about as long as walking ten times as many.
+/// How many children may have changed between two listings, about 100 bytes each. Looking one up
+/// takes about as long as walking ten, so that more than a part of the names are not worth it.
 const MOST_MARKS: usize = 32_768;
+const LEAST_MARKS: usize = 256;
+const MARKED_PART: usize = 8;
+/// How many folders are remembered that were listed once.
+const MOST_LISTED: usize = 1_024;
 
-/// The rosters of the large folders that were listed last.
+/// The rosters of the folders that were listed last, but for small ones.
 ///
 /// The seal of the commits marks in them what a commit changes, before the index has it. A roster
 /// [enrolls](Self::enroll) between two groups of commits, so that none is under way unmarked.
 pub(super) struct Rosters {
     /// How many there are: without any a commit pays no more than looking here.
     count: AtomicUsize,
-    rosters: Mutex<Vec<Arc<Roster>>>,
+    rosters: Mutex<Table>,
+    /// Folders that were listed without one, though they are not small.
+    listed: Mutex<HashSet<Vec<u8>>>,
     /// Counts what was staged, and how far that is durable.
     staged: AtomicU64,
     durable: AtomicU64,
     /// Counts uses.
     uses: AtomicU64,
     large: AtomicUsize,
+    most: AtomicUsize,
     most_bytes: AtomicUsize,
 }
 
-/// The sorted names of one large folder under one generation of names, in memory.
+/// Rosters by what the keys of their folders begin with.
+#[derive(Default)]
+struct Table {
+    by_prefix: HashMap<Vec<u8>, Arc<Roster>>,
+    /// How many have a prefix of each length: where a key is to be cut to find its folders.
+    lengths: BTreeMap<usize, usize>,
+}
+
+/// The sorted names of one folder under one generation of names, in memory.
 ///
 /// Children that may have come or gone since are marked, and looked up again before it is read: it
 /// never says anything that the index does not.
@@ -67,10 +84,11 @@ enum Names {
     TooMany,
 }
 
-#[derive(Default)]
 struct Marked {
     /// Encrypted names of children that may have changed, and when that was staged last.
     children: HashMap<Vec<u8>, u64>,
+    /// How many more than these there may be.
+    most: usize,
     takes: Takes,
 }
 
@@ -112,19 +130,38 @@ impl Default for Rosters {
         Self {
             count: AtomicUsize::new(0),
             rosters: Mutex::default(),
+            listed: Mutex::default(),
             staged: AtomicU64::new(0),
             durable: AtomicU64::new(0),
             uses: AtomicU64::new(0),
             large: AtomicUsize::new(LARGE),
+            most: AtomicUsize::new(MOST_ROSTERS),
             most_bytes: AtomicUsize::new(MOST_BYTES),
         }
     }
 }
 
 impl Rosters {
-    /// From how many children on a folder is to have a roster.
+    /// From how many children on a folder is to have a roster at once.
     pub(super) fn large(&self) -> usize {
         self.large.load(Ordering::Relaxed)
+    }
+
+    /// Whether a folder was listed before without a roster, and is to have one this time.
+    pub(super) fn is_due(&self, prefix: &[u8]) -> bool {
+        lock(&self.listed).remove(prefix)
+    }
+
+    /// Remembers that a folder with so many children was listed without a roster.
+    pub(super) fn was_listed(&self, prefix: &[u8], children: usize) {
+        if children < SMALL.min(self.large()) {
+            return;
+        }
+        let mut listed = lock(&self.listed);
+        if listed.len() >= MOST_LISTED {
+            listed.clear();
+        }
+        listed.insert(prefix.to_vec());
     }
 
     /// How many bytes the names of one roster may take, and those of all.
@@ -134,14 +171,15 @@ impl Rosters {
 
     /// Sets other bounds than the usual ones.
     #[cfg(test)]
-    pub(super) fn bound(&self, large: usize, most_bytes: usize) {
+    pub(super) fn bound(&self, large: usize, most: usize, most_bytes: usize) {
         self.large.store(large, Ordering::Relaxed);
+        self.most.store(most, Ordering::Relaxed);
         self.most_bytes.store(most_bytes, Ordering::Relaxed);
     }
 
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
-        self.list().len()
+        self.table().by_prefix.len()
     }
 
     /// Marks as many children of a folder, which there are not, as no roster takes.
@@ -158,9 +196,9 @@ impl Rosters {
         if self.count.load(Ordering::SeqCst) == 0 {
             return None;
         }
-        let roster = self.list().iter().find(|roster| roster.prefix == prefix).map(Arc::clone)?;
+        let roster = self.table().by_prefix.get(prefix).map(Arc::clone)?;
         if roster.is_spoiled() {
-            self.change(|rosters| take(rosters, |other| Arc::ptr_eq(other, &roster)));
+            self.change(|table| table.take(|other| Arc::ptr_eq(other, &roster)));
             return None;
         }
         roster.used.store(self.next_use(), Ordering::Relaxed);
@@ -179,10 +217,10 @@ impl Rosters {
             bytes: AtomicUsize::new(0),
             pen: tokio::sync::Mutex::default(),
             names: Mutex::default(),
-            marked: Mutex::default(),
+            marked: Mutex::new(Marked::of(Takes::More)),
         });
-        self.change(|rosters| {
-            rosters.push(Arc::clone(&roster));
+        self.change(|table| {
+            table.put(&roster);
             Vec::new()
         });
         roster
@@ -190,26 +228,34 @@ impl Rosters {
 
     /// Lets the rosters go that were used longest ago, until the rest is within bounds.
     pub(super) fn trim(&self) {
-        self.change(|rosters| {
-            rosters.sort_by_key(|roster| roster.used.load(Ordering::Relaxed));
-            let sizes = rosters.iter().map(|roster| roster.bytes());
-            let mut bytes: usize = sizes.sum();
+        self.change(|table| {
+            let rosters = table.by_prefix.values();
+            let mut bytes: usize = rosters.clone().map(|roster| roster.bytes()).sum();
             let mut left = rosters.len();
-            let mut gone = 0;
-            for roster in rosters.iter() {
-                if left <= 1 || left <= MOST_ROSTERS && bytes <= self.most_bytes() {
-                    break;
-                }
-                bytes = bytes.saturating_sub(roster.bytes());
-                (left, gone) = (left - 1, gone + 1);
+            let most = self.most.load(Ordering::Relaxed);
+            let is_within = |left, bytes| left <= most && bytes <= self.most_bytes();
+            if is_within(left, bytes) {
+                return Vec::new();
             }
-            rosters.drain(..gone).collect()
+            let mut oldest: Vec<_> = rosters.map(Arc::clone).collect();
+            oldest.sort_by_key(|roster| roster.used.load(Ordering::Relaxed));
+            let goes = |roster: &Arc<Roster>| {
+                let goes = left > 1 && !is_within(left, bytes);
+                if goes {
+                    bytes = bytes.saturating_sub(roster.bytes());
+                    left -= 1;
+                }
+                goes
+            };
+            let gone: HashSet<_> =
+                oldest.into_iter().take_while(goes).map(|roster| roster.prefix.clone()).collect();
+            table.take(|roster| gone.contains(&roster.prefix))
         });
     }
 
     /// Lets all rosters go of folders whose keys begin with `prefix`.
     pub(super) fn forget(&self, prefix: &[u8]) {
-        self.change(|rosters| take(rosters, |roster| roster.prefix.starts_with(prefix)));
+        self.change(|table| table.take(|roster| roster.prefix.starts_with(prefix)));
     }
 
     /// Marks what a commit changes, before it is written.
@@ -219,10 +265,13 @@ impl Rosters {
         }
         let number = self.staged.fetch_add(1, Ordering::SeqCst) + 1;
         // A record that is replaced changes no listing.
-        let changed = changes.iter().filter(|change| change.old.is_none() || change.new.is_none());
-        let keys: Vec<&[u8]> = changed.map(|change| change.key).collect();
-        if !keys.is_empty() {
-            self.list().iter().for_each(|roster| roster.mark(&keys, number));
+        let mut changed =
+            changes.iter().filter(|change| change.old.is_none() || change.new.is_none()).peekable();
+        if changed.peek().is_some() {
+            let table = self.table();
+            for change in changed {
+                table.above(change.key).for_each(|roster| roster.mark(change.key, number));
+            }
         }
     }
 
@@ -253,18 +302,50 @@ impl Rosters {
         self.uses.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn list(&self) -> MutexGuard<'_, Vec<Arc<Roster>>> {
+    fn table(&self) -> MutexGuard<'_, Table> {
         lock(&self.rosters)
     }
 
-    /// Changes the list. What is taken from it is dropped when commits can look at it again: wiping
+    /// Changes the table. What is taken from it is dropped when commits can look at it again: wiping
     /// takes milliseconds.
-    fn change(&self, change: impl FnOnce(&mut Vec<Arc<Roster>>) -> Vec<Arc<Roster>>) {
-        let mut rosters = self.list();
-        let gone = change(&mut rosters);
-        self.count.store(rosters.len(), Ordering::SeqCst);
-        drop(rosters);
+    fn change(&self, change: impl FnOnce(&mut Table) -> Vec<Arc<Roster>>) {
+        let mut table = self.table();
+        let gone = change(&mut table);
+        self.count.store(table.by_prefix.len(), Ordering::SeqCst);
+        drop(table);
         drop(gone);
+    }
+}
+
+impl Table {
+    fn put(&mut self, roster: &Arc<Roster>) {
+        *self.lengths.entry(roster.prefix.len()).or_default() += 1;
+        self.by_prefix.insert(roster.prefix.clone(), Arc::clone(roster));
+    }
+
+    /// Takes out what `is_gone` says.
+    fn take(&mut self, is_gone: impl Fn(&Arc<Roster>) -> bool) -> Vec<Arc<Roster>> {
+        let gone: Vec<_> =
+            self.by_prefix.extract_if(|_, roster| is_gone(roster)).map(|(_, gone)| gone).collect();
+        for roster in &gone {
+            if let Some(count) = self.lengths.get_mut(&roster.prefix.len()) {
+                *count -= 1;
+            }
+        }
+        self.lengths.retain(|_, count| *count > 0);
+        gone
+    }
+
+    /// The rosters of all folders that a key lies below.
+    fn above(&self, key: &[u8]) -> impl Iterator<Item = &Roster> {
+        let prefixes = self.lengths.keys().filter_map(move |length| key.get(..*length));
+        prefixes.filter_map(|prefix| self.by_prefix.get(prefix)).map(|roster| &**roster)
+    }
+}
+
+impl Marked {
+    fn of(takes: Takes) -> Self {
+        Self { children: HashMap::new(), most: MOST_MARKS, takes }
     }
 }
 
@@ -272,7 +353,10 @@ impl Roster {
     /// Takes in the names that a walk has found, which began after it was enrolled.
     pub(super) fn fill(&self, sheet: Sheet) {
         self.bytes.store(sheet.bytes(), Ordering::Relaxed);
+        let most = (sheet.len() / MARKED_PART).clamp(LEAST_MARKS, MOST_MARKS);
         *lock(&self.names) = Names::Known(sheet);
+        // Those that came while nobody knew how many names there are stay.
+        lock(&self.marked).most = most;
     }
 
     /// How many bytes its names take.
@@ -284,7 +368,7 @@ impl Roster {
     pub(super) fn give_up(&self) {
         self.bytes.store(0, Ordering::Relaxed);
         *lock(&self.names) = Names::TooMany;
-        *lock(&self.marked) = Marked { children: HashMap::new(), takes: Takes::None };
+        *lock(&self.marked) = Marked::of(Takes::None);
     }
 
     /// Takes in what became of the marked children, and answers a page. What is not durable yet, or
@@ -312,21 +396,17 @@ impl Roster {
         page
     }
 
-    /// Marks the children that keys belong to.
-    fn mark(&self, keys: &[&[u8]], number: u64) {
-        let own = keys.iter().filter(|key| key.starts_with(&self.prefix));
+    /// Marks the child that a key belongs to.
+    fn mark(&self, key: &[u8], number: u64) {
         // A chunk alone is no name.
-        let children = own.filter_map(|key| child_of(&self.prefix, key));
-        let mut changed = children.filter(|(_, part)| *part != Part::Chunk).peekable();
-        if changed.peek().is_none() {
-            return;
-        }
+        let child = child_of(&self.prefix, key).filter(|(_, part)| *part != Part::Chunk);
+        let Some((segment, _)) = child else { return };
         let mut marked = lock(&self.marked);
         if marked.takes != Takes::More {
             return;
         }
-        marked.children.extend(changed.map(|(segment, _)| (segment.to_vec(), number)));
-        if marked.children.len() > MOST_MARKS {
+        marked.children.insert(segment.to_vec(), number);
+        if marked.children.len() > marked.most {
             marked.takes = Takes::NoMore;
         }
     }
@@ -339,16 +419,6 @@ impl Roster {
 /// Nothing panics while one of these is locked, so a poisoned one serves on.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Takes out of a list what `is_gone` says.
-fn take(
-    rosters: &mut Vec<Arc<Roster>>,
-    is_gone: impl Fn(&Arc<Roster>) -> bool,
-) -> Vec<Arc<Roster>> {
-    let (gone, kept) = rosters.drain(..).partition(is_gone);
-    *rosters = kept;
-    gone
 }
 
 impl Tenure {

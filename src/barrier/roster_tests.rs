@@ -21,7 +21,7 @@ const PLENTY: usize = 64 << 20;
 fn with_rosters(large: usize) -> (Arc<Barrier>, Arc<Rosters>) {
     let (barrier, ..) = open();
     let rosters = Arc::clone(&barrier.shared.rosters);
-    rosters.bound(large, PLENTY);
+    rosters.bound(large, 16, PLENTY);
     (barrier, rosters)
 }
 
@@ -82,6 +82,40 @@ async fn a_large_folder_gets_a_roster_and_a_small_one_none() {
     // What lies behind the store's back is not looked at: the page comes from the roster.
     barrier.tamper(&view, &["large", "00010"], None);
     assert_eq!(names(&view, &["large"]).await.len(), 300);
+}
+
+#[tokio::test]
+async fn a_folder_that_is_not_small_gets_a_roster_when_it_is_listed_again() {
+    let (barrier, rosters) = with_rosters(4_096);
+    let view = barrier.view(MOUNT);
+    fill(&view, "small", 31).await;
+    fill(&view, "medium", 40).await;
+    for expected in [0, 1, 1] {
+        assert_eq!(names(&view, &["medium"]).await.len(), 40);
+        assert_eq!(names(&view, &["small"]).await.len(), 31);
+        assert_eq!(rosters.count(), expected);
+    }
+    // From the roster, and with what a commit has changed since.
+    barrier.tamper(&view, &["medium", "00010"], None);
+    write(&view, &[(&["medium", "00011"], false), (&["medium", "x", "y"], true)]).await;
+    let listed = names(&view, &["medium"]).await;
+    assert_eq!((listed.len(), listed[10].as_str(), listed[39].as_str()), (40, "00010", "x"));
+}
+
+#[tokio::test]
+async fn a_roster_with_more_marks_than_a_part_of_its_names_is_not_worth_it() {
+    let (barrier, rosters) = with_rosters(4_096);
+    let view = barrier.view(MOUNT);
+    fill(&view, "f", 40).await;
+    for _ in 0..2 {
+        assert_eq!(names(&view, &["f"]).await.len(), 40);
+    }
+    assert_eq!(rosters.count(), 1);
+    fill(&view, "f", 40 + 257).await;
+    assert_eq!(names(&view, &["f"]).await.len(), 297);
+    assert_eq!(rosters.count(), 0);
+    assert_eq!(names(&view, &["f"]).await.len(), 297);
+    assert_eq!(rosters.count(), 1);
 }
 
 #[tokio::test]
@@ -165,8 +199,8 @@ async fn rosters_stay_within_their_bounds() {
     let first = view.space().naming().folder("", &["0"]).unwrap();
     assert!(rosters.find(&first.prefix).is_some());
 
-    // Room for one block of names and no more: one roster stays, and a larger folder gets none.
-    rosters.bound(10, 80 << 10);
+    // Room for one small block of names and no more: one roster stays, and a larger folder gets none.
+    rosters.bound(10, 16, 2_000);
     assert_eq!(names(&view, &["1"]).await.len(), 20);
     assert_eq!(rosters.count(), 1);
     fill(&view, "larger", 9_000).await;

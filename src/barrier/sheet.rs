@@ -4,9 +4,10 @@ use zeroize::Zeroizing;
 
 use super::Entry;
 
-/// Names are kept in blocks of this size, which never move: a buffer that grows would leave its
-/// names behind in memory that nobody wipes.
-const BLOCK: usize = 1 << 16;
+/// Names are kept in blocks, each twice as long as the one before up to this size, which never move:
+/// a buffer that grows would leave its names behind in memory that nobody wipes.
+const LARGEST_BLOCK: usize = 1 << 16;
+const FIRST_BLOCK: usize = 1 << 10;
 /// Length and kind, before each name.
 const FRONT: usize = 2;
 const IS_LEAF: u8 = 1;
@@ -68,9 +69,15 @@ impl Sheet {
         places.iter().filter_map(|place| self.entry(*place)).take(limit).collect()
     }
 
+    /// How many names it has, with those that are gone and not thrown out.
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
     /// How many bytes it takes.
     pub(super) fn bytes(&self) -> usize {
-        self.blocks.len() * BLOCK + self.order.capacity() * size_of::<u32>()
+        let names: usize = self.blocks.iter().map(|block| block.capacity()).sum();
+        names + self.order.capacity() * size_of::<u32>()
     }
 
     /// Puts new names before those that had these positions; both ascend.
@@ -103,8 +110,10 @@ impl Sheet {
     fn write(&mut self, entry: &Entry) -> Option<u32> {
         let length = u8::try_from(entry.name.len()).ok()?;
         let needed = FRONT + entry.name.len();
-        if self.blocks.last().is_none_or(|block| block.len() + needed > BLOCK) {
-            self.blocks.push(Zeroizing::new(Vec::with_capacity(BLOCK)));
+        let last = self.blocks.last().map(|block| (block.len(), block.capacity()));
+        if last.is_none_or(|(length, capacity)| length + needed > capacity) {
+            let capacity = last.map_or(FIRST_BLOCK, |(_, before)| before * 2).min(LARGEST_BLOCK);
+            self.blocks.push(Zeroizing::new(Vec::with_capacity(capacity)));
         }
         let number = u16::try_from(self.blocks.len() - 1).ok()?;
         let block = self.blocks.last_mut()?;

@@ -68,8 +68,8 @@ impl MountView {
     /// Up to `limit` names of a folder that sort after `after`, in byte order.
     ///
     /// Subtrees are skipped by seeking. Every name of a small folder is decrypted for each call,
-    /// since their order on disk is another one; of a large one the names are kept sorted, as long
-    /// as they fit in the memory meant for that.
+    /// since their order on disk is another one; of one that is large, or not small and listed
+    /// again, the names are kept sorted, as long as they fit in the memory meant for that.
     ///
     /// # Errors
     /// [`ReadError`].

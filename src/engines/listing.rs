@@ -54,11 +54,11 @@ pub(super) async fn names_in(
         }
     }
     for entry in view.list(&place(secrets, &input.folder, ""), after, input.limit).await? {
-        if entry.is_leaf {
-            keys.push(entry.name.clone());
-        }
-        if entry.is_folder {
-            keys.push(entry.name + "/");
+        match (entry.is_leaf, entry.is_folder) {
+            (true, true) => keys.extend([entry.name.clone(), entry.name + "/"]),
+            (false, true) => keys.push(entry.name + "/"),
+            (true, false) => keys.push(entry.name),
+            (false, false) => {}
         }
     }
     keys.truncate(input.limit);
