@@ -6,7 +6,10 @@ use super::{
     ends::end_everywhere,
     life::{ABSENT, Group, Life, OPEN, Thing},
 };
-use crate::gate::Operation::{Delete, Read, Write};
+use crate::{
+    gate::Operation::{Delete, Read, Write},
+    jobs,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_crash_at_any_operation_all_that_was_acknowledged_is_there() {
@@ -76,7 +79,8 @@ async fn rotate(life: &mut Life, path: &str) {
         let status = life.running().call(&life.root, Read, "sys/rotate/status", "").await;
         let status = &status.body["data"];
         if status["step"] == "idle" && status["names"]["step"] == "idle" {
-            life.note(path, before, true, Vec::new());
+            // What waited to be erased went with the old key.
+            life.note(path, before, true, vec![vec![(Thing::Erasure, ABSENT.to_owned())]]);
             return;
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -127,11 +131,17 @@ async fn mount(life: &mut Life, path: &str) {
     life.ask(Write, &format!("sys/mounts/{path}"), body, vec![group]).await;
 }
 
-/// What was mounted and what was in it go together.
+/// What was mounted and what was in it go together. What lay there is swept then, and waits to be
+/// erased.
 async fn unmount(life: &mut Life, path: &str, secrets: &[&str]) {
+    let before = life.simulator.operations();
     let mut group = vec![(Thing::Mount(format!("{path}/")), ABSENT.to_owned())];
     group.extend(secrets.iter().map(|s| (Thing::Secret((*s).to_owned()), ABSENT.to_owned())));
     life.ask(Delete, &format!("sys/mounts/{path}"), Value::Null, vec![group]).await;
+    // The job's own round may come at any time.
+    let open = life.running().kista.vault().unsealed().unwrap();
+    jobs::round(&open).await;
+    life.note("sweep", before, true, vec![vec![(Thing::Erasure, OPEN.to_owned())]]);
 }
 
 /// Points that the short form looks at, about.
