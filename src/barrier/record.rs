@@ -115,7 +115,7 @@ fn pad(value: &[u8]) -> Zeroizing<Vec<u8>> {
 
 /// Takes the value out of its padding, of which there is one for each length.
 fn unpad(padded: SecretBytes) -> Result<SecretBytes, Damaged> {
-    let mut padded = padded.into_zeroizing();
+    let mut padded = padded.into_wiped();
     let length = {
         let (length, rest) = padded.split_first_chunk::<LENGTH_BYTES>().ok_or(Damaged)?;
         let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| Damaged)?;

@@ -242,7 +242,7 @@ impl Call {
         needed: Capability,
         body: Option<SecretBytes>,
     ) -> Result<Self, Error> {
-        let body = body.map(|body| Bytes::from_owner(body.into_zeroizing()));
+        let body = body.map(|body| Bytes::from_owner(body.into_wiped()));
         Ok(Self { body, ..Self::new(method, path, query, effect, needed)? })
     }
 
@@ -267,7 +267,7 @@ impl Call {
         needed: Capability,
         body: SecretBytes,
     ) -> Result<Self, Error> {
-        let body = Some(Bytes::from_owner(body.into_zeroizing()));
+        let body = Some(Bytes::from_owner(body.into_wiped()));
         Ok(Self { body, ..Self::new(Method::PUT, path, "", Effect::Write, needed)? })
     }
 
@@ -283,7 +283,7 @@ impl Call {
 
     /// Applies a merge patch, a JSON object (RFC 7396).
     pub(super) fn patch(path: String, body: SecretBytes) -> Result<Self, Error> {
-        let body = Some(Bytes::from_owner(body.into_zeroizing()));
+        let body = Some(Bytes::from_owner(body.into_wiped()));
         let call = Self::new(Method::PATCH, path, "", Effect::Write, Capability::Patch)?;
         Ok(Self { body, ..call })
     }

@@ -106,7 +106,7 @@ impl Fields {
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
         let mut json = SecretBuffer::with_capacity(256);
         serde_json::to_writer(&mut json, value)?;
-        serde_json::from_slice(&json.into_zeroizing())
+        serde_json::from_slice(&json.into_wiped())
     }
 
     /// Sets `key`; a value that it had is replaced in its place.

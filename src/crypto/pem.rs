@@ -41,7 +41,7 @@ pub fn decode(text: &str) -> Option<(&str, SecretBytes)> {
     for line in lines {
         characters.extend_from_slice(line.trim_end().as_bytes());
     }
-    let characters = characters.into_zeroizing();
+    let characters = characters.into_wiped();
     let mut der = Zeroizing::new(vec![0; characters.len()]);
     let length = STANDARD.decode_slice(characters.as_slice(), &mut der).ok()?;
     let der = der.get(..length).filter(|der| !der.is_empty())?;

@@ -1,10 +1,12 @@
 use std::fmt;
 
 use serde_json::value::RawValue;
-use zeroize::Zeroizing;
 
 use super::{ApiError, AuthReply, JsonText, RawReply, Shape};
-use crate::{quota::Standing, secret::SecretBuffer};
+use crate::{
+    quota::Standing,
+    secret::{SecretBuffer, WipedBytes},
+};
 
 /// An answer that may leave: its audit line is written, or it is of a kind that needs none.
 ///
@@ -13,7 +15,7 @@ use crate::{quota::Standing, secret::SecretBuffer};
 pub struct Released {
     status: u16,
     notes: Notes,
-    body: Zeroizing<Vec<u8>>,
+    body: WipedBytes,
 }
 
 /// What an answer's headers tell of rates.
@@ -27,7 +29,7 @@ pub struct Notes {
 
 impl Released {
     /// Status, what headers tell, and the body, empty for a 204.
-    pub fn into_parts(self) -> (u16, Notes, Zeroizing<Vec<u8>>) {
+    pub fn into_parts(self) -> (u16, Notes, WipedBytes) {
         (self.status, self.notes, self.body)
     }
 
@@ -57,13 +59,13 @@ impl Released {
         body.extend_from_slice(b"}\n");
         let retry_after = matches!(error.status, 429 | 503).then_some(1);
         let notes = Notes { retry_after, standing: None };
-        Self { status: error.status, notes, body: body.into_zeroizing() }
+        Self { status: error.status, notes, body: body.into_wiped() }
     }
 
     pub(super) fn of_reply(request_id: &str, reply: &RawReply, auth: Option<&AuthReply>) -> Self {
         if reply.data.is_none() && auth.is_none() && reply.warnings.is_empty() {
             let status = reply.status.unwrap_or(204);
-            let body = Zeroizing::new(Vec::new());
+            let body = WipedBytes::default();
             return Self { status, notes: Notes::default(), body };
         }
         let status = reply.status.unwrap_or(200);
@@ -75,7 +77,7 @@ impl Released {
             write_envelope(&mut body, request_id, reply, data, auth);
         }
         body.extend_from_slice(b"\n");
-        Self { status, notes: Notes::default(), body: body.into_zeroizing() }
+        Self { status, notes: Notes::default(), body: body.into_wiped() }
     }
 }
 

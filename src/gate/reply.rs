@@ -1,16 +1,15 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 use super::ApiError;
 use crate::{
-    secret::{SecretBuffer, SecretString},
+    secret::{SecretBuffer, SecretString, WipedBytes},
     token::{Entry, TokenSpec},
 };
 
 /// JSON text that may hold secrets: wiped on drop, never printed.
-pub struct JsonText(Zeroizing<Vec<u8>>);
+pub struct JsonText(WipedBytes);
 
 impl JsonText {
     /// Serialises a wire type.
@@ -20,7 +19,7 @@ impl JsonText {
     pub fn of(value: &impl Serialize) -> Result<Self, ApiError> {
         let mut text = SecretBuffer::with_capacity(512);
         serde_json::to_writer(&mut text, value).map_err(ApiError::internal)?;
-        Ok(Self(text.into_zeroizing()))
+        Ok(Self(text.into_wiped()))
     }
 
     /// The text.

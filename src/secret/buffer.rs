@@ -1,23 +1,23 @@
 use std::{fmt, io};
 
-use zeroize::Zeroizing;
+use super::WipedBytes;
 
 /// Bytes that grow without leaving copies behind: what they outgrow is wiped.
 ///
 /// A plain `Vec` that is reallocated leaves its old content in freed memory.
-pub struct SecretBuffer(Zeroizing<Vec<u8>>);
+pub struct SecretBuffer(WipedBytes);
 
 impl SecretBuffer {
     /// An empty buffer with room for `capacity` bytes.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self(Zeroizing::new(Vec::with_capacity(capacity)))
+        Self(Vec::with_capacity(capacity).into())
     }
 
     /// Appends bytes.
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
         let needed = self.0.len().saturating_add(bytes.len());
         if needed > self.0.capacity() {
-            let mut larger = Zeroizing::new(Vec::with_capacity(needed.saturating_mul(2)));
+            let mut larger = WipedBytes::from(Vec::with_capacity(needed.saturating_mul(2)));
             larger.extend_from_slice(&self.0);
             // The old one is wiped as it is dropped.
             self.0 = larger;
@@ -26,7 +26,7 @@ impl SecretBuffer {
     }
 
     /// Takes the bytes out, still wiped on drop.
-    pub fn into_zeroizing(self) -> Zeroizing<Vec<u8>> {
+    pub fn into_wiped(self) -> WipedBytes {
         self.0
     }
 }
@@ -58,6 +58,6 @@ mod tests {
         for part in [b"abc".as_slice(), b"", b"defghijklmnop"] {
             buffer.extend_from_slice(part);
         }
-        assert_eq!(buffer.into_zeroizing().as_slice(), b"abcdefghijklmnop");
+        assert_eq!(buffer.into_wiped().as_slice(), b"abcdefghijklmnop");
     }
 }

@@ -1,14 +1,14 @@
 use std::fmt;
 
-use zeroize::Zeroizing;
+use super::WipedBytes;
 
 /// Bytes that are wiped when dropped and print as `[secret]`.
-pub struct SecretBytes(Zeroizing<Vec<u8>>);
+pub struct SecretBytes(WipedBytes);
 
 impl SecretBytes {
     /// Builds `length` bytes in place: `fill` gets them zeroed.
     pub fn build(length: usize, fill: impl FnOnce(&mut [u8])) -> Self {
-        let mut bytes = Zeroizing::new(vec![0; length]);
+        let mut bytes = WipedBytes::from(vec![0; length]);
         fill(&mut bytes);
         Self(bytes)
     }
@@ -16,12 +16,12 @@ impl SecretBytes {
     /// Takes over a buffer without copying it. The caller has not grown it, so no copy stays
     /// behind.
     pub fn from_vec(bytes: Vec<u8>) -> Self {
-        Self(Zeroizing::new(bytes))
+        Self(bytes.into())
     }
 
     /// Copies bytes whose owner wipes its own copy.
     pub fn copy_of(bytes: &[u8]) -> Self {
-        Self(Zeroizing::new(bytes.to_vec()))
+        Self(bytes.to_vec().into())
     }
 
     /// Lends the bytes to `read`, the one scope in which they are plain.
@@ -30,7 +30,7 @@ impl SecretBytes {
     }
 
     /// Takes the bytes out, still wiped on drop, for a caller that hands them on as its answer.
-    pub fn into_zeroizing(self) -> Zeroizing<Vec<u8>> {
+    pub fn into_wiped(self) -> WipedBytes {
         self.0
     }
 

@@ -71,7 +71,7 @@ impl Body {
 
     pub(super) fn finish(mut self) -> SecretBytes {
         self.json.extend_from_slice(b"}");
-        let bytes = self.json.into_zeroizing();
+        let bytes = self.json.into_wiped();
         SecretBytes::copy_of(&bytes)
     }
 

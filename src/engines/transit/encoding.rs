@@ -38,7 +38,7 @@ fn decode_whole(text: &str) -> Result<SecretBytes, usize> {
 
 /// The first bytes, without a copy of them.
 fn cut(bytes: SecretBytes, length: usize) -> SecretBytes {
-    let mut bytes = bytes.into_zeroizing();
+    let mut bytes = bytes.into_wiped();
     bytes.truncate(length);
     SecretBytes::from_vec(std::mem::take(&mut bytes))
 }

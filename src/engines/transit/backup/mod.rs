@@ -208,7 +208,7 @@ impl Transit {
             let mut json = SecretBuffer::with_capacity(4 * 1024);
             serde_json::to_writer(&mut json, &whole_of(&key)?).map_err(ApiError::internal)?;
             json.extend_from_slice(b"\n");
-            Ok(BackedUp { backup: SecretText(encoding::encode(&json.into_zeroizing())) })
+            Ok(BackedUp { backup: SecretText(encoding::encode(&json.into_wiped())) })
         };
         Ok(Reply::of(material::aside(kind, write).await?))
     }
