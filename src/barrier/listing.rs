@@ -1,7 +1,7 @@
 use std::{collections::BinaryHeap, mem};
 
 use super::{
-    ReadError,
+    Named, ReadError,
     names::Segment,
     space::{Folder, LEAF, Naming},
 };
@@ -23,6 +23,13 @@ pub struct Entry {
     pub is_leaf: bool,
     /// Whether there are records below it.
     pub is_folder: bool,
+}
+
+impl Entry {
+    /// The same, borrowed.
+    pub(super) fn named(&self) -> Named<'_> {
+        Named { name: &self.name, is_leaf: self.is_leaf, is_folder: self.is_folder }
+    }
 }
 
 /// The smallest names after a given one, as many as are asked for, whatever order they come in.

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::{
-    Barrier, Entry, ReadError,
+    Barrier, Entry, Page, ReadError,
     listing::{Names, Walk, look_up},
     roster::{Answer, Marks, Roster},
     sheet::Sheet,
@@ -26,7 +26,7 @@ impl Barrier {
         folder: &Folder,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<Entry>, ReadError> {
+    ) -> Result<Page, ReadError> {
         let rosters = &self.shared.rosters;
         let mut roster = rosters.find(&folder.prefix);
         if roster.is_none() && rosters.is_due(&folder.prefix) {
@@ -58,7 +58,7 @@ impl Barrier {
         if large != usize::MAX {
             rosters.was_listed(&folder.prefix, met);
         }
-        Ok(names.into_sorted())
+        Ok(names.into_sorted().into())
     }
 
     async fn enroll(&self, naming: &Naming, folder: &Folder) -> Result<Arc<Roster>, ReadError> {
@@ -79,15 +79,15 @@ impl Barrier {
         folder: &Folder,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Option<Vec<Entry>>, ReadError> {
-        let mut page: Vec<Entry> = Vec::new();
+    ) -> Result<Option<Page>, ReadError> {
+        let mut page = Page::default();
         loop {
-            let after = page.last().map_or(after, |entry| Some(entry.name.as_str()));
+            let after = page.iter().next_back().map_or(after, |last| Some(last.name));
             let wanted = (limit - page.len()).min(PART);
             let part = self.part_of(roster, naming, folder, after, wanted).await?;
             let Some(part) = part else { return Ok(None) };
             let is_last = part.len() < PART;
-            page.extend(part);
+            page.append(&part);
             if is_last || page.len() == limit {
                 return Ok(Some(page));
             }
@@ -103,7 +103,7 @@ impl Barrier {
         folder: &Folder,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Option<Vec<Entry>>, ReadError> {
+    ) -> Result<Option<Page>, ReadError> {
         let rosters = &self.shared.rosters;
         match rosters.ask(roster, after, limit) {
             Answer::Page(page) => return Ok(Some(page)),
@@ -140,7 +140,7 @@ impl Barrier {
         let mut sheet = Sheet::default();
         let mut walk = Walk::of(naming, folder);
         while let Some(entries) = walk.next(self.store()).await? {
-            entries.iter().for_each(|entry| sheet.push(entry));
+            entries.iter().for_each(|entry| sheet.push(entry.named()));
             if sheet.bytes() > rosters.most_bytes() {
                 roster.give_up();
                 return Ok(());

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Entry,
+    Entry, Page,
     listing::{Part, child_of},
     sheet::Sheet,
 };
@@ -106,7 +106,7 @@ enum Takes {
 
 /// What a roster says of a page.
 pub(super) enum Answer {
-    Page(Vec<Entry>),
+    Page(Page),
     /// The names are there, and some children are to be looked up first.
     Marked(Marks),
     Unknown,
@@ -379,10 +379,10 @@ impl Roster {
         found: &[Entry],
         after: Option<&str>,
         limit: usize,
-    ) -> Vec<Entry> {
+    ) -> Page {
         let mut names = lock(&self.names);
         // Whoever holds the pen has seen the names.
-        let Names::Known(sheet) = &mut *names else { return Vec::new() };
+        let Names::Known(sheet) = &mut *names else { return Page::default() };
         sheet.mend(found);
         self.bytes.store(sheet.bytes(), Ordering::Relaxed);
         let page = sheet.page(after, limit);

@@ -2,7 +2,7 @@ use std::mem;
 
 use zeroize::Zeroizing;
 
-use super::Entry;
+use super::{Entry, Named, Page};
 
 /// Names are kept in blocks, each twice as long as the one before up to this size, which never move:
 /// a buffer that grows would leave its names behind in memory that nobody wipes.
@@ -29,8 +29,8 @@ pub(super) struct Sheet {
 
 impl Sheet {
     /// Adds a name wherever it belongs, to be [sorted](Self::sort) in later.
-    pub(super) fn push(&mut self, entry: &Entry) {
-        let place = self.write(entry);
+    pub(super) fn push(&mut self, named: Named<'_>) {
+        let place = self.write(named);
         self.order.extend(place);
     }
 
@@ -50,9 +50,9 @@ impl Sheet {
             let at = self.position(|name| name < entry.name.as_bytes());
             let place = self.order.get(at).copied();
             match place.filter(|place| self.name(*place) == entry.name.as_bytes()) {
-                Some(place) => self.set_kind(place, kind_of(entry)),
-                None if kind_of(entry) == 0 => {}
-                None => new.extend(self.write(entry).map(|place| (at, place))),
+                Some(place) => self.set_kind(place, kind_of(entry.named())),
+                None if kind_of(entry.named()) == 0 => {}
+                None => new.extend(self.write(entry.named()).map(|place| (at, place))),
             }
         }
         new.sort_unstable_by(|(_, one), (_, other)| self.name(*one).cmp(self.name(*other)));
@@ -63,10 +63,13 @@ impl Sheet {
     }
 
     /// Up to `limit` names that sort after `after`.
-    pub(super) fn page(&self, after: Option<&str>, limit: usize) -> Vec<Entry> {
+    pub(super) fn page(&self, after: Option<&str>, limit: usize) -> Page {
         let at = after.map_or(0, |after| self.position(|name| name <= after.as_bytes()));
         let places = self.order.get(at..).unwrap_or_default();
-        places.iter().filter_map(|place| self.entry(*place)).take(limit).collect()
+        let mut page = Page::default();
+        let there = places.iter().filter_map(|place| self.named(*place));
+        there.take(limit).for_each(|named| page.push(named));
+        page
     }
 
     /// How many names it has, with those that are gone and not thrown out.
@@ -95,9 +98,7 @@ impl Sheet {
 
     fn throw_out(&mut self) {
         let mut kept = Self::default();
-        for entry in self.order.iter().filter_map(|place| self.entry(*place)) {
-            kept.push(&entry);
-        }
+        self.order.iter().filter_map(|place| self.named(*place)).for_each(|named| kept.push(named));
         *self = kept;
     }
 
@@ -107,9 +108,9 @@ impl Sheet {
     }
 
     /// Writes a name; `None` when no place is left to number, which no bound on memory lets happen.
-    fn write(&mut self, entry: &Entry) -> Option<u32> {
-        let length = u8::try_from(entry.name.len()).ok()?;
-        let needed = FRONT + entry.name.len();
+    fn write(&mut self, named: Named<'_>) -> Option<u32> {
+        let length = u8::try_from(named.name.len()).ok()?;
+        let needed = FRONT + named.name.len();
         let last = self.blocks.last().map(|block| (block.len(), block.capacity()));
         if last.is_none_or(|(length, capacity)| length + needed > capacity) {
             let capacity = last.map_or(FIRST_BLOCK, |(_, before)| before * 2).min(LARGEST_BLOCK);
@@ -118,8 +119,8 @@ impl Sheet {
         let number = u16::try_from(self.blocks.len() - 1).ok()?;
         let block = self.blocks.last_mut()?;
         let at = u16::try_from(block.len()).ok()?;
-        block.extend_from_slice(&[length, kind_of(entry)]);
-        block.extend_from_slice(entry.name.as_bytes());
+        block.extend_from_slice(&[length, kind_of(named)]);
+        block.extend_from_slice(named.name.as_bytes());
         Some(u32::from(number) << 16 | u32::from(at))
     }
 
@@ -137,11 +138,10 @@ impl Sheet {
     }
 
     /// `None` when it is gone.
-    fn entry(&self, place: u32) -> Option<Entry> {
+    fn named(&self, place: u32) -> Option<Named<'_>> {
         let kind = *self.written(place).get(1)?;
         let name = str::from_utf8(self.name(place)).ok().filter(|_| kind != 0)?;
-        let (is_leaf, is_folder) = (kind & IS_LEAF != 0, kind & IS_FOLDER != 0);
-        Some(Entry { name: name.to_owned(), is_leaf, is_folder })
+        Some(Named { name, is_leaf: kind & IS_LEAF != 0, is_folder: kind & IS_FOLDER != 0 })
     }
 
     fn set_kind(&mut self, place: u32, kind: u8) {
@@ -154,8 +154,8 @@ impl Sheet {
     }
 }
 
-fn kind_of(entry: &Entry) -> u8 {
-    u8::from(entry.is_leaf) * IS_LEAF + u8::from(entry.is_folder) * IS_FOLDER
+fn kind_of(named: Named<'_>) -> u8 {
+    u8::from(named.is_leaf) * IS_LEAF + u8::from(named.is_folder) * IS_FOLDER
 }
 
 /// Block and place in it, 16 bits each.
@@ -181,11 +181,11 @@ mod tests {
     fn a_million_names_take_their_length_and_little_more() {
         let mut sheet = Sheet::default();
         for n in 0..200_000_u32 {
-            sheet.push(&entry(&format!("name-{:015}", n.reverse_bits()), IS_LEAF));
+            sheet.push(entry(&format!("name-{:015}", n.reverse_bits()), IS_LEAF).named());
         }
         sheet.sort();
         assert!(sheet.bytes() < 200_000 * (20 + 7), "{}", sheet.bytes());
-        let page = sheet.page(Some("name-000000000000000"), 3);
+        let page = sheet.page(Some("name-000000000000000"), 3).into_entries();
         assert!(page.is_sorted() && page.len() == 3);
         assert_eq!(sheet.page(None, usize::MAX).len(), 200_000);
     }
@@ -194,17 +194,20 @@ mod tests {
     fn names_that_are_gone_are_thrown_out_some_time() {
         let mut sheet = Sheet::default();
         let name = |n: usize| format!("{n:06}");
-        (0..3_000).for_each(|n| sheet.push(&entry(&name(n), IS_LEAF)));
+        (0..3_000).for_each(|n| sheet.push(entry(&name(n), IS_LEAF).named()));
         sheet.sort();
         let gone: Vec<_> = (0..2_000).map(|n| entry(&name(n), 0)).collect();
         sheet.mend(&gone[..500]);
         assert_eq!((sheet.order.len(), sheet.gone), (3_000, 500));
         // Back again, and gone again: counted once.
         sheet.mend(&[entry(&name(0), IS_FOLDER)]);
-        assert_eq!(sheet.page(None, 2), [entry(&name(0), IS_FOLDER), entry(&name(500), IS_LEAF)]);
+        assert_eq!(
+            sheet.page(None, 2).into_entries(),
+            [entry(&name(0), IS_FOLDER), entry(&name(500), IS_LEAF)]
+        );
         sheet.mend(&gone);
         assert_eq!((sheet.order.len(), sheet.gone), (1_000, 0));
-        assert_eq!(sheet.page(None, 1), [entry(&name(2_000), IS_LEAF)]);
+        assert_eq!(sheet.page(None, 1).into_entries(), [entry(&name(2_000), IS_LEAF)]);
     }
 
     proptest! {
@@ -218,7 +221,7 @@ mod tests {
             limit in 0_usize..30,
         ) {
             let mut sheet = Sheet::default();
-            first.iter().rev().for_each(|(name, kind)| sheet.push(&entry(name, *kind)));
+            first.iter().rev().for_each(|(name, kind)| sheet.push(entry(name, *kind).named()));
             sheet.sort();
             let mut model: BTreeMap<String, u8> = first;
             for mend in mended {
@@ -231,7 +234,7 @@ mod tests {
             let expected: Vec<_> = model.iter()
                 .filter(|(name, kind)| **kind != 0 && after.is_none_or(|after| name.as_str() > after))
                 .map(|(name, kind)| entry(name, *kind)).take(limit).collect();
-            prop_assert_eq!(sheet.page(after, limit), expected);
+            prop_assert_eq!(sheet.page(after, limit).into_entries(), expected);
         }
     }
 }

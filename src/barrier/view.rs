@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc};
 use zeroize::Zeroizing;
 
 use super::{
-    Barrier, Batch, CommitError, ReadError,
+    Barrier, Batch, CommitError, Page, ReadError,
     listing::{Entry, below, merge},
     names::PathError,
     space::{self, Folder, Naming, Space},
@@ -65,11 +65,7 @@ impl MountView {
         self.barrier.contains(&self.space, &self.record_path(path)?).await
     }
 
-    /// Up to `limit` names of a folder that sort after `after`, in byte order.
-    ///
-    /// Subtrees are skipped by seeking. Every name of a small folder is decrypted for each call,
-    /// since their order on disk is another one; of one that is large, or not small and listed
-    /// again, the names are kept sorted, as long as they fit in the memory meant for that.
+    /// Up to `limit` names of a folder that sort after `after`, as [`Self::page`] gives them.
     ///
     /// # Errors
     /// [`ReadError`].
@@ -79,6 +75,23 @@ impl MountView {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Entry>, ReadError> {
+        Ok(self.page(folder, after, limit).await?.into_entries())
+    }
+
+    /// Up to `limit` names of a folder that sort after `after`, in byte order.
+    ///
+    /// Subtrees are skipped by seeking. Every name of a small folder is decrypted for each call,
+    /// since their order on disk is another one; of one that is large, or not small and listed
+    /// again, the names are kept sorted, as long as they fit in the memory meant for that.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn page(
+        &self,
+        folder: &[&str],
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page, ReadError> {
         loop {
             let naming = self.space.naming();
             // First where records move away from: one that moves meanwhile is met twice at most.
@@ -89,7 +102,7 @@ impl MountView {
             let listed = self.list_by(&naming, folder, after, limit).await?;
             if self.space.is_current(&naming) {
                 return Ok(match old {
-                    Some(old) => merge(old, listed, limit),
+                    Some(old) => merge(old.into_entries(), listed.into_entries(), limit).into(),
                     None => listed,
                 });
             }
@@ -102,7 +115,7 @@ impl MountView {
         folder: &[&str],
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<Entry>, ReadError> {
+    ) -> Result<Page, ReadError> {
         let folder = naming.folder(self.above()?, folder)?;
         self.barrier.page(naming, &folder, after, limit).await
     }

@@ -6,7 +6,7 @@
 use std::sync::LazyLock;
 
 use super::{
-    listing::{self, ListInput, ListOutput},
+    listing::{self, ListInput, ListOutput, Listed},
     path::SecretPath,
     plain,
     value::RawJson,
@@ -99,7 +99,7 @@ impl Cubbyhole {
         &self,
         permit: &Permit<'_>,
         input: ListInput,
-    ) -> Result<Reply<ListOutput>, ApiError> {
+    ) -> Result<Reply<ListOutput<Listed>>, ApiError> {
         let folder = permit.session().digest.segment();
         let keys = listing::names_in(permit.storage(), &folder, &input).await?;
         Ok(Reply::of(ListOutput { keys }))

@@ -1,9 +1,11 @@
 //! The names in a folder of secrets, and in all folders below it.
 
-use serde::Serialize;
+use std::fmt;
+
+use serde::{Serialize, Serializer};
 
 use crate::{
-    barrier::{Entry, MountView},
+    barrier::{Entry, MountView, Named, Page},
     gate::ApiError,
     route::{Fields, FromFields},
 };
@@ -28,8 +30,57 @@ impl FromFields for ListInput {
 
 /// `data` of a list.
 #[derive(Debug, Serialize)]
-pub(super) struct ListOutput {
-    pub(super) keys: Vec<String>,
+pub(super) struct ListOutput<K = Vec<String>> {
+    pub(super) keys: K,
+}
+
+/// The names in a folder, those of folders with a slash; a record and a folder of one name are two.
+#[derive(Debug)]
+pub(super) struct Listed {
+    /// The folder with the name of the record that the page goes on behind.
+    first: Option<String>,
+    page: Page,
+    limit: usize,
+}
+
+/// A name, which ends with a slash if it is a folder's.
+pub(super) struct Key<'a> {
+    name: &'a str,
+    is_folder: bool,
+}
+
+impl Listed {
+    /// The names in their order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Key<'_>> {
+        let first = self.first.as_deref().map(|name| Key { name, is_folder: true });
+        let page = self.page.iter().flat_map(|Named { name, is_leaf, is_folder }| {
+            let leaf = is_leaf.then_some(Key { name, is_folder: false });
+            leaf.into_iter().chain(is_folder.then_some(Key { name, is_folder: true }))
+        });
+        first.into_iter().chain(page).take(self.limit)
+    }
+}
+
+impl fmt::Display for Key<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)?;
+        f.write_str(if self.is_folder { "/" } else { "" })
+    }
+}
+
+impl Serialize for Key<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.is_folder {
+            true => serializer.collect_str(self),
+            false => serializer.serialize_str(self.name),
+        }
+    }
+}
+
+impl Serialize for Listed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
 }
 
 /// Where a folder lies, and one below it.
@@ -38,34 +89,25 @@ fn place<'a>(secrets: &'a str, folder: &'a str, below: &'a str) -> Vec<&'a str> 
     std::iter::once(secrets).chain(names).collect()
 }
 
-/// The names in a folder, those of folders with a slash; 404 when there are none. `secrets` is
-/// where all secrets of the mount lie.
+/// The names in a folder; 404 when there are none. `secrets` is where all secrets of the mount lie.
 pub(super) async fn names_in(
     view: &MountView,
     secrets: &str,
     input: &ListInput,
-) -> Result<Vec<String>, ApiError> {
+) -> Result<Listed, ApiError> {
     let after = input.after.as_deref().map(|after| after.trim_end_matches('/'));
-    let mut keys = Vec::new();
+    let mut first = None;
     if let Some(leaf) = input.after.as_deref().filter(|after| !after.ends_with('/')) {
         // A page may have ended between a leaf and the folder of the same name.
-        if !view.list(&place(secrets, &input.folder, leaf), None, 1).await?.is_empty() {
-            keys.push(format!("{leaf}/"));
+        if !view.page(&place(secrets, &input.folder, leaf), None, 1).await?.is_empty() {
+            first = Some(leaf.to_owned());
         }
     }
-    for entry in view.list(&place(secrets, &input.folder, ""), after, input.limit).await? {
-        match (entry.is_leaf, entry.is_folder) {
-            (true, true) => keys.extend([entry.name.clone(), entry.name + "/"]),
-            (false, true) => keys.push(entry.name + "/"),
-            (true, false) => keys.push(entry.name),
-            (false, false) => {}
-        }
-    }
-    keys.truncate(input.limit);
-    if keys.is_empty() {
+    let page = view.page(&place(secrets, &input.folder, ""), after, input.limit).await?;
+    if first.is_none() && page.is_empty() {
         return Err(ApiError::not_found());
     }
-    Ok(keys)
+    Ok(Listed { first, page, limit: input.limit })
 }
 
 /// A way through the secrets below a folder, name by name: `a`, then `a/b`, then `a!`.

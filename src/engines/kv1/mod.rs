@@ -14,7 +14,7 @@ use api::{WriteInput, lease_of};
 pub use switch::{Stage, Switch};
 
 use super::{
-    listing::{self, ListInput, ListOutput},
+    listing::{self, ListInput, ListOutput, Listed},
     path::SecretPath,
     plain,
     value::RawJson,
@@ -132,7 +132,7 @@ impl Kv1 {
         &self,
         permit: &Permit<'_>,
         input: ListInput,
-    ) -> Result<Reply<ListOutput>, ApiError> {
+    ) -> Result<Reply<ListOutput<Listed>>, ApiError> {
         let _stage = self.switch.enter().await?;
         let keys = listing::names_in(permit.storage(), SECRETS, &input).await?;
         Ok(Reply::of(ListOutput { keys }))

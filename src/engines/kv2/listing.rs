@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     barrier::MountView,
-    engines::listing::{self, ListInput, ListOutput},
+    engines::listing::{self, ListInput, ListOutput, Listed},
     gate::{ApiError, Permit},
     route::Reply,
 };
@@ -18,7 +18,7 @@ impl Kv2 {
         &self,
         permit: &Permit<'_>,
         input: ListInput,
-    ) -> Result<Reply<ListOutput>, ApiError> {
+    ) -> Result<Reply<ListOutput<Listed>>, ApiError> {
         let keys = listing::names_in(permit.storage(), SECRETS, &input).await?;
         Ok(Reply::of(ListOutput { keys }))
     }
@@ -40,6 +40,7 @@ impl Kv2 {
         input: ListInput,
     ) -> Result<Reply<DetailedOutput>, ApiError> {
         let keys = listing::names_in(permit.storage(), SECRETS, &input).await?;
+        let keys = keys.iter().map(|key| key.to_string()).collect();
         detailed(permit.storage(), &input.folder, keys).await
     }
 

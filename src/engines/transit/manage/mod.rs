@@ -21,7 +21,7 @@ use super::{
 use crate::{
     barrier::MountView,
     clock::Timestamp,
-    engines::listing::{self, ListInput, ListOutput},
+    engines::listing::{self, ListInput, ListOutput, Listed},
     gate::{ApiError, Permit},
     route::{Fields, FromFields, Nothing, Reply, is_name},
 };
@@ -179,7 +179,7 @@ impl Transit {
         &self,
         permit: &Permit<'_>,
         input: ListInput,
-    ) -> Result<Reply<ListOutput>, ApiError> {
+    ) -> Result<Reply<ListOutput<Listed>>, ApiError> {
         let keys = listing::names_in(permit.storage(), "keys", &input).await?;
         Ok(Reply::of(ListOutput { keys }))
     }
