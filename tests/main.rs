@@ -30,6 +30,7 @@
 //! - `allocations.rs`: how often a request allocates
 //! - `leaks.rs`, `damage.rs`: the real binary, and the files that it makes
 //! - `memory.rs`: the real binary, and what its process shows
+//! - `audit.rs`: the real binary, and what its audit file tells of a request
 
 #![expect(
     clippy::indexing_slicing,
@@ -39,6 +40,7 @@
 
 mod allocations;
 mod architecture;
+mod audit;
 mod client;
 mod damage;
 mod dev;

@@ -192,6 +192,40 @@ async fn sudo_is_asked_for_where_the_table_says() {
 }
 
 #[tokio::test]
+async fn a_route_that_asks_for_sudo_itself_hears_whether_its_caller_has_it() {
+    let vault = TestVault::open().await;
+    for (name, also, status) in [("plain", "", 400), ("sudo", r#", "sudo""#, 200)] {
+        let text =
+            format!(r#"path "auth/token/create" {{ capabilities = ["create", "update"{also}] }}"#);
+        vault.policy(name, &text).await;
+        let token = vault.token(&[name]).await;
+        let body = r#"{"no_parent":true}"#;
+        let answer = vault.call(Some(&token), Operation::Write, "auth/token/create", body).await;
+        assert_eq!(answer.status, status, "{name}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn members_that_no_route_knows_are_told_wherever_something_is_answered() {
+    let vault = TestVault::open().await;
+    let answer = vault.as_root(Operation::Write, "auth/token/create", r#"{"colour":"red"}"#).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.json()["warnings"].to_string().contains("[colour]"), "{answer:?}");
+    let body = r#"{"policy":"path \"a\" {}","colour":"red"}"#;
+    let nothing = vault.as_root(Operation::Write, "sys/policies/acl/a", body).await;
+    assert_eq!((nothing.status, nothing.text.as_str()), (204, ""));
+}
+
+#[tokio::test]
+async fn the_status_of_health_is_another_one_while_sealed() {
+    let vault = TestVault::open().await;
+    let health = async || vault.call(None, Operation::Read, "sys/health", "").await.status;
+    assert_eq!(health().await, 200);
+    vault.seal().await;
+    assert_eq!(health().await, 503);
+}
+
+#[tokio::test]
 async fn while_sealed_only_public_routes_answer() {
     let vault = TestVault::open().await;
     vault.seal().await;

@@ -215,6 +215,20 @@ async fn rosters_stay_within_their_bounds() {
 }
 
 #[tokio::test]
+async fn a_roster_that_outgrows_its_bound_is_given_up() {
+    let (barrier, rosters) = with_rosters(10);
+    let view = barrier.view(MOUNT);
+    fill(&view, "f", 20).await;
+    assert_eq!(names(&view, &["f"]).await.len(), 20);
+    let folder = view.space().naming().folder("", &["f"]).unwrap();
+    let roster = rosters.find(&folder.prefix).unwrap();
+    rosters.bound(10, 16, roster.bytes());
+    fill(&view, "f", 220).await;
+    assert_eq!(names(&view, &["f"]).await.len(), 220);
+    assert_eq!(roster.bytes(), 0);
+}
+
+#[tokio::test]
 async fn rosters_go_with_the_last_view_with_their_names_key_and_with_the_store() {
     let (barrier, rosters) = with_rosters(1);
     let listed = async |view: &MountView| {

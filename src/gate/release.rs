@@ -418,3 +418,20 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the record cannot be read")]
+    struct Outer(#[source] io::Error);
+
+    #[test]
+    fn the_log_tells_a_cause_with_all_that_led_to_it() {
+        let cause = Outer(io::Error::other("the disk is gone"));
+        assert_eq!(chain(&cause), "the record cannot be read: the disk is gone");
+    }
+}

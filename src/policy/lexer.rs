@@ -228,3 +228,23 @@ impl<'a> Lexer<'a> {
         Err(unclosed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heredoc_loses_the_indentation_of_its_last_line_where_it_says_so() {
+        for (text, read) in [
+            ("<<E\n  a\n b\n  E\n", "  a\n b\n"),
+            ("<<-E\n  a\n b\n  E\n", "a\n b\n"),
+            ("<<-E\n    a\n\tb\n  E\n", "  a\n\tb\n"),
+            ("<<-E\na\nE", "a\n"),
+            ("<<E\nE", ""),
+        ] {
+            let mut lexer = Lexer::new(text, Dialect::Hcl);
+            assert_eq!(lexer.next().unwrap(), (0, Token::Text(read.to_owned())), "{text:?}");
+            assert_eq!(lexer.next().unwrap(), (text.len(), Token::End), "{text:?}");
+        }
+    }
+}

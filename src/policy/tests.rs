@@ -79,6 +79,34 @@ mod syntax {
     }
 
     #[test]
+    fn every_escape_is_read_as_hcl_and_json_mean_it() {
+        for (escape, character) in [
+            (r#"\""#, '"'),
+            (r"\\", '\\'),
+            (r"\/", '/'),
+            (r"\n", '\n'),
+            (r"\t", '\t'),
+            (r"\r", '\r'),
+            (r"\b", '\u{8}'),
+            (r"\f", '\u{c}'),
+            (r"\u00e9", 'é'),
+            (r"\U0001f511", '🔑'),
+            (r"\ud83d\udd11", '🔑'),
+        ] {
+            for text in [
+                format!(r#"path "a{escape}b" {{ capabilities = ["read"] }}"#),
+                format!(r#"{{"path":{{"a{escape}b":{{"capabilities":["read"]}}}}}}"#),
+            ] {
+                // JSON has no such form.
+                if text.starts_with('{') && escape.starts_with(r"\U") {
+                    continue;
+                }
+                assert!(reads(&acl(&[&text]), &format!("a{character}b")), "{text}");
+            }
+        }
+    }
+
+    #[test]
     fn dollar_braces_are_plain_text() {
         let acl = acl(&[r#"path "a/${b}" { capabilities = ["read"] comment = "${x" }"#]);
         assert!(reads(&acl, "a/${b}"));

@@ -8,6 +8,7 @@ use super::{
     CreateError, Made, NewSlot, OpenError, ReadError, Secret, ShareCounts, ShareCountsError,
     SlotError, SlotSummary, copies, create, exists,
     file::SealFile,
+    provider::{CredentialName, Provider, Providers},
     read,
     root::Root,
     slot::{Params, Slot, SlotType},
@@ -74,6 +75,10 @@ fn every_slot_type_opens_to_the_same_keyring() {
         shares(2, 3),
         NewSlot::Passphrase(passphrase(), Argon2Params::floor()),
         NewSlot::Keyfile(kek(3)),
+        NewSlot::Automatic(
+            Provider::SystemdCredential(CredentialName::new("root").unwrap()),
+            kek(4),
+        ),
     ];
     let made = create(&Disk::real(), dir.path(), &KEYRING, NOW, slots).unwrap();
     let Made::Shares(parts) = &made[0] else { panic!("no shares") };
@@ -84,12 +89,18 @@ fn every_slot_type_opens_to_the_same_keyring() {
         (file.epoch(), file.store_id(), file.shares()),
         (1, KEYRING.store_id(), Some((2, 3)))
     );
+    assert_eq!(super::inspect(&Disk::real(), dir.path()).shares(), Some((2, 3)));
     let human: Vec<bool> = file.slots().map(|slot| slot.human).collect();
-    assert_eq!(human, [true, true, false]);
+    assert_eq!(human, [true, true, false, false]);
     let combined = shamir::combine(&[&parts[2], &parts[0]]).unwrap();
-    for secret in
-        [Secret::Shares(combined), Secret::Passphrase(passphrase()), Secret::Keyfile(kek(3))]
-    {
+    let credentials = TempDir::new().unwrap();
+    fs::write(credentials.path().join("root"), [4; 32]).unwrap();
+    for secret in [
+        Secret::Shares(combined),
+        Secret::Passphrase(passphrase()),
+        Secret::Keyfile(kek(3)),
+        Secret::Automatic(Providers::in_folder(credentials.path())),
+    ] {
         assert_eq!(plaintext(&opened(&file, &secret).unwrap()), plaintext(&KEYRING));
     }
 }
@@ -313,7 +324,18 @@ fn share_counts_follow_vaults_rules() {
 fn a_file_longer_than_its_limit_is_refused() {
     let mut bytes = bytes_of(1, 1);
     bytes.resize(64 * 1024 + 1, 0);
-    assert!(matches!(SealFile::parse(bytes), Err(super::Malformed::TooLong)));
+    let dir = TempDir::new().unwrap();
+    for name in ["seal.0", "seal.1"] {
+        fs::write(dir.path().join(name), &bytes).unwrap();
+    }
+    let text = read(&Disk::real(), dir.path()).unwrap_err().to_string();
+    let too_long = super::Malformed::TooLong.to_string();
+    for name in ["seal.0", "seal.1"] {
+        assert!(text.contains(&format!("{name}: {too_long}")), "{text}");
+    }
+    assert!(matches!(SealFile::parse(bytes.clone()), Err(super::Malformed::TooLong)));
+    bytes.truncate(64 * 1024);
+    assert!(!matches!(SealFile::parse(bytes), Err(super::Malformed::TooLong)));
 }
 
 #[test]
