@@ -98,3 +98,9 @@ sbom:
 # Build the commit twice, in two folders, and compare the binaries; ten minutes.
 reproduce:
     .ci/reproduce
+
+# Change one thing in the code of FOLDER at a time, each K-th (SHARD 0/K) of all there are, and see whether TESTS
+# of the library notice. Needs `cargo install --locked cargo-mutants`.
+mutants FOLDER="gate" SHARD="0/7" TESTS=(FOLDER + "::"):
+    CARGO_INCREMENTAL=1 CARGO_PROFILE_DEV_DEBUG=false cargo mutants --package kista --file 'src/{{FOLDER}}/**/*.rs' \
+        --sharding round-robin --shard {{SHARD}} --output target/mutants --cargo-arg=--lib -- -- {{TESTS}}
