@@ -14,15 +14,21 @@ impl SecretBuffer {
     }
 
     /// Appends bytes.
+    #[inline]
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
         let needed = self.0.len().saturating_add(bytes.len());
         if needed > self.0.capacity() {
-            let mut larger = WipedBytes::from(Vec::with_capacity(needed.saturating_mul(2)));
-            larger.extend_from_slice(&self.0);
-            // The old one is wiped as it is dropped.
-            self.0 = larger;
+            self.grow(needed);
         }
         self.0.extend_from_slice(bytes);
+    }
+
+    #[cold]
+    fn grow(&mut self, needed: usize) {
+        let mut larger = WipedBytes::from(Vec::with_capacity(needed.saturating_mul(2)));
+        larger.extend_from_slice(&self.0);
+        // The old one is wiped as it is dropped.
+        self.0 = larger;
     }
 
     /// Takes the bytes out, still wiped on drop.
@@ -35,6 +41,13 @@ impl io::Write for SecretBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.extend_from_slice(bytes);
         Ok(bytes.len())
+    }
+
+    // JSON comes in pieces of a few bytes.
+    #[inline]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.extend_from_slice(bytes);
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
