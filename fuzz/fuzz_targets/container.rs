@@ -16,6 +16,7 @@ use kista::{
     crypto::committing::Cobblestone256,
     secret::Key,
 };
+use kista_fuzz::change;
 use libfuzzer_sys::fuzz_target;
 
 static KEY: LazyLock<Key<Cobblestone256>> = LazyLock::new(|| Key::build(|key| key.fill(7)));
@@ -59,7 +60,7 @@ fn file_changed(how: u8, place: usize, plaintext: &[u8]) {
     writer.write_all(&plaintext).expect("memory");
     let file = writer.finish().expect("memory");
     assert_eq!(opened(&file), Some((plaintext.clone(), true)));
-    let Some((changed, first)) = change(&file, how, place) else { return };
+    let Some((changed, first)) = change(&file, how, place, CHUNK) else { return };
     let Some((out, ended)) = opened(&changed) else { return };
     assert!(!ended, "a changed file ended well");
     assert!(plaintext.starts_with(&out), "what came out was never in it");
@@ -72,29 +73,10 @@ fn value_changed(how: u8, place: usize, plaintext: &[u8]) {
     let back = read.open(&KEY, b"row 1").expect("as it was made");
     assert!(back.expose(|bytes| bytes == plaintext));
     assert!(read.open(&KEY, b"row 2").is_err(), "bound to another row");
-    let Some((changed, _)) = change(&value, how, place) else { return };
+    let Some((changed, _)) = change(&value, how, place, CHUNK) else { return };
     if let Ok(read) = SealedValue::read(&changed) {
         assert!(read.open(&KEY, b"row 1").is_err(), "a changed value opened");
     }
-}
-
-/// Other bytes than these, and where the first change is; None when they came out the same.
-fn change(bytes: &[u8], how: u8, place: usize) -> Option<(Vec<u8>, usize)> {
-    let mut changed = bytes.to_vec();
-    let place = place % bytes.len();
-    match how % 4 {
-        0 => changed[place] ^= 1 << (how >> 5),
-        1 => changed.truncate(place),
-        2 => changed.extend_from_slice(&bytes[place..]),
-        _ => {
-            let middle = (place + CHUNK).min(bytes.len());
-            let end = (middle + CHUNK).min(bytes.len());
-            changed[place..end].rotate_left(middle - place);
-        }
-    }
-    let first = bytes.iter().zip(&changed).position(|(a, b)| a != b);
-    let first = first.unwrap_or(bytes.len().min(changed.len()));
-    (changed != bytes).then_some((changed, first))
 }
 
 /// Plaintext of a chunk.

@@ -6,7 +6,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, LazyLock},
 };
 
@@ -17,6 +17,7 @@ use kista::{
         SnapshotAt, SnapshotSeal, StaleTerm, Store, StoreId, Tally,
     },
 };
+use kista_fuzz::files;
 use libfuzzer_sys::fuzz_target;
 
 const STORE: StoreId = StoreId([7; 16]);
@@ -40,26 +41,10 @@ static GROUND: LazyLock<Ground> = LazyLock::new(|| {
     let data = folder.path().to_owned();
     let lock = FolderLock::acquire(&data).expect("the folder is ours");
     drop(Store::create(&data, STORE, 1, options(), &lock).expect("an empty store"));
-    let segment = segment_in(&data);
+    let segment = files(&data, "seg").pop().expect("a store has a segment");
     let empty = fs::read(&segment).expect("the segment can be read");
     Ground { _folder: folder, lock, data, segment, empty }
 });
-
-fn segment_in(folder: &Path) -> PathBuf {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("the folder can be read") {
-            let path = entry.expect("its entries too").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "seg") {
-                found.push(path);
-            }
-        }
-    }
-    found.pop().expect("a store has a segment")
-}
 
 /// Accepts every head: what it holds is the barrier's.
 struct AnyHead;
