@@ -59,6 +59,10 @@ powercut CUTS="200":
 fuzz TARGET SECONDS="600":
     cd fuzz && cargo fuzz run -s none {{TARGET}} -- -max_total_time={{SECONDS}}
 
+# Minutes of processor time on each fuzz target, or on those named (docs/SECURITY-TESTING.md).
+fuzz-all MINUTES="10" *TARGETS:
+    python3 fuzz/minutes.py {{MINUTES}} {{TARGETS}}
+
 # The benches behind docs/PERFORMANCE.md.
 bench:
     cargo bench --locked
