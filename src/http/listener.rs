@@ -308,6 +308,10 @@ async fn drive<C: GracefulConnection>(
                     tracing::debug!("connection closed: a request's head took too long");
                     return;
                 }
+                if pulse.is_stalled() {
+                    tracing::debug!("connection closed: its answers are not read");
+                    return;
+                }
                 connection.as_mut().graceful_shutdown();
                 // What cannot be sent by then goes unsent.
                 return drop(timeout(CLOSE_TIMEOUT, connection).await);

@@ -25,6 +25,9 @@ pub(super) struct Pulse {
     since: AtomicU64,
     receiving: AtomicBool,
     requests: AtomicU32,
+    /// When the client stopped taking what is written, as nanoseconds after `opened`; 0 while it
+    /// takes it.
+    stalled: AtomicU64,
     heads: Heads,
 }
 
@@ -49,6 +52,7 @@ impl Pulse {
             since: AtomicU64::new(0),
             receiving: AtomicBool::new(false),
             requests: AtomicU32::new(0),
+            stalled: AtomicU64::new(0),
             heads,
         })
     }
@@ -74,24 +78,46 @@ impl Pulse {
         }
     }
 
-    fn wrote(&self) {
-        if !self.is_receiving() {
+    /// Whether the client does not take what is written.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled.load(Relaxed) != 0
+    }
+
+    /// Notes whether the client took what was written.
+    fn wrote<T>(&self, outcome: &Poll<T>) {
+        if outcome.is_pending() {
+            if !self.is_stalled() {
+                self.stalled.store(self.now().max(1), Relaxed);
+            }
+            return;
+        }
+        self.stalled.store(0, Relaxed);
+        // Answers to pings are no work: with them a client could keep what it does not read.
+        if self.heads == Heads::Plain && !self.is_receiving() {
             self.mark();
         }
     }
 
     fn mark(&self) {
-        let nanos = u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.since.store(nanos, Relaxed);
+        self.since.store(self.now(), Relaxed);
     }
 
-    /// When the present waiting or receiving has lasted too long; `None` while a request runs.
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// When the present waiting, receiving or stalling has lasted too long. Only stalling has an end
+    /// while a request runs.
     fn deadline(&self) -> Option<Instant> {
+        let after = |nanos: u64, patience| self.opened + Duration::from_nanos(nanos) + patience;
+        let stalled = self.stalled.load(Relaxed);
+        let unread = (stalled != 0).then(|| after(stalled, STALL_TIMEOUT));
         if self.requests.load(Relaxed) > 0 {
-            return None;
+            return unread;
         }
         let patience = if self.is_receiving() { HEAD_TIMEOUT } else { IDLE_TIMEOUT };
-        Some(self.opened + Duration::from_nanos(self.since.load(Relaxed)) + patience)
+        let silent = after(self.since.load(Relaxed), patience);
+        Some(unread.map_or(silent, |unread| unread.min(silent)))
     }
 }
 
@@ -173,9 +199,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Pulsed<S> {
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        if written.is_ready() {
-            self.pulse.wrote();
-        }
+        self.pulse.wrote(&written);
         written
     }
 
@@ -185,9 +209,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Pulsed<S> {
         slices: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        if written.is_ready() {
-            self.pulse.wrote();
-        }
+        self.pulse.wrote(&written);
         written
     }
 
@@ -199,7 +221,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Pulsed<S> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        if flushed.is_pending() || self.pulse.is_stalled() {
+            self.pulse.wrote(&flushed);
+        }
+        flushed
     }
 
     fn poll_shutdown(
@@ -212,6 +238,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Pulsed<S> {
 
 /// A head that has begun must end within this time.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// A client must take something of what is written to it within this time.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// A connection on which nothing happens is closed after this time.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -264,6 +292,38 @@ mod tests {
         advance(IDLE_TIMEOUT - Duration::from_secs(1)).await;
         assert!(!is_over(&mut expiry).await);
         advance(Duration::from_secs(2)).await;
+        assert!(is_over(&mut expiry).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_must_be_taken_even_while_a_request_runs() {
+        let pulse = Pulse::new(Heads::Plain);
+        let mut expiry = Expiry::new(Arc::clone(&pulse));
+        let _busy = pulse.busy();
+        for _ in 0..3 {
+            pulse.wrote(&Poll::<()>::Pending);
+            assert!(!is_over(&mut expiry).await);
+            advance(STALL_TIMEOUT - Duration::from_secs(1)).await;
+            assert!(!is_over(&mut expiry).await);
+            pulse.wrote(&Poll::Ready(()));
+        }
+        pulse.wrote(&Poll::<()>::Pending);
+        assert!(!is_over(&mut expiry).await);
+        advance(STALL_TIMEOUT / 2).await;
+        pulse.wrote(&Poll::<()>::Pending);
+        advance(STALL_TIMEOUT / 2 + Duration::from_secs(1)).await;
+        assert!(is_over(&mut expiry).await && pulse.is_stalled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pings_do_not_keep_a_connection() {
+        let pulse = Pulse::new(Heads::Framed);
+        let mut expiry = Expiry::new(Arc::clone(&pulse));
+        for _ in 0..10 {
+            advance(IDLE_TIMEOUT / 9).await;
+            pulse.read();
+            pulse.wrote(&Poll::Ready(()));
+        }
         assert!(is_over(&mut expiry).await);
     }
 
