@@ -35,7 +35,9 @@
 //! every = "24h"                       # how often the whole store is verified, besides at unseal
 //!
 //! [limits]
-//! connections = 4096                  # open at once; one more is closed at once
+//! connections = 4096                  # open at once; one more is closed at once. Fewer if the system
+//!                                     # allows fewer open files
+//! connections_per_source = 1024       # the same for each IPv4 address and each IPv6 network of 64 bits
 //! handshakes = 256                    # TLS handshakes at once; the others wait
 //! requests = 512                      # worked on at once; one more is a 503, probes excepted
 //! body_memory_mib = 256               # MiB that all request bodies in memory may take together
@@ -219,6 +221,8 @@ pub enum MemoryLock {
 pub struct Limits {
     /// Connections open at once; one more is closed at once.
     pub connections: NonZeroU32,
+    /// The same for each IPv4 address and each IPv6 network of 64 bits.
+    pub connections_per_source: NonZeroU32,
     /// TLS handshakes at once; the others wait.
     pub handshakes: NonZeroU32,
     /// Requests worked on at once; one more is told to come again, probes excepted.
@@ -352,6 +356,7 @@ impl Default for Limits {
         }
         Self {
             connections: known(4096),
+            connections_per_source: known(1024),
             handshakes: known(256),
             requests: known(512),
             body_memory_mib: known(256),

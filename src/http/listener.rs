@@ -2,6 +2,7 @@ use std::{
     convert::Infallible,
     io,
     net::SocketAddr,
+    num::NonZeroU32,
     pin::{Pin, pin},
     sync::Arc,
     time::Duration,
@@ -28,6 +29,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     body::Bodies,
+    crowd::{Crowd, Visitor},
     places::Places,
     pulse::{Expiry, Heads, Pulse, Pulsed},
     service::{Origin, service},
@@ -134,6 +136,7 @@ impl Server {
         let (stage, watched) = watch::channel(Stage::Serving);
         let all_slots = limits.connections.get();
         let slots = Arc::new(Semaphore::new(permits(limits.connections)));
+        let crowd = Crowd::new(limits.connections_per_source);
         let edge = Arc::new(Edge {
             service,
             tls: tls.map(TlsAcceptor::from),
@@ -159,6 +162,11 @@ impl Server {
                 tracing::debug!(%remote, "connection refused: too many are open");
                 continue;
             };
+            let Some(visitor) = crowd.enter(remote.ip()) else {
+                tracing::debug!(%remote, "connection refused: its source has too many open");
+                continue;
+            };
+            let slot = Slot { _visitor: visitor, _of_all: slot };
             let served = Arc::clone(&edge).take(socket, remote, watched.clone(), slot);
             tokio::spawn(served);
         }
@@ -171,6 +179,12 @@ impl Server {
             }
         }
     }
+}
+
+/// The place of an open connection, among all and among those of its source.
+struct Slot {
+    _visitor: Visitor,
+    _of_all: OwnedSemaphorePermit,
 }
 
 /// What the server is doing; tells connections when to end.
@@ -214,7 +228,7 @@ where
         socket: TcpStream,
         remote: SocketAddr,
         mut stage: watch::Receiver<Stage>,
-        slot: OwnedSemaphorePermit,
+        slot: Slot,
     ) {
         // An IPv4 client of an IPv6 listener is named by its IPv4 address.
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
@@ -261,7 +275,7 @@ where
         heads: Heads,
         connection: Connection,
         stage: watch::Receiver<Stage>,
-        slot: OwnedSemaphorePermit,
+        slot: Slot,
     ) where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -369,7 +383,7 @@ fn http2() -> http2::Builder<TokioExecutor> {
     http2
 }
 
-fn permits(limit: std::num::NonZeroU32) -> usize {
+fn permits(limit: NonZeroU32) -> usize {
     usize::try_from(limit.get()).unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS)
 }
 

@@ -6,6 +6,7 @@
 //! - `certificates/`: [`Certificates`], what `kista up` makes
 //! - `tls.rs`: versions, suites, and proof that a client holds its certificate's key
 //! - `listener.rs`: [`Server`], connections and their limits
+//! - `crowd.rs`: so many connections of each source
 //! - `pulse.rs`: when a connection has been silent for too long
 //! - `service.rs`: one connection's requests
 //! - `request.rs`, `response.rs`: between HTTP and the gate
@@ -13,6 +14,7 @@
 
 mod body;
 mod certificates;
+mod crowd;
 mod listener;
 mod places;
 mod pulse;
