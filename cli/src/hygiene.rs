@@ -90,7 +90,15 @@ pub(crate) fn guard(config: &Config) -> Result<(), Failure> {
             "every user of this machine can read the audit file: run chmod o= on it"
         );
     }
+    allow_open_files();
     lock_memory(config.memory_lock)
+}
+
+/// Each connection is an open file, and the soft limit of 1,024 that most systems set is for
+/// programs that call `select`. What this fails to raise, the listener lives with.
+fn allow_open_files() {
+    let files = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files }).unwrap_or_default();
 }
 
 /// A configuration that others may change is theirs: it names the data folder and the keyfile.

@@ -19,11 +19,12 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::graceful::GracefulConnection,
 };
+use rustix::process::{Resource, getrlimit};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -134,9 +135,11 @@ impl Server {
     {
         let Self { listener, address: _, tls, limits } = self;
         let (stage, watched) = watch::channel(Stage::Serving);
-        let all_slots = limits.connections.get();
-        let slots = Arc::new(Semaphore::new(permits(limits.connections)));
+        let connections = bearable(limits.connections);
+        let all_slots = connections.get();
+        let slots = Arc::new(Semaphore::new(permits(connections)));
         let crowd = Crowd::new(limits.connections_per_source);
+        let mut refusals = Refusals::default();
         let edge = Arc::new(Edge {
             service,
             tls: tls.map(TlsAcceptor::from),
@@ -153,7 +156,7 @@ impl Server {
             let (socket, remote) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    pause_after(&error).await;
+                    refusals.pause_after(&error).await;
                     continue;
                 }
             };
@@ -348,15 +351,44 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// A connection that broke while it queued concerns nobody; want of file descriptors or memory
-/// does, and would otherwise spin.
-async fn pause_after(error: &io::Error) {
-    let broken =
-        [io::ErrorKind::ConnectionAborted, io::ErrorKind::ConnectionReset].contains(&error.kind());
-    if !broken {
-        tracing::warn!(%error, "cannot accept a connection");
+/// Connections that the system would not hand out.
+#[derive(Debug, Default)]
+struct Refusals {
+    told: Option<Instant>,
+}
+
+impl Refusals {
+    /// A connection that broke while it queued concerns nobody; want of file descriptors or memory
+    /// does, and would otherwise spin. It lasts, so that a line for each try would fill the log.
+    async fn pause_after(&mut self, error: &io::Error) {
+        let broken = [io::ErrorKind::ConnectionAborted, io::ErrorKind::ConnectionReset]
+            .contains(&error.kind());
+        if broken {
+            return;
+        }
+        if self.told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
+            tracing::warn!(%error, "cannot accept connections; trying on");
+            self.told = Some(Instant::now());
+        }
         sleep(ACCEPT_PAUSE).await;
     }
+}
+
+/// So many connections, or as many as leave the store the files that it opens while it works: one
+/// that cannot open the next segment of its journal stops writing.
+fn bearable(wanted: NonZeroU32) -> NonZeroU32 {
+    let Some(files) = getrlimit(Resource::Nofile).current else { return wanted };
+    let most = u32::try_from(files.saturating_sub(FILES_OF_STORE)).unwrap_or(u32::MAX);
+    let most = NonZeroU32::new(most).unwrap_or(NonZeroU32::MIN);
+    if most < wanted {
+        tracing::warn!(
+            files,
+            connections = most.get(),
+            "the system allows too few open files for limits.connections: fewer are served; raise \
+             LimitNOFILE or `ulimit -n`"
+        );
+    }
+    most.min(wanted)
 }
 
 fn http1() -> http1::Builder {
@@ -394,6 +426,10 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// The last words of a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Between two lines in the log about it.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
+/// Kept for the store, its logs and the runtime: a server at rest has some 20 open.
+const FILES_OF_STORE: u64 = 96;
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 const BACKLOG: u32 = 1024;
