@@ -8,6 +8,7 @@
 //! - `client.rs`: the client for Rust programs, against the real binary
 //! - `examples.rs`: the programs that the documentation shows
 //! - `homes.rs`: users without a home that can be written, and what commands leave there, of the real binary
+//! - `hostile.rs`: clients that stall, flood and lie, against the real binary
 //! - `import.rs`: files that become secrets, against the real binary
 //! - `quota.rs`: how often clients may ask, and try to unseal
 //! - `plain.rs`: everyday commands where there are no versions, against the real binary
@@ -51,6 +52,7 @@ mod examples;
 mod fixture;
 mod forged;
 mod homes;
+mod hostile;
 mod import;
 mod kv1;
 mod kv2;

@@ -29,14 +29,21 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it over the data in `folder`; an `Err` is its log when it ended instead.
     pub(crate) fn start(folder: &Path) -> Result<Self, String> {
+        Self::start_with(folder, "", None)
+    }
+
+    /// The same with more in its configuration, and with so many open files at most.
+    fn start_with(folder: &Path, settings: &str, files: Option<u32>) -> Result<Self, String> {
         let configuration = folder.join("kista.toml");
         let audit = folder.join("audit.log");
-        let text = format!("[audit.file]\npath = {audit:?}\nhash_paths = true\n");
+        let text = format!("[audit.file]\npath = {audit:?}\nhash_paths = true\n{settings}");
         fs::write(&configuration, text).unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let log = folder.join("server.log");
         let output = fs::File::options().create(true).append(true).open(&log).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_kista"))
+        let narrow = files.map_or(String::new(), |files| format!("ulimit -n {files} && "));
+        let child = Command::new("sh")
+            .args(["-c", &format!("{narrow}exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_kista")])
             .arg("server")
             .arg("--config")
             .arg(&configuration)
@@ -64,7 +71,12 @@ impl Process {
 
     /// Makes a store in `folder`, with one share of one, and mounts `secret/`.
     pub(crate) fn init(folder: &Path) -> (Self, Kept) {
-        let process = Self::start(folder).unwrap();
+        Self::init_with(folder, "", None)
+    }
+
+    /// The same with more in its configuration, and with so many open files at most.
+    pub(crate) fn init_with(folder: &Path, settings: &str, files: Option<u32>) -> (Self, Kept) {
+        let process = Self::start_with(folder, settings, files).unwrap();
         let counts = r#"{"secret_shares":1,"secret_threshold":1}"#;
         let made = process.call("POST", "sys/init", "", counts).json();
         let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
@@ -134,6 +146,11 @@ impl Process {
     /// Everything that every process over this folder has logged.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Where it listens, for those who speak no proper HTTP.
+    pub(crate) fn socket_address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Its process id.
