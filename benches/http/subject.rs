@@ -69,7 +69,10 @@ impl Subject {
                 let mount = NewMount { kind: "transit".to_owned(), ..NewMount::default() };
                 open.mounts.enable("transit/", mount).await?;
                 drop(open);
-                let server = Server::bind(&listener, Limits::default())?;
+                // The whole load comes from one address.
+                let all = Limits::default();
+                let limits = Limits { connections_per_source: all.connections, ..all };
+                let server = Server::bind(&listener, limits)?;
                 let address = server.local_addr();
                 let kista = Kista::new(vault);
                 tokio::spawn(server.run(kista.clone(), std::future::pending()));
