@@ -75,7 +75,8 @@ impl Digester {
     /// Appends a JSON document with every leaf digested. Numbers are digested as they are written.
     ///
     /// Bytes that are no JSON, which no caller sends, become one text leaf: a line is written
-    /// whatever happens, and never with a clear value.
+    /// whatever happens, and never with a clear value. So does a document of more leaves than
+    /// [`LEAVES`], whose digests would be a line of dozens of megabytes.
     pub(super) fn push_json(
         &self,
         out: &mut Vec<u8>,
@@ -85,7 +86,8 @@ impl Digester {
     ) {
         let start = out.len();
         scratch.pointer.clear();
-        let mut walk = Walk { rest: raw, digester: self, names, scratch, out };
+        let leaves_left = LEAVES;
+        let mut walk = Walk { rest: raw, digester: self, names, scratch, out, leaves_left };
         let whole = walk.value(0).is_some() && walk.peek().is_none();
         scratch.pointer.zeroize();
         if !whole {
@@ -119,10 +121,11 @@ struct Walk<'a> {
     names: Names,
     scratch: &'a mut Scratch,
     out: &'a mut Vec<u8>,
+    leaves_left: usize,
 }
 
 impl<'a> Walk<'a> {
-    /// `None` on anything that is not JSON.
+    /// `None` on anything that is not JSON, or has too many leaves.
     fn value(&mut self, depth: usize) -> Option<()> {
         if depth > DEPTH {
             return None;
@@ -197,11 +200,13 @@ impl<'a> Walk<'a> {
             [b'-' | b'0'..=b'9', ..] => Scalar::Number,
             _ => return None,
         };
+        self.leaves_left = self.leaves_left.checked_sub(1)?;
         self.digester.push_scalar(self.out, scalar, &self.scratch.pointer, written);
         Some(())
     }
 
     fn digest_string(&mut self, token: Token<'a>) -> Option<()> {
+        self.leaves_left = self.leaves_left.checked_sub(1)?;
         if !token.escaped {
             self.digester.push_text(self.out, token.written);
             return Some(());
@@ -330,6 +335,10 @@ fn code_unit(rest: &mut &[u8]) -> Option<u32> {
 /// Twice what the gate lets in.
 const DEPTH: usize = 128;
 
+/// Leaves of one document that have a digest each, some 80 bytes long: more than a batch of 10,000
+/// items has.
+const LEAVES: usize = 65_536;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -421,6 +430,14 @@ mod tests {
         ] {
             assert_eq!(digest(raw), text(raw), "{raw}");
         }
+    }
+
+    #[test]
+    fn a_document_of_too_many_leaves_becomes_one() {
+        let list = |leaves: usize| format!("[{}1]", "\"\",".repeat(leaves - 1));
+        assert_eq!(digest(&list(LEAVES)).matches("hmac-sha256:").count(), LEAVES);
+        let more = list(LEAVES + 1);
+        assert_eq!(digest(&more), text(&more));
     }
 
     #[test]
