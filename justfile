@@ -71,6 +71,10 @@ bench:
 overload:
     ONLY=overload cargo bench --locked -p kista --bench http
 
+# An honest client beside attackers (docs/SECURITY-TESTING.md).
+hostile:
+    ONLY=hostile cargo bench --locked -p kista --bench http
+
 # Builds without features, with each, and with all.
 features:
     cargo check -p kista --locked --no-default-features

@@ -3,7 +3,7 @@
 //! ```text
 //! cargo bench --bench http            # 5 s for each measurement
 //! SECONDS=20 cargo bench --bench http
-//! ONLY=writes cargo bench --bench http # or reads, rows, growth, transit, files, overload
+//! ONLY=writes cargo bench --bench http # or reads, rows, growth, transit, files, overload, hostile
 //! ```
 //! Read the ratios, not the rates: load and server share the machine. On two cores a read is to
 //! reach 0.50 of the bare route by rate now and 0.80 later; 64 writers are to reach four times the
@@ -16,6 +16,7 @@
 mod bare;
 mod disk;
 mod files;
+mod hostile;
 mod load;
 mod overload;
 mod raw;
@@ -54,6 +55,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Some(line) = load::as_load() {
         println!("{}", line?);
         return Ok(());
+    }
+    if let Some(attacked) = hostile::as_attack() {
+        return Ok(attacked?);
     }
     let seconds = std::env::var("SECONDS").map_or(Ok(5), |text| text.parse())?;
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bench");
@@ -143,6 +147,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     if rounds("overload") > 0 {
         overload::run(&quiet, bare, ca, seconds)?;
+    }
+
+    if only.as_deref() == Some("hostile") {
+        hostile::run(&quiet, ca, seconds)?;
     }
 
     for subject in [quiet, unchecked, audited] {
