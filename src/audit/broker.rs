@@ -140,7 +140,7 @@ impl Broker {
     /// # Errors
     /// [`AuditError`] when there are devices and none of them has the line.
     pub fn line(&self, entry: &Entry<'_>) -> Result<(), AuditError> {
-        self.each(|device| device.entries(&[entry]))
+        self.each(|device| device.entries(entry, None))
     }
 
     /// Records a request and its answer, before that leaves, with one write(2).
@@ -148,7 +148,7 @@ impl Broker {
     /// # Errors
     /// [`AuditError`] when there are devices and none of them has the lines.
     pub fn both(&self, request: &Entry<'_>, answer: &Entry<'_>) -> Result<(), AuditError> {
-        self.each(|device| device.entries(&[request, answer]))
+        self.each(|device| device.entries(request, Some(answer)))
     }
 
     /// Records what the server itself has to tell.

@@ -209,19 +209,23 @@ impl Device {
         Ok(())
     }
 
-    /// Writes the lines of a request's entries, two at most, with one write(2).
-    pub(super) fn entries(&self, entries: &[&Entry<'_>]) -> Result<(), String> {
+    /// Writes the line of a request's entry, and with it that of a second one, with one write(2).
+    pub(super) fn entries(&self, one: &Entry<'_>, other: Option<&Entry<'_>>) -> Result<(), String> {
         let hash_paths = self.config.hash_paths;
         // Bodies are built outside the lock, in room that the thread uses again.
         ROOM.with_borrow_mut(|Room { scratch, bodies }| {
             scratch.forget();
+            bodies.iter_mut().for_each(Vec::clear);
             let mut renderer = Renderer { digester: &self.digester, hash_paths, scratch };
-            let bodies = bodies.get_mut(..entries.len()).unwrap_or_default();
-            for (entry, body) in entries.iter().zip(&mut *bodies) {
-                body.clear();
-                renderer.body(entry, body);
-            }
-            let written = self.append_to_open(bodies);
+            let [first, second] = &mut *bodies;
+            renderer.body(one, first);
+            let written = match other {
+                None => self.append_to_open(slice::from_mut(first)),
+                Some(other) => {
+                    renderer.body(other, second);
+                    self.append_to_open(bodies)
+                }
+            };
             for body in bodies {
                 // One huge body does not stay for the life of the thread.
                 body.truncate(ROOM_BYTES);
