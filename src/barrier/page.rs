@@ -1,15 +1,16 @@
+use std::fmt;
+
 use super::Entry;
 
 /// Names of one folder in their order, all in one buffer: a thousand of them are no thousand
-/// allocations.
-#[derive(Debug, Default)]
+/// allocations. Prints how many there are and none of them.
+#[derive(Default)]
 pub struct Page {
     text: String,
     names: Vec<Mark>,
 }
 
 /// Where a name ends in the text, and what has it.
-#[derive(Debug)]
 struct Mark {
     end: usize,
     is_leaf: bool,
@@ -69,6 +70,12 @@ impl Page {
         let Mark { end, is_leaf, is_folder } = *self.names.get(at)?;
         let name = self.text.get(start.map_or(0, |mark| mark.end)..end)?;
         Some(Named { name, is_leaf, is_folder })
+    }
+}
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Page({} names)", self.len())
     }
 }
 

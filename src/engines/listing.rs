@@ -35,7 +35,6 @@ pub(super) struct ListOutput<K = Vec<String>> {
 }
 
 /// The names in a folder, those of folders with a slash; a record and a folder of one name are two.
-#[derive(Debug)]
 pub(super) struct Listed {
     /// The folder with the name of the record that the page goes on behind.
     first: Option<String>,
