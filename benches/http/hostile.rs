@@ -10,8 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustls::pki_types::{CertificateDer, pem::PemObject};
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -112,7 +111,9 @@ fn attack(word: &str, connections: usize, address: &str, ca: &Path) -> io::Resul
     let address: SocketAddr = address.parse().map_err(io::Error::other)?;
     let token = env::var(TOKEN).map_err(io::Error::other)?;
     let plain = load::connector(ca)?;
-    let framed = framed_connector(ca)?;
+    let mut framed = load::trusting(ca)?;
+    framed.alpn_protocols = vec![b"h2".to_vec()];
+    let framed = TlsConnector::from(Arc::new(framed));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         for _ in 0..connections {
@@ -211,22 +212,6 @@ fn resets(number: u32) -> Vec<u8> {
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap_or(0).to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// What trusts the server and speaks HTTP/2.
-fn framed_connector(ca: &Path) -> io::Result<TlsConnector> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(ca).map_err(io::Error::other)? {
-        roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 const MARK: &str = "--as-attack";

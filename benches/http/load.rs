@@ -370,17 +370,21 @@ pub(crate) const ITEMS: usize = 1_000;
 
 /// What trusts the server.
 pub(crate) fn connector(ca: &Path) -> io::Result<TlsConnector> {
+    Ok(TlsConnector::from(Arc::new(trusting(ca)?)))
+}
+
+/// A client's configuration that trusts the server.
+pub(crate) fn trusting(ca: &Path) -> io::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca).map_err(io::Error::other)? {
         roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
         .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
+        .with_no_client_auth())
 }
 
 const MARK: &str = "--as-load";
