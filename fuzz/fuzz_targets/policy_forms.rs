@@ -155,12 +155,14 @@ fuzz_target!(|input: Rules| {
         let (decided, again) = (one.check(&ask), other.check(&ask));
         assert_eq!(decided.allowed, again.allowed, "{path} {capability:?}\n{hcl}\n{json}");
         // A rule for exactly this path that denies leaves nothing. Of a list the rule for the path
-        // with a slash counts before it.
+        // with a slash counts before it. Rules lose one slash at their beginning and what is asked
+        // all, which no path of a request has.
         let is_list = matches!(capability, Capability::List | Capability::Scan);
         let denies = input.rules.iter().any(|rule| {
             !is_list
                 && rule.path.text() == path
                 && !path.contains(['*', '+', '{'])
+                && !path.starts_with("//")
                 && rule.expired != Some(true)
                 && rule.members()["capabilities"]
                     .as_array()

@@ -3,7 +3,7 @@
 //! Input: the target behind `/v1/`, with its query.
 #![no_main]
 
-use kista::gate::{Query, RequestPath};
+use kista::gate::{MAX_PATH_BYTES, Query, RequestPath};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|target: &str| {
@@ -21,10 +21,11 @@ fuzz_target!(|target: &str| {
         }
         let folder = path.clone().into_folder();
         assert!(folder.is_folder() || text.is_empty());
-        assert!(
-            RequestPath::parse(&folder.as_str().replace('%', "%25"))
-                .is_ok_and(|again| again == folder)
-        );
+        // Only a path of the greatest length has no room for the slash.
+        if folder.as_str().len() <= MAX_PATH_BYTES {
+            let escaped = folder.as_str().replace('%', "%25");
+            assert!(RequestPath::parse(&escaped).is_ok_and(|again| again == folder));
+        }
     }
     if let Ok(query) = Query::parse(query) {
         for (name, _) in query.pairs() {
