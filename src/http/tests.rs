@@ -393,6 +393,18 @@ async fn a_running_request_ends_before_the_server_does() {
 }
 
 #[tokio::test]
+async fn a_client_that_has_said_all_it_will_is_answered() {
+    let site = Site::plain();
+    let mut client = site.connect().await;
+    client.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    client.shutdown().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    site.release.notify_one();
+    let answer = rest(&mut client).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_taken_address_is_named() {
     let site = Site::plain();
     let listener = Listener { address: site.address, transport: Transport::Plain };
