@@ -110,7 +110,7 @@ impl Server {
             },
         };
         let released = self.block_on(async {
-            match self.kista.begin(head).await {
+            match self.kista.begin(Box::new(head)).await {
                 Ok(begun) if asked.body.len() > begun.body_limit() => None,
                 Ok(begun) => Some(begun.call(SecretBytes::copy_of(asked.body)).await),
                 Err(released) => Some(released),

@@ -51,12 +51,24 @@ impl Barrier {
     async fn get_by(&self, naming: &Naming, path: &str) -> Result<Option<Stored>, ReadError> {
         let key = naming.key_of(path)?;
         let found = self.read(&key).await?;
-        let Some(previous) = naming.previous().filter(|_| found.is_none()) else {
-            return Ok(found);
-        };
+        match naming.previous() {
+            Some(previous) if found.is_none() => {
+                Box::pin(self.get_moving(previous, path, &key)).await
+            }
+            Some(_) | None => Ok(found),
+        }
+    }
+
+    /// Reads at the place that a record moves away from, and where it moves to once more.
+    async fn get_moving(
+        &self,
+        previous: &Naming,
+        path: &str,
+        key: &[u8],
+    ) -> Result<Option<Stored>, ReadError> {
         match self.read(&previous.key_of(path)?).await? {
             // It may have moved between the two looks, and moves once only.
-            None => self.read(&key).await,
+            None => self.read(key).await,
             found => Ok(found),
         }
     }

@@ -33,7 +33,7 @@ pub use release::{
     Public, Rejection, Slot, refuse, refuse_over_quota, reject, release, release_public,
 };
 pub use released::{Notes, Released};
-pub use reply::{AuthReply, AuthWish, JsonText, RawReply, Shape};
+pub use reply::{AuthReply, AuthWish, Granted, JsonText, RawReply, Shape};
 pub use request::{
     Connection, Head, MAX_PATH_BYTES, Media, Operation, PathRefused, Query, RequestPath,
 };

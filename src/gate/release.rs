@@ -4,8 +4,8 @@ use std::{
 };
 
 use super::{
-    ApiError, AuthReply, Body, Ground, Head, JsonText, Operation, PathRefused, Place, RawReply,
-    Released, Shape,
+    ApiError, AuthReply, Body, Granted, Ground, Head, JsonText, Operation, PathRefused, Place,
+    RawReply, Released, Shape,
 };
 use crate::{
     audit::{
@@ -46,7 +46,7 @@ pub fn release(
     place: &Place,
     head: &Head,
     slot: &Slot,
-    answer: Result<(RawReply, Option<AuthReply>), ApiError>,
+    answer: Result<Granted, ApiError>,
 ) -> Released {
     let lines = Lines { ground, head, place: Some(place), session: Some(session) };
     lines.release(answer, slot.lock().take())
@@ -255,11 +255,7 @@ impl Lines<'_> {
     }
 
     /// The line of the answer, behind that of a request that waited, and then the answer.
-    fn release(
-        &self,
-        answer: Result<(RawReply, Option<AuthReply>), ApiError>,
-        held: Option<Held>,
-    ) -> Released {
+    fn release(&self, answer: Result<Granted, ApiError>, held: Option<Held>) -> Released {
         if let Err(error) = &answer {
             log(error, &self.head.id);
         }
@@ -271,19 +267,19 @@ impl Lines<'_> {
             return Released::of_error(&unwritten);
         }
         match answer {
-            Ok((reply, auth)) => Released::of_reply(&self.head.id, &reply, auth.as_ref()),
+            Ok((reply, auth)) => Released::of_reply(&self.head.id, &reply, auth.as_deref()),
             Err(error) => Released::of_error(&error),
         }
     }
 
     fn response(
         &self,
-        answer: &Result<(RawReply, Option<AuthReply>), ApiError>,
+        answer: &Result<Granted, ApiError>,
         held: Option<Held>,
     ) -> Result<(), AuditError> {
         let error = answer.as_ref().err().map(text_of);
         let response = answer.as_ref().ok().map(|(reply, auth)| ResponsePart {
-            auth: auth.as_ref().map(auth_of_reply),
+            auth: auth.as_deref().map(auth_of_reply),
             data: reply.data.as_ref().map(JsonText::as_bytes),
             warnings: &reply.warnings,
         });

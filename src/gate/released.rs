@@ -70,7 +70,8 @@ impl Released {
         }
         let status = reply.status.unwrap_or(200);
         let data = reply.data.as_ref().map_or(b"null".as_slice(), JsonText::as_bytes);
-        let mut body = SecretBuffer::with_capacity(data.len() * 2 + 512);
+        let copies = if reply.shape == Shape::EnvelopeWithCopy { 2 } else { 1 };
+        let mut body = SecretBuffer::with_capacity(data.len() * copies + ENVELOPE_BYTES);
         if reply.shape == Shape::Bare {
             body.extend_from_slice(data);
         } else {
@@ -86,6 +87,9 @@ impl fmt::Debug for Released {
         write!(f, "Released({})", self.status)
     }
 }
+
+/// Room for what stands around data: the keys, the request's name, and a short warning.
+const ENVELOPE_BYTES: usize = 256;
 
 /// Vault's envelope, keys always present.
 fn write_envelope(

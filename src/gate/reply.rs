@@ -91,10 +91,13 @@ impl RawReply {
 #[derive(Debug)]
 pub enum AuthWish {
     /// A new token: only the pipeline mints it.
-    Mint(TokenSpec),
+    Mint(Box<TokenSpec>),
     /// What became of a token that is there.
     Show(Box<AuthReply>),
 }
+
+/// What a handler answered, and what was made of its wish.
+pub type Granted = (RawReply, Option<Box<AuthReply>>);
 
 /// `auth` of Vault's envelope; every key but `identity_policies` is always there.
 #[derive(Debug)]

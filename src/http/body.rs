@@ -110,15 +110,16 @@ pub(super) async fn discard<B: Body<Data = Bytes> + Unpin>(parts: &Parts, body: 
     if body.is_end_stream() || !is_awaited {
         return;
     }
-    let taken = async {
-        let mut left = DISCARDED;
-        while left > 0 {
-            let Some(Ok(frame)) = body.frame().await else { return };
-            left = left.saturating_sub(frame.data_ref().map_or(1, Bytes::len));
-        }
-    };
     // What has not come by then is cut off with the connection.
-    drop(timeout(DISCARD_TIMEOUT, taken).await);
+    drop(Box::pin(timeout(DISCARD_TIMEOUT, take_in(body))).await);
+}
+
+async fn take_in<B: Body<Data = Bytes> + Unpin>(body: &mut B) {
+    let mut left = DISCARDED;
+    while left > 0 {
+        let Some(Ok(frame)) = body.frame().await else { return };
+        left = left.saturating_sub(frame.data_ref().map_or(1, Bytes::len));
+    }
 }
 
 /// Moves to a larger buffer and wipes the old one, which growing in place would leave behind.

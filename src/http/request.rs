@@ -10,7 +10,7 @@ use crate::{
 ///
 /// # Errors
 /// [`Rejection`] when the path, the query or a header does not decode, or no route has the method.
-pub(super) fn head(parts: &Parts, connection: &Connection) -> Result<Head, Rejection> {
+pub(super) fn head(parts: &Parts, connection: &Connection) -> Result<Box<Head>, Rejection> {
     // `Uri::path` is as it was sent: `%2F` reaches the one place that decodes it.
     let raw = parts.uri.path().strip_prefix(PREFIX).ok_or(Rejection::NotFound)?;
     let path = RequestPath::parse(raw).map_err(Rejection::BadPath)?;
@@ -20,7 +20,8 @@ pub(super) fn head(parts: &Parts, connection: &Connection) -> Result<Head, Rejec
             Query::parse(raw).map_err(|_| Rejection::BadQuery("the query is malformed"))?
         }
     };
-    Ok(Head {
+    // Boxed, since it is handed on and every future on the way would have room for it.
+    Ok(Box::new(Head {
         id: random::request_id(),
         operation: operation(&parts.method, &path, &query)?,
         path,
@@ -30,7 +31,7 @@ pub(super) fn head(parts: &Parts, connection: &Connection) -> Result<Head, Rejec
         wrap_ttl: text(&parts.headers, &WRAP_TTL)?,
         media: media(&parts.headers),
         connection: connection.clone(),
-    })
+    }))
 }
 
 /// Whether an operation has a body; that of any other request is not looked at.
@@ -118,7 +119,7 @@ mod tests {
 
     use super::*;
 
-    fn read(request: http::request::Builder) -> Result<Head, Rejection> {
+    fn read(request: http::request::Builder) -> Result<Box<Head>, Rejection> {
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let remote = "192.0.2.1:5".parse().unwrap();
         head(&parts, &Connection { remote, client_certificate: None })

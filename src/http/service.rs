@@ -1,4 +1,4 @@
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use axum::response::Response;
 use bytes::Bytes;
@@ -7,7 +7,7 @@ use hyper::{
     body::{Body, Incoming},
     service::{Service, service_fn},
 };
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 use super::{
     body::{Bodies, discard},
@@ -38,19 +38,35 @@ pub(super) fn service(
     origin: Origin,
 ) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> {
     let origin = Arc::new(origin);
-    service_fn(move |request| {
-        let origin = Arc::clone(&origin);
-        async move { Ok(answer(&origin, request).await) }
+    service_fn(move |request: Request<Incoming>| {
+        let (parts, body) = request.into_parts();
+        answer(Arc::clone(&origin), parts, body)
     })
 }
 
-async fn answer<B: Body<Data = Bytes> + Unpin>(origin: &Origin, request: Request<B>) -> Response {
-    let (parts, mut body) = request.into_parts();
+async fn answer<B: Body<Data = Bytes> + Unpin>(
+    origin: Arc<Origin>,
+    parts: Parts,
+    mut body: B,
+) -> Result<Response, Infallible> {
+    let released = within(REQUEST_TIMEOUT, carry(&origin, &parts, &mut body)).await;
+    let released = released.unwrap_or_else(|| reject(&Rejection::TookTooLong));
     let insistence = Insistence::of(origin.is_tls, &parts.uri, &parts.headers);
-    let released = timeout(REQUEST_TIMEOUT, carry(origin, &parts, &mut body))
-        .await
-        .unwrap_or_else(|_| reject(&Rejection::TookTooLong));
-    respond(released, insistence, emptied(parts.headers))
+    Ok(respond(released, insistence, emptied(parts.headers)))
+}
+
+/// What `work` comes to, or `None` when it takes too long. Most requests are done at their first
+/// poll, so that a timer is set only for others.
+async fn within<T>(patience: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let (mut work, mut timer) = (pin!(work), None);
+    poll_fn(|context| {
+        if let Poll::Ready(done) = work.as_mut().poll(context) {
+            return Poll::Ready(Some(done));
+        }
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep(patience)));
+        timer.as_mut().poll(context).map(|()| None)
+    })
+    .await
 }
 
 /// The room that the request's headers took, for those of the answer: hyper keeps it for the next
@@ -89,7 +105,7 @@ async fn carry_parts<B: Body<Data = Bytes> + Unpin>(
     let ((bytes, share), place) = if takes_body {
         // Whoever sends slowly keeps nobody out meanwhile.
         place.leave();
-        let read = origin.bodies.read(body, begun.body_limit()).await;
+        let read = Box::pin(origin.bodies.read(body, begun.body_limit())).await;
         (read.map_err(|refused| reject(&refused))?, origin.places.take_again().await)
     } else {
         discard(parts, body).await;
@@ -122,7 +138,7 @@ mod tests {
 
     /// A connection to a vault that is not initialised: enough for all that is decided before one.
     struct Site {
-        origin: Origin,
+        origin: Arc<Origin>,
         _folder: tempfile::TempDir,
     }
 
@@ -143,12 +159,13 @@ mod tests {
                 },
                 is_tls: true,
             };
-            Self { origin, _folder: folder }
+            Self { origin: Arc::new(origin), _folder: folder }
         }
 
         async fn send(&self, method: &str, target: &str, body: Body) -> (StatusCode, Vec<u8>) {
             let request = Request::builder().method(method).uri(target).body(body).unwrap();
-            let response = answer(&self.origin, request).await;
+            let (parts, body) = request.into_parts();
+            let response = answer(Arc::clone(&self.origin), parts, body).await.unwrap();
             assert_eq!(response.headers()["content-type"], "application/json");
             assert_eq!(response.headers()["cache-control"], "no-store");
             let status = response.status();

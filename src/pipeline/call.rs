@@ -6,13 +6,13 @@ use super::{
 };
 use crate::{
     gate::{
-        self, ApiError, AuthReply, AuthWish, Body, Call, Head, Mounted, Public, RawReply, Released,
-        Slot,
+        self, ApiError, AuthReply, AuthWish, Body, Call, Granted, Head, Mounted, Public, RawReply,
+        Released, Slot,
     },
     quota::Standing,
     secret::SecretBytes,
     system::public,
-    token::{CreateError, Session},
+    token::{CreateError, Created, Session},
     vault::Unsealed,
 };
 
@@ -36,7 +36,7 @@ pub(super) struct Identified {
     /// Whether the token is used up with this request.
     pub(super) is_last_use: bool,
     pub(super) mounted: Arc<dyn Mounted>,
-    pub(super) head: Head,
+    pub(super) head: Box<Head>,
     /// Where its audit line may wait for its answer's.
     pub(super) slot: Slot,
 }
@@ -48,8 +48,8 @@ impl fmt::Debug for Begun {
 }
 
 impl Begun {
-    pub(super) fn public(kista: Kista, public: Public, head: Head) -> Self {
-        Self { kista, way: Way::Public(public, Box::new(head)), standing: None }
+    pub(super) fn public(kista: Kista, public: Public, head: Box<Head>) -> Self {
+        Self { kista, way: Way::Public(public, head), standing: None }
     }
 
     pub(super) fn identified(kista: Kista, identified: Identified) -> Self {
@@ -111,7 +111,10 @@ impl Identified {
         let path = mounted.place().relative(head.path.as_str());
         let answer = mounted.dispatch(&permit, Call { head, path, body: &body }).await;
         let answer = match answer {
-            Ok(reply) => self.grant(reply).await,
+            Ok(mut reply) => match reply.auth.take() {
+                None => Ok((reply, None)),
+                Some(wish) => Box::pin(self.grant(wish, reply)).await,
+            },
             Err(error) => Err(error),
         };
         let seals = answer.as_ref().is_ok_and(|(reply, _)| reply.seals);
@@ -129,22 +132,21 @@ impl Identified {
     }
 
     /// Makes what the handler wished for: here alone tokens are minted.
-    async fn grant(&self, mut reply: RawReply) -> Result<(RawReply, Option<AuthReply>), ApiError> {
-        let auth = match reply.auth.take() {
-            None => None,
-            Some(AuthWish::Show(auth)) => Some(*auth),
-            Some(AuthWish::Mint(spec)) => {
-                let ground = &self.open.ground;
-                let created = Box::pin(ground.tokens.create(spec, Some(&self.session))).await;
+    async fn grant(&self, wish: AuthWish, mut reply: RawReply) -> Result<Granted, ApiError> {
+        let auth = match wish {
+            AuthWish::Show(auth) => auth,
+            AuthWish::Mint(spec) => {
+                let created = self.open.ground.tokens.create(*spec, Some(&self.session)).await;
                 let created = created.map_err(refusal)?;
                 reply.warnings.extend(created.warnings.iter().map(ToString::to_string));
-                Some(AuthReply::of_entry(created.token, &created.entry, created.entry.ttl))
+                let Created { token, entry, .. } = created;
+                Box::new(AuthReply::of_entry(token, &entry, entry.ttl))
             }
         };
-        Ok((reply, auth))
+        Ok((reply, Some(auth)))
     }
 
-    fn release(&self, answer: Result<(RawReply, Option<AuthReply>), ApiError>) -> Released {
+    fn release(&self, answer: Result<Granted, ApiError>) -> Released {
         let place = self.mounted.place();
         gate::release(&self.open.ground, &self.session, place, &self.head, &self.slot, answer)
     }

@@ -15,7 +15,7 @@ impl Kista {
     ///
     /// # Errors
     /// The answer, where the request goes no further.
-    pub async fn begin(&self, head: Head) -> Result<Begun, Released> {
+    pub async fn begin(&self, head: Box<Head>) -> Result<Begun, Released> {
         check_headers(&head).map_err(|rejection| gate::reject(&rejection))?;
         let open = self.inner.vault.unsealed();
         let standing = open.as_deref().map_or(Ok(None), |open| limit::count(open, &head))?;
@@ -28,7 +28,7 @@ impl Kista {
     async fn begin_within(
         &self,
         open: Option<Arc<Unsealed>>,
-        mut head: Head,
+        mut head: Box<Head>,
     ) -> Result<Begun, Released> {
         if let Some(public) = Public::at(head.path.as_str()) {
             self.count_attempt(public, &head)?;

@@ -50,7 +50,7 @@ impl<T> Reply<T> {
 
     /// A token made by the pipeline, as `auth` of the envelope.
     pub fn mint(spec: TokenSpec) -> Self {
-        Self { auth: Some(AuthWish::Mint(spec)), ..Self::nothing() }
+        Self { auth: Some(AuthWish::Mint(Box::new(spec))), ..Self::nothing() }
     }
 
     /// A token that is there, as `auth` of the envelope.

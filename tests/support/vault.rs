@@ -132,7 +132,7 @@ impl TestVault {
                 client_certificate: None,
             },
         };
-        match self.kista.begin(head).await {
+        match self.kista.begin(Box::new(head)).await {
             Ok(begun) => answer(begun.call(SecretBytes::copy_of(body.as_bytes())).await),
             Err(released) => answer(released),
         }

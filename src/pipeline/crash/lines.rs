@@ -86,7 +86,7 @@ async fn a_read_that_panics_has_both_its_lines() {
         media: Media::Absent,
         connection: Connection { remote: "192.0.2.1:5".parse().unwrap(), client_certificate: None },
     };
-    let mounted = Arc::new(Panics(place));
+    let (mounted, head) = (Arc::new(Panics(place)), Box::new(head));
     let identified =
         Identified { open, session, is_last_use: false, mounted, head, slot: Slot::default() };
     let answer = Begun::identified(kista.clone(), identified).call(SecretBytes::copy_of(b"")).await;

@@ -210,7 +210,7 @@ pub(super) async fn call(
         media,
         connection: Connection { remote, client_certificate: None },
     };
-    let released = match kista.begin(head).await {
+    let released = match kista.begin(Box::new(head)).await {
         Ok(begun) => begun.call(SecretBytes::copy_of(body.as_bytes())).await,
         Err(released) => released,
     };
