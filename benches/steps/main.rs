@@ -226,12 +226,14 @@ fn audit(criterion: &mut Criterion) {
     let token = SecretString::copy_of("s.0123456789abcdefghijklmnop");
     let answer = format!("{{\"data\":{{\"password\":\"{}\",\"user\":\"app\"}}}}", "p".repeat(270));
     let policies = ["default".to_owned(), "app".to_owned()];
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     criterion.bench_function("audit/both lines of a read", |bench| {
         bench.iter(|| {
             let time = SystemClock.now();
-            broker.line(&line(Kind::Request, time, &token, &policies, None)).unwrap();
+            let request = line(Kind::Request, time, &token, &policies, None);
             let answer = ResponsePart { auth: None, data: Some(answer.as_bytes()), warnings: &[] };
-            broker.line(&line(Kind::Response, time, &token, &policies, Some(answer))).unwrap();
+            let answer = line(Kind::Response, time, &token, &policies, Some(answer));
+            runtime.block_on(broker.lines(&request, Some(&answer))).unwrap();
         });
     });
     broker.close();

@@ -26,6 +26,7 @@ use kista::{
 use kista_fuzz::change;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
+use tokio::runtime::{Builder, Runtime};
 
 const ID: [u8; 16] = [0xd0; 16];
 /// Stands at the front of every text of a body, and must not be in a line.
@@ -45,7 +46,7 @@ static GROUND: LazyLock<Ground> = LazyLock::new(|| {
     let path = folder.path().join("whole.log");
     let broker = open(&path);
     for body in [r#"{"a":"b"}"#, r#"{"list":[1,true,null,"x"]}"#, "{}"] {
-        broker.line(&entry(body.as_bytes())).expect("a line");
+        line(&broker, body.as_bytes());
     }
     broker.notice(&Notice::IndexRebuilt).expect("a line");
     broker.close();
@@ -90,6 +91,13 @@ fn entry(body: &[u8]) -> Entry<'_> {
         response: Some(ResponsePart { auth: None, data: Some(body), warnings: &[] }),
         error: None,
     }
+}
+
+/// Has a line with this body written.
+fn line(broker: &Broker, body: &[u8]) {
+    static RUNTIME: LazyLock<Runtime> =
+        LazyLock::new(|| Builder::new_current_thread().build().expect("a runtime"));
+    RUNTIME.block_on(broker.lines(&entry(body), None)).expect("a line");
 }
 
 fn verify(path: &Path, with_key: bool) -> Option<Verified> {
@@ -178,7 +186,7 @@ fn write_a_body(body: &[u8]) {
         fs::remove_file(&path).expect("it is ours");
     }
     let broker = open(&path);
-    broker.line(&entry(body.as_bytes())).expect("a line");
+    line(&broker, body.as_bytes());
     broker.close();
     let written = fs::read_to_string(&path).expect("lines are text");
     assert!(!written.contains(MARK), "{body}: {written}");

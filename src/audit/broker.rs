@@ -135,28 +135,42 @@ impl Broker {
         !self.devices.is_empty()
     }
 
-    /// Records a request, or an answer before it leaves.
-    ///
-    /// # Errors
-    /// [`AuditError`] when there are devices and none of them has the line.
-    pub fn line(&self, entry: &Entry<'_>) -> Result<(), AuditError> {
-        self.each(|device| device.entries(entry, None))
-    }
-
-    /// Records a request and its answer, before that leaves, with one write(2).
+    /// Records a request, or an answer before it leaves, or both, together with what other requests
+    /// record now: all of it is one write(2). The lines have their place when this returns, and are
+    /// in the files when the future is done.
     ///
     /// # Errors
     /// [`AuditError`] when there are devices and none of them has the lines.
-    pub fn both(&self, request: &Entry<'_>, answer: &Entry<'_>) -> Result<(), AuditError> {
-        self.each(|device| device.entries(request, Some(answer)))
+    pub fn lines<'a>(
+        &'a self,
+        one: &Entry<'_>,
+        other: Option<&Entry<'_>>,
+    ) -> impl Future<Output = Result<(), AuditError>> + Send + use<'a> {
+        let devices = self.devices.iter();
+        let queued: Vec<_> = devices.map(|device| (device, device.queue(one, other))).collect();
+        async move {
+            let mut verdict = Verdict::new(&self.devices);
+            for (device, ticket) in queued {
+                let written = match ticket {
+                    Ok(ticket) => device.written(ticket).await,
+                    Err(cause) => Err(cause),
+                };
+                verdict.hear(device, written);
+            }
+            verdict.pronounce()
+        }
     }
 
-    /// Records what the server itself has to tell.
+    /// Records what the server itself has to tell, and what waits to be recorded. Blocks.
     ///
     /// # Errors
     /// [`AuditError`] when there are devices and none of them has the line.
     pub fn notice(&self, notice: &Notice<'_>) -> Result<(), AuditError> {
-        self.each(|device| device.notice(notice))
+        let mut verdict = Verdict::new(&self.devices);
+        for device in self.devices.iter() {
+            verdict.hear(device, device.notice(notice));
+        }
+        verdict.pronounce()
     }
 
     /// The last synced checkpoint of the first device, for who keeps it elsewhere.
@@ -189,17 +203,29 @@ impl Broker {
     pub(crate) fn tick_now(&self) {
         self.devices.iter().for_each(Device::tick);
     }
+}
 
-    fn each(&self, write: impl Fn(&Device) -> Result<(), String>) -> Result<(), AuditError> {
-        let mut written = self.devices.is_empty();
-        let mut failures = Vec::new();
-        for device in self.devices.iter() {
-            match write(device) {
-                Ok(()) => written = true,
-                Err(cause) => failures.push(failure(device, cause)),
-            }
+/// Whether any device has a line.
+struct Verdict {
+    is_written: bool,
+    failures: Vec<DeviceFailure>,
+}
+
+impl Verdict {
+    /// Without a device there is nothing to do.
+    fn new(devices: &[Device]) -> Self {
+        Self { is_written: devices.is_empty(), failures: Vec::new() }
+    }
+
+    fn hear(&mut self, device: &Device, written: Result<(), String>) {
+        match written {
+            Ok(()) => self.is_written = true,
+            Err(cause) => self.failures.push(failure(device, cause)),
         }
-        if written { Ok(()) } else { Err(AuditError { devices: failures }) }
+    }
+
+    fn pronounce(self) -> Result<(), AuditError> {
+        if self.is_written { Ok(()) } else { Err(AuditError { devices: self.failures }) }
     }
 }
 

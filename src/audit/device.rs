@@ -1,17 +1,19 @@
 use std::{
     cell::RefCell,
-    fmt, io,
+    fmt, io, mem,
     path::PathBuf,
     slice,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use tokio::task::yield_now;
+
 use crate::{
     barrier::{self, AuditKeys, AuditMark, Position},
-    clock::{Clock, Timestamp},
+    clock::Clock,
     crypto::{Mac, SigningKey},
-    disk::{Disk, DiskFile},
+    disk::Disk,
 };
 
 use super::{
@@ -21,6 +23,7 @@ use super::{
     record::{Entry, Renderer},
     tail::{self, Finding, Tail},
     verify::Verifier,
+    writer::{End, Ticket, Writer},
 };
 
 /// One audit file, as it is configured.
@@ -64,6 +67,9 @@ pub(super) struct Device {
     synced: Mutex<Option<SignedCheckpoint>>,
     surroundings: Arc<Surroundings>,
     state: Mutex<State>,
+    /// Held by who writes to the file, or ends the writing. Taken before `state`, which is not held
+    /// while something is written.
+    turn: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -77,28 +83,6 @@ enum State {
         doubtful: Option<u64>,
     },
     Closed,
-}
-
-/// An open file.
-#[derive(Debug)]
-struct Writer {
-    file: Arc<DiskFile>,
-    /// Bytes of whole lines.
-    length: u64,
-    /// Whether bytes of an unfinished line may lie behind them.
-    torn: bool,
-    /// Whether something was written since the last sync.
-    dirty: bool,
-    /// Bytes that were synced.
-    synced: u64,
-    link: Link,
-    checkpoint: Link,
-    /// The same in full, if it was written since the file was opened.
-    signed: Option<SignedCheckpoint>,
-    checkpoint_time: Timestamp,
-    /// Lines that could not be written since the last checkpoint.
-    missed: u64,
-    error: Option<String>,
 }
 
 impl Device {
@@ -120,6 +104,7 @@ impl Device {
             synced: Mutex::default(),
             surroundings,
             state: Mutex::new(State::Failed { error, missed: 0, doubtful: None }),
+            turn: Mutex::default(),
         }
     }
 
@@ -157,26 +142,21 @@ impl Device {
             State::Failed { missed, doubtful, .. } => (*missed, *doubtful),
             State::Open(_) | State::Closed => (0, None),
         };
-        let mut writer = Writer {
-            file: Arc::clone(&tail.file),
-            length: tail.length,
-            torn: false,
-            dirty: false,
-            synced: 0,
+        let end = End {
             link: tail.link,
             checkpoint: tail.link,
             signed: None,
             checkpoint_time: self.surroundings.clock.now(),
             missed,
-            error: None,
         };
+        let mut writer = Writer::new(Arc::clone(&tail.file), tail.length, end);
         let begun = self.begin(&mut writer, &tail, doubtful);
         if begun.is_err() {
             // What never reaches the disk, though a later sync goes well, is to be written anew.
             drop(writer.file.set_len(tail.length));
         }
         begun?;
-        self.tell(&writer.checkpoint, writer.signed);
+        self.tell(&writer.written.checkpoint, writer.written.signed);
         *self.state() = State::Open(Box::new(writer));
         Ok(tail.findings)
     }
@@ -187,14 +167,19 @@ impl Device {
         if let Some(from) = doubtful {
             tail::write_again(disk, path, from, tail.length)?;
         }
-        self.checkpoint(writer, Reason::Start { partial_bytes: tail.partial_bytes })?;
+        self.checkpoint(writer, Reason::Start { partial_bytes: tail.partial_bytes });
         for finding in &tail.findings {
             let mut body = Vec::new();
             let now = self.surroundings.clock.now();
             finding.with_notice(|notice| notice.body(now, &mut body));
             if !body.is_empty() {
-                self.append(writer, slice::from_mut(&mut body))?;
+                self.append(writer, slice::from_mut(&mut body));
             }
+        }
+        if let Some(mut batch) = writer.take() {
+            let written = batch.write();
+            writer.settle(batch, &written);
+            written?;
         }
         writer.file.sync_data()?;
         // A file is there after a power cut only when its folder is synced too, and an opening
@@ -209,21 +194,25 @@ impl Device {
         Ok(())
     }
 
-    /// Writes the line of a request's entry, and with it that of a second one, with one write(2).
-    pub(super) fn entries(&self, one: &Entry<'_>, other: Option<&Entry<'_>>) -> Result<(), String> {
+    /// Puts the line of an entry, and behind it that of a second one, to those that wait. Built
+    /// outside the lock, in room that the thread uses again.
+    pub(super) fn queue(
+        &self,
+        one: &Entry<'_>,
+        other: Option<&Entry<'_>>,
+    ) -> Result<Ticket, String> {
         let hash_paths = self.config.hash_paths;
-        // Bodies are built outside the lock, in room that the thread uses again.
         ROOM.with_borrow_mut(|Room { scratch, bodies }| {
             scratch.forget();
             bodies.iter_mut().for_each(Vec::clear);
             let mut renderer = Renderer { digester: &self.digester, hash_paths, scratch };
             let [first, second] = &mut *bodies;
             renderer.body(one, first);
-            let written = match other {
-                None => self.append_to_open(slice::from_mut(first)),
+            let queued = match other {
+                None => self.queue_bodies(slice::from_mut(first)),
                 Some(other) => {
                     renderer.body(other, second);
-                    self.append_to_open(bodies)
+                    self.queue_bodies(bodies)
                 }
             };
             for body in bodies {
@@ -231,15 +220,23 @@ impl Device {
                 body.truncate(ROOM_BYTES);
                 body.shrink_to(ROOM_BYTES);
             }
-            written
+            queued
         })
+    }
+
+    /// Has what was queued written, with what whoever is ready to run now has to add: the more come
+    /// at once, the larger a write is.
+    pub(super) async fn written(&self, ticket: Ticket) -> Result<(), String> {
+        yield_now().await;
+        self.write_with_others(&ticket)
     }
 
     /// Writes one notice's line.
     pub(super) fn notice(&self, notice: &Notice<'_>) -> Result<(), String> {
         let mut body = Vec::new();
         notice.body(self.surroundings.clock.now(), &mut body);
-        self.append_to_open(slice::from_mut(&mut body))
+        let ticket = self.queue_bodies(slice::from_mut(&mut body))?;
+        self.write_with_others(&ticket)
     }
 
     /// What has to happen now and then: a checkpoint when its time has come, a sync, and another
@@ -249,10 +246,10 @@ impl Device {
             let mut state = self.state();
             match &mut *state {
                 State::Open(writer) => {
-                    let age = self.surroundings.clock.now().since(writer.checkpoint_time);
-                    if writer.link.n > writer.checkpoint.n && age >= CHECKPOINT_AGE {
-                        let written = self.checkpoint(writer, Reason::Interval);
-                        self.note(writer, written.as_ref().err());
+                    let end = &writer.end;
+                    let age = self.surroundings.clock.now().since(end.checkpoint_time);
+                    if end.link.n > end.checkpoint.n && age >= CHECKPOINT_AGE {
+                        self.checkpoint(writer, Reason::Interval);
                     }
                     false
                 }
@@ -269,83 +266,100 @@ impl Device {
     /// Ends the chain with a synced checkpoint. No line is taken after it.
     pub(super) fn close(&self) {
         if let State::Open(writer) = &mut *self.state() {
-            let written = self.checkpoint(writer, Reason::Seal);
-            self.note(writer, written.as_ref().err());
+            self.checkpoint(writer, Reason::Seal);
         }
         self.sync();
-        *self.state() = State::Closed;
+        let _turn = self.turn();
+        let mut state = self.state();
+        if let State::Open(writer) = &mut *state {
+            writer.refuse(CLOSED);
+        }
+        *state = State::Closed;
     }
 
-    fn append_to_open(&self, bodies: &mut [Vec<u8>]) -> Result<(), String> {
-        let lines = bodies.len() as u64;
+    fn queue_bodies(&self, bodies: &mut [Vec<u8>]) -> Result<Ticket, String> {
         match &mut *self.state() {
             State::Open(writer) => {
-                let written = self.append(writer, bodies);
-                self.note(writer, written.as_ref().err());
-                if let Err(cause) = written {
-                    writer.missed = writer.missed.saturating_add(lines);
-                    return Err(cause.to_string());
+                self.append(writer, bodies);
+                let ticket = writer.ticket();
+                if writer.end.link.n - writer.end.checkpoint.n >= CHECKPOINT_LINES {
+                    // It is synced by the next tick, so that no request waits for a disk.
+                    self.checkpoint(writer, Reason::Interval);
                 }
-                if writer.link.n - writer.checkpoint.n >= CHECKPOINT_LINES {
-                    // The line itself is written; a checkpoint that cannot be is the next line's
-                    // matter. It is synced by the next tick, so that no request waits for a disk.
-                    let written = self.checkpoint(writer, Reason::Interval);
-                    self.note(writer, written.as_ref().err());
-                }
-                Ok(())
+                Ok(ticket)
             }
             State::Failed { error, missed, .. } => {
-                *missed = missed.saturating_add(lines);
+                *missed = missed.saturating_add(bodies.len() as u64);
                 Err(error.clone())
             }
             State::Closed => Err(CLOSED.to_owned()),
         }
     }
 
-    fn checkpoint(&self, writer: &mut Writer, reason: Reason) -> io::Result<()> {
+    fn checkpoint(&self, writer: &mut Writer, reason: Reason) {
         let now = self.surroundings.clock.now();
         let checkpoint = Checkpoint {
             device_id: self.config.id,
-            n: writer.link.n.saturating_add(1),
-            previous: writer.link.h,
+            n: writer.end.link.n.saturating_add(1),
+            previous: writer.end.link.h,
             position: (self.surroundings.position)(),
             time_ms: now.millis(),
         };
         let mut body = Vec::with_capacity(CHECKPOINT_BYTES);
-        let signature = checkpoint.body(now, reason, writer.missed, &self.sign, &mut body);
-        self.append(writer, slice::from_mut(&mut body))?;
-        writer.missed = 0;
-        writer.checkpoint = writer.link;
+        let signature = checkpoint.body(now, reason, writer.end.missed, &self.sign, &mut body);
+        self.append(writer, slice::from_mut(&mut body));
         let Checkpoint { device_id, n, previous, position, time_ms } = checkpoint;
-        let hash = writer.link.h;
-        writer.signed =
-            Some(SignedCheckpoint { device_id, n, previous, hash, position, time_ms, signature });
-        writer.checkpoint_time = now;
-        Ok(())
+        let link = writer.end.link;
+        let hash = link.h;
+        let signed =
+            SignedCheckpoint { device_id, n, previous, hash, position, time_ms, signature };
+        writer.end =
+            End { link, checkpoint: link, signed: Some(signed), checkpoint_time: now, missed: 0 };
     }
 
-    /// Makes bodies lines and writes them. When that fails the chain stays where it was.
-    fn append(&self, writer: &mut Writer, bodies: &mut [Vec<u8>]) -> io::Result<()> {
-        let mut link = writer.link;
-        for body in bodies.iter_mut() {
-            link = link.next(&self.config.id, body);
+    /// Makes bodies lines, and puts them to those that wait.
+    fn append(&self, writer: &mut Writer, bodies: &mut [Vec<u8>]) {
+        for body in bodies {
+            let link = writer.end.link.next(&self.config.id, body);
             finish(body, &link, &self.chain_key);
+            writer.push(body, link);
         }
-        if let [first, others @ ..] = bodies {
-            others.iter().for_each(|line| first.extend_from_slice(line));
-            writer.write(first)?;
+    }
+
+    /// Writes what was queued, and all that waits with it, unless somebody has done so.
+    fn write_with_others(&self, ticket: &Ticket) -> Result<(), String> {
+        if ticket.get().is_none() {
+            self.write();
         }
-        writer.link = link;
-        Ok(())
+        // Whoever takes lines tells what became of them before the turn is another's.
+        ticket.get().cloned().unwrap_or_else(|| Err(CLOSED.to_owned()))
+    }
+
+    /// Writes what waits, once nobody else writes.
+    fn write(&self) {
+        let _turn = self.turn();
+        let taken = match &mut *self.state() {
+            State::Open(writer) => writer.take(),
+            State::Failed { .. } | State::Closed => None,
+        };
+        let Some(mut batch) = taken else { return };
+        let written = batch.write();
+        // Nobody closes it meanwhile: that takes the turn.
+        if let State::Open(writer) = &mut *self.state() {
+            writer.settle(batch, &written);
+            self.note(writer, written.as_ref().err());
+        }
     }
 
     /// Syncs outside the lock, so that requests go on writing meanwhile, and then tells the head of
     /// the last checkpoint that was written before.
     fn sync(&self) {
+        self.write();
         let (file, checkpoint, signed, length) = match &mut *self.state() {
             State::Open(writer) if writer.dirty => {
                 writer.dirty = false;
-                (Arc::clone(&writer.file), writer.checkpoint, writer.signed, writer.length)
+                let End { checkpoint, signed, .. } = writer.written;
+                (Arc::clone(&writer.file), checkpoint, signed, writer.length)
             }
             State::Open(_) | State::Failed { .. } | State::Closed => return,
         };
@@ -353,7 +367,7 @@ impl Device {
             Ok(()) => {
                 let mut before = length;
                 if let State::Open(writer) = &mut *self.state() {
-                    before = std::mem::replace(&mut writer.synced, length);
+                    before = mem::replace(&mut writer.synced, length);
                 }
                 self.tell(&checkpoint, signed);
                 file.release_cache(before..length);
@@ -366,10 +380,13 @@ impl Device {
     /// if they were there, but opened and checked again, and they are written again.
     fn fail(&self, cause: &io::Error) {
         tracing::error!(device = %self.config.name, error = %cause, "audit device cannot sync");
+        let _turn = self.turn();
         let mut state = self.state();
-        if let State::Open(writer) = &*state {
-            let (error, missed) = (cause.to_string(), writer.missed);
-            *state = State::Failed { error, missed, doubtful: Some(writer.synced) };
+        if let State::Open(writer) = &mut *state {
+            let error = cause.to_string();
+            writer.refuse(&error);
+            let (missed, doubtful) = (writer.written.missed, Some(writer.synced));
+            *state = State::Failed { error, missed, doubtful };
         }
     }
 
@@ -398,23 +415,9 @@ impl Device {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Writer {
-    /// One write(2) for whole lines. What a failed one left behind is cut off again, so that the
-    /// next line does not begin in the middle of it.
-    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        if self.torn {
-            self.file.set_len(self.length)?;
-            self.torn = false;
-        }
-        if let Err(cause) = self.file.write_all_at(lines, self.length) {
-            self.torn = self.file.set_len(self.length).is_err();
-            return Err(cause);
-        }
-        self.length = self.length.saturating_add(u64::try_from(lines.len()).unwrap_or(u64::MAX));
-        self.dirty = true;
-        Ok(())
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -447,9 +450,9 @@ const ROOM_BYTES: usize = 64 * 1024;
 mod tests {
     use super::*;
     use crate::{
-        clock::ManualClock,
+        clock::{ManualClock, Timestamp},
         crypto::HmacSha256,
-        disk::{Fault, Simulator, simulated},
+        disk::{DiskFile, Fault, Simulator, simulated},
         secret::Key,
     };
 
@@ -522,7 +525,7 @@ mod tests {
 
     fn swap_file(device: &Device, file: Arc<DiskFile>) -> Arc<DiskFile> {
         let State::Open(writer) = &mut *device.state() else { panic!("not open") };
-        std::mem::replace(&mut writer.file, file)
+        mem::replace(&mut writer.file, file)
     }
 
     #[test]
@@ -547,6 +550,57 @@ mod tests {
             chain_key: Some(&device.chain_key),
         };
         assert_eq!(verifier.file(&path).unwrap().last, 4);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.lines().last().unwrap().contains("\"missed\":2"), "{text}");
+    }
+
+    /// A line that waits.
+    fn queued(device: &Device) -> Ticket {
+        let mut body = Vec::new();
+        Notice::IndexRebuilt.body(device.surroundings.clock.now(), &mut body);
+        device.queue_bodies(slice::from_mut(&mut body)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn lines_that_come_together_are_one_write() {
+        let (disk, simulator) = simulated();
+        let device = device_on(disk, FILE.into());
+        device.open().unwrap();
+        let before = simulator.operations();
+        let [one, two, three] = [(); 3].map(|()| device.written(queued(&device)));
+        let written = tokio::join!(one, two, three);
+        assert_eq!(written, (Ok(()), Ok(()), Ok(())));
+        assert_eq!(simulator.operations() - before, 1);
+        // What nobody waits for is written with the next line, or the next second.
+        drop(queued(&device));
+        device.tick();
+        assert_eq!(fewest(&simulator, "index_rebuilt"), 4);
+    }
+
+    #[tokio::test]
+    async fn lines_share_the_fate_of_their_write_and_the_chain_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.log");
+        let device = device(path.clone());
+        device.open().unwrap();
+        let good = swap_file(&device, Arc::new(Disk::real().open(&path).unwrap()));
+        let [one, two] = [(); 2].map(|()| device.written(queued(&device)));
+        let (one, two) = tokio::join!(one, two);
+        assert!(one.is_err() && one == two);
+
+        swap_file(&device, good);
+        let [one, two] = [(); 2].map(|()| device.written(queued(&device)));
+        assert_eq!(tokio::join!(one, two), (Ok(()), Ok(())));
+        let late = queued(&device);
+        device.close();
+        assert_eq!(device.written(late).await, Ok(()));
+        assert!(device.queue_bodies(&mut [Vec::new()]).is_err());
+        let verifier = Verifier {
+            device_id: [1; 16],
+            public_key: device.sign.public_key(),
+            chain_key: Some(&device.chain_key),
+        };
+        assert_eq!(verifier.file(&path).unwrap().last, 5);
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.lines().last().unwrap().contains("\"missed\":2"), "{text}");
     }

@@ -74,7 +74,7 @@ impl Bench {
     fn written(&self, lines: usize) {
         let (broker, findings) = self.open();
         assert_eq!(findings, []);
-        (0..lines).for_each(|_| broker.line(&read("secret/data/a")).unwrap());
+        (0..lines).for_each(|_| line(&broker, &read("secret/data/a")).unwrap());
         broker.close();
     }
 
@@ -89,6 +89,15 @@ impl Bench {
     fn verify(&self) -> Result<Verified, BadLine> {
         verify(&self.path(), true)
     }
+}
+
+fn line(broker: &Broker, entry: &Entry<'_>) -> Result<(), AuditError> {
+    lines(broker, entry, None)
+}
+
+fn lines(broker: &Broker, one: &Entry<'_>, other: Option<&Entry<'_>>) -> Result<(), AuditError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(broker.lines(one, other))
 }
 
 fn keys(id: &[u8; 16]) -> AuditKeys {
@@ -200,7 +209,7 @@ fn a_line_is_vaults_with_every_value_digested() {
         }),
         error: Some("1 error occurred:\n\t* permission denied\n\n"),
     };
-    broker.line(&entry).unwrap();
+    line(&broker, &entry).unwrap();
     let auth = json!({
         "client_token": digest("hvs.secret"), "accessor": digest("acc"), "display_name": "token",
         "policies": ["default", "app"], "token_policies": ["default", "app"],
@@ -241,8 +250,8 @@ fn both_lines_of_a_request_are_written_at_once() {
     let mut answer = read("kv/app");
     answer.kind = Kind::Response;
     answer.request.client_token = Some(&token);
-    broker.both(&request, &answer).unwrap();
-    broker.both(&answer, &read("kv/other")).unwrap();
+    lines(&broker, &request, Some(&answer)).unwrap();
+    lines(&broker, &answer, Some(&read("kv/other"))).unwrap();
     broker.close();
     let lines = bench.lines();
     let told = lines.iter().map(|line| parsed(line)["request"]["path"].clone());
@@ -258,7 +267,7 @@ fn both_lines_of_a_request_are_written_at_once() {
 fn a_request_without_a_token_leaves_a_line_too() {
     let bench = Bench::new();
     let (broker, _) = bench.open();
-    broker.line(&Entry { error: Some("permission denied"), ..read("sys/audit") }).unwrap();
+    line(&broker, &Entry { error: Some("permission denied"), ..read("sys/audit") }).unwrap();
     let expected = json!({
         "time": "2026-01-01T00:00:00Z", "type": "request", "auth": {"token_type": "default"},
         "request": {"id": "7d1b5b6e-0000-4000-8000-000000000000", "operation": "read",
@@ -288,7 +297,7 @@ fn with_hash_paths_no_name_is_clear() {
         data: Some(br#"{"keys":["planted-child"]}"#),
         warnings: &warnings,
     });
-    broker.line(&entry).unwrap();
+    line(&broker, &entry).unwrap();
     let line = &bench.lines()[1];
     assert!(!line.contains("planted"), "{line}");
     let path =
@@ -331,7 +340,7 @@ fn every_thousand_lines_and_every_minute_there_is_a_checkpoint() {
     let bench = Bench::new();
     let (broker, _) = bench.open();
     for _ in 0..2_500 {
-        broker.line(&read("secret/data/a")).unwrap();
+        line(&broker, &read("secret/data/a")).unwrap();
     }
     let checkpoints = || {
         let lines = bench.lines();
@@ -379,7 +388,7 @@ fn deleted_inserted_swapped_and_repeated_lines_are_named() {
     let bench = Bench::new();
     let (broker, _) = bench.open();
     for path in ["a", "b", "c", "d", "e"] {
-        broker.line(&read(path)).unwrap();
+        line(&broker, &read(path)).unwrap();
     }
     broker.close();
     let good = bench.lines();
@@ -447,7 +456,7 @@ fn a_start_after_a_crash_is_no_alarm() {
     bench.written(2);
     let old_mark = bench.mark.get();
     let (broker, _) = bench.open();
-    broker.line(&read("secret/data/a")).unwrap();
+    line(&broker, &read("secret/data/a")).unwrap();
     drop(broker);
     // The head is written by the next commit only: there was none.
     bench.mark.set(old_mark);
@@ -535,7 +544,7 @@ fn a_file_is_held_against_a_checkpoint_that_was_kept_elsewhere() {
     let bench = Bench::new();
     let (broker, _) = bench.open();
     assert_eq!(broker.checkpoint().unwrap().n, 1);
-    (0..3).for_each(|_| broker.line(&read("secret/data/a")).unwrap());
+    (0..3).for_each(|_| line(&broker, &read("secret/data/a")).unwrap());
     broker.close();
     let kept = broker.checkpoint().unwrap();
     assert_eq!(kept.n, 5);
@@ -557,7 +566,7 @@ fn a_file_is_held_against_a_checkpoint_that_was_kept_elsewhere() {
 fn a_file_that_was_written_again_with_the_keys_is_found_by_what_was_kept_elsewhere() {
     let bench = Bench::new();
     let (broker, _) = bench.open();
-    (0..3).for_each(|_| broker.line(&read("secret/data/a")).unwrap());
+    (0..3).for_each(|_| line(&broker, &read("secret/data/a")).unwrap());
     broker.close();
     let kept = broker.checkpoint().unwrap();
     drop(broker);
@@ -578,7 +587,7 @@ fn a_file_that_was_written_again_with_the_keys_is_found_by_what_was_kept_elsewhe
 fn a_damaged_end_is_set_aside_and_the_chain_goes_on() {
     let bench = Bench::new();
     let (broker, _) = bench.open();
-    (0..3).for_each(|_| broker.line(&read("secret/data/a")).unwrap());
+    (0..3).for_each(|_| line(&broker, &read("secret/data/a")).unwrap());
     drop(broker);
     let mut lines = bench.lines();
     lines[2] = lines[2].replace("secret/data/a", "secret/data/b");
@@ -600,7 +609,7 @@ fn a_damaged_end_is_set_aside_and_the_chain_goes_on() {
 fn a_new_file_that_begins_with_a_hole_is_set_aside() {
     let bench = Bench::new();
     let (broker, _) = bench.open();
-    (0..3).for_each(|_| broker.line(&read("secret/data/a")).unwrap());
+    (0..3).for_each(|_| line(&broker, &read("secret/data/a")).unwrap());
     drop(broker);
     bench.mark.set(mark(0, [0; 32]));
     let mut bytes = fs::read(bench.path()).unwrap();
@@ -682,7 +691,7 @@ fn each_of_two_devices_has_its_own_chain_and_keys() {
     let (broker, _) = bench.try_open(vec![bench.config(), second]).unwrap();
     let mut entry = read("secret/data/a");
     entry.request.data = Some(b"{\"a\":\"hunter2\"}");
-    broker.line(&entry).unwrap();
+    line(&broker, &entry).unwrap();
     broker.close();
     assert_eq!(bench.verify().unwrap().last, 3);
     assert_eq!(bench.mark.get().hash, bench.verify().unwrap().checkpoint_hash);
@@ -703,7 +712,7 @@ fn one_device_that_writes_is_enough_and_the_other_is_named() {
         hash_paths: false,
     };
     let (broker, _) = bench.try_open(vec![bench.config(), late]).unwrap();
-    broker.line(&read("secret/data/a")).unwrap();
+    line(&broker, &read("secret/data/a")).unwrap();
     let health = broker.health();
     assert_eq!((health[0].name.as_str(), &health[0].error), ("file", &None));
     assert_eq!(health[1].name, "late");
@@ -712,7 +721,7 @@ fn one_device_that_writes_is_enough_and_the_other_is_named() {
     fs::create_dir(&folder).unwrap();
     broker.tick_now();
     assert_eq!(broker.health()[1].error, None);
-    broker.line(&read("secret/data/a")).unwrap();
+    line(&broker, &read("secret/data/a")).unwrap();
     let lines = fs::read_to_string(folder.join("audit.log")).unwrap();
     let first = parsed(lines.lines().next().unwrap());
     assert_eq!(first["checkpoint"]["missed"], 1);
@@ -733,9 +742,9 @@ fn without_devices_there_is_nothing_to_do() {
     let bench = Bench::new();
     let (broker, findings) = bench.try_open(vec![]).unwrap();
     assert!(!broker.is_enabled() && findings.is_empty());
-    broker.line(&read("secret/data/a")).unwrap();
+    line(&broker, &read("secret/data/a")).unwrap();
     broker.close();
-    broker.line(&read("secret/data/a")).unwrap();
+    line(&broker, &read("secret/data/a")).unwrap();
 }
 
 #[test]
@@ -743,7 +752,7 @@ fn no_line_is_taken_after_the_end() {
     let bench = Bench::new();
     let (broker, _) = bench.open();
     broker.close();
-    let AuditError { devices } = broker.line(&read("secret/data/a")).unwrap_err();
+    let AuditError { devices } = line(&broker, &read("secret/data/a")).unwrap_err();
     assert_eq!(devices[0].name, "file");
     assert_eq!(bench.verify().unwrap().last, 2);
 }
@@ -781,7 +790,7 @@ fn the_last_checkpoint_is_found_in_a_long_file() {
     let bench = Bench::new();
     let (broker, _) = bench.open();
     let long = "x".repeat(300);
-    (0..999).for_each(|_| broker.line(&read(&long)).unwrap());
+    (0..999).for_each(|_| line(&broker, &read(&long)).unwrap());
     drop(broker);
     assert!(fs::metadata(bench.path()).unwrap().len() > 500_000);
     let (_broker, findings) = bench.open();

@@ -150,7 +150,7 @@ pub async fn admit<'a>(
     let changes_nothing = head.operation.is_reading() && mount.reads_change_nothing();
     match is_allowed && changes_nothing && body.is_absent() {
         true => lines.hold(&decision, slot),
-        false => lines.request(body, (is_allowed, &decision), error.as_ref())?,
+        false => Box::pin(lines.request(body, (is_allowed, &decision), error.as_ref())).await?,
     }
     match error {
         Some(error) => Err(error),

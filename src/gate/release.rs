@@ -40,7 +40,7 @@ impl Slot {
 
 /// Writes the audit line of an answer to a request that was admitted, behind the request's own if
 /// that waits in `slot`, and lets it go. Without a line there is no answer but a 500.
-pub fn release(
+pub async fn release(
     ground: &Ground,
     session: &Session,
     place: &Place,
@@ -49,32 +49,33 @@ pub fn release(
     answer: Result<Granted, ApiError>,
 ) -> Released {
     let lines = Lines { ground, head, place: Some(place), session: Some(session) };
-    lines.release(answer, slot.lock().take())
+    let held = slot.lock().take();
+    lines.release(answer, held).await
 }
 
 /// Lets a refusal go that came before there was a caller or a mount: both of its lines are written
 /// here.
-pub fn refuse(
+pub async fn refuse(
     ground: &Ground,
     session: Option<&Session>,
     head: &Head,
     error: ApiError,
 ) -> Released {
     let lines = Lines { ground, head, place: None, session };
-    if let Err(unwritten) = lines.request_without_body(&error) {
+    if let Err(unwritten) = lines.write_request(None, None, Some(&error)).await {
         return Released::of_error(&unwritten);
     }
-    lines.release(Err(error), None)
+    lines.release(Err(error), None).await
 }
 
 /// Lets the refusal of a request go that is over its quota. It carries nothing of the store, and a
 /// flood would fill the disk with lines, so that it has them only where the configuration says so.
-pub fn refuse_over_quota(ground: &Ground, head: &Head, over: &OverQuota) -> Released {
+pub async fn refuse_over_quota(ground: &Ground, head: &Head, over: &OverQuota) -> Released {
     let path = head.path.as_str();
     let text = format!("request path {path:?}: rate limit quota exceeded");
     let error = ApiError::new(429, text);
     let released = match over.is_audited {
-        true => refuse(ground, None, head, error),
+        true => refuse(ground, None, head, error).await,
         false => Released::of_error(&error),
     };
     match released.status() {
@@ -209,7 +210,7 @@ pub(super) struct Lines<'a> {
 
 impl Lines<'_> {
     /// The line of a request that has been judged.
-    pub(super) fn request(
+    pub(super) async fn request(
         &self,
         body: &Body,
         judged: (bool, &Decision<'_>),
@@ -221,7 +222,8 @@ impl Lines<'_> {
         let (allowed, decision) = judged;
         let granting = granting(decision);
         let results = PolicyResults { allowed, granting_policies: &granting };
-        body.expose_bytes(|data| self.write_request(data, Some(results), error))
+        let written = body.expose_bytes(|data| self.write_request(data, Some(results), error));
+        written.await
     }
 
     /// Has the line of a request that is let in wait for its answer's.
@@ -232,35 +234,30 @@ impl Lines<'_> {
         }
     }
 
-    fn request_without_body(&self, error: &ApiError) -> Result<(), ApiError> {
-        if !self.ground.audit.is_enabled() {
-            return Ok(());
-        }
-        self.write_request(None, None, Some(error))
-    }
-
-    fn write_request(
-        &self,
+    /// The line has its place when this returns; the future is done when it is written.
+    fn write_request<'b>(
+        &'b self,
         data: Option<&[u8]>,
         results: Option<PolicyResults<'_>>,
         error: Option<&ApiError>,
-    ) -> Result<(), ApiError> {
+    ) -> impl Future<Output = Result<(), ApiError>> + Send + use<'b> {
         let error = error.map(text_of);
         let entry = Entry {
             error: error.as_deref(),
             request: self.request_part(data),
             ..self.entry(Kind::Request, self.ground.clock.now(), results)
         };
-        self.ground.audit.line(&entry).map_err(ApiError::internal)
+        let written = self.ground.audit.lines(&entry, None);
+        async move { written.await.map_err(ApiError::internal) }
     }
 
     /// The line of the answer, behind that of a request that waited, and then the answer.
-    fn release(&self, answer: Result<Granted, ApiError>, held: Option<Held>) -> Released {
+    async fn release(&self, answer: Result<Granted, ApiError>, held: Option<Held>) -> Released {
         if let Err(error) = &answer {
             log(error, &self.head.id);
         }
         if self.ground.audit.is_enabled()
-            && let Err(unwritten) = self.response(&answer, held)
+            && let Err(unwritten) = self.response(&answer, held).await
         {
             let unwritten = ApiError::internal(unwritten);
             log(&unwritten, &self.head.id);
@@ -272,11 +269,11 @@ impl Lines<'_> {
         }
     }
 
-    fn response(
-        &self,
+    fn response<'b>(
+        &'b self,
         answer: &Result<Granted, ApiError>,
         held: Option<Held>,
-    ) -> Result<(), AuditError> {
+    ) -> impl Future<Output = Result<(), AuditError>> + Send + use<'b> {
         let error = answer.as_ref().err().map(text_of);
         let response = answer.as_ref().ok().map(|(reply, auth)| ResponsePart {
             auth: auth.as_deref().map(auth_of_reply),
@@ -286,11 +283,11 @@ impl Lines<'_> {
         let entry = self.entry(Kind::Response, self.ground.clock.now(), None);
         let entry = Entry { response, error: error.as_deref(), ..entry };
         match held {
-            None => self.ground.audit.line(&entry),
+            None => self.ground.audit.lines(&entry, None),
             Some(Held { time, granting }) => {
                 let results = PolicyResults { allowed: true, granting_policies: &granting };
                 let request = self.entry(Kind::Request, time, Some(results));
-                self.ground.audit.both(&request, &entry)
+                self.ground.audit.lines(&request, Some(&entry))
             }
         }
     }

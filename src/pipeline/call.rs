@@ -89,7 +89,10 @@ impl Begun {
             Way::Identified(identified) => {
                 let at_work = Arc::clone(&identified);
                 let work = ToTheEnd::new(async move { at_work.run(&kista, body).await });
-                work.await.unwrap_or_else(|broken| identified.aborted(broken))
+                match work.await {
+                    Ok(released) => released,
+                    Err(broken) => Box::pin(identified.aborted(broken)).await,
+                }
             }
         };
         released.telling(standing)
@@ -102,11 +105,13 @@ impl Identified {
         let ground = &open.ground;
         let body = match Body::check(head.operation, &head.media, body) {
             Ok(body) => body,
-            Err(error) => return gate::refuse(ground, Some(session), head, error),
+            Err(error) => {
+                return Box::pin(gate::refuse(ground, Some(session), head, error)).await;
+            }
         };
         let permit = match gate::admit(ground, session, mounted.as_ref(), head, &body, slot).await {
             Ok(permit) => permit,
-            Err(error) => return self.release(Err(error)),
+            Err(error) => return self.release(Err(error)).await,
         };
         let path = mounted.place().relative(head.path.as_str());
         let answer = mounted.dispatch(&permit, Call { head, path, body: &body }).await;
@@ -118,7 +123,7 @@ impl Identified {
             Err(error) => Err(error),
         };
         let seals = answer.as_ref().is_ok_and(|(reply, _)| reply.seals);
-        let released = self.release(answer);
+        let released = self.release(answer).await;
         if self.is_last_use
             && let Err(error) = Box::pin(ground.tokens.revoke(session.digest)).await
         {
@@ -146,14 +151,14 @@ impl Identified {
         Ok((reply, Some(auth)))
     }
 
-    fn release(&self, answer: Result<Granted, ApiError>) -> Released {
+    async fn release(&self, answer: Result<Granted, ApiError>) -> Released {
         let place = self.mounted.place();
-        gate::release(&self.open.ground, &self.session, place, &self.head, &self.slot, answer)
+        gate::release(&self.open.ground, &self.session, place, &self.head, &self.slot, answer).await
     }
 
     /// The handler panicked: its request line gets an answer line all the same.
-    fn aborted(&self, broken: BrokenOff) -> Released {
-        self.release(Err(ApiError::internal(broken)))
+    async fn aborted(&self, broken: BrokenOff) -> Released {
+        self.release(Err(ApiError::internal(broken))).await
     }
 }
 

@@ -18,7 +18,10 @@ impl Kista {
     pub async fn begin(&self, head: Box<Head>) -> Result<Begun, Released> {
         check_headers(&head).map_err(|rejection| gate::reject(&rejection))?;
         let open = self.inner.vault.unsealed();
-        let standing = open.as_deref().map_or(Ok(None), |open| limit::count(open, &head))?;
+        let standing = match &open {
+            Some(open) => limit::count(open, &head).await?,
+            None => None,
+        };
         match self.begin_within(open, head).await {
             Ok(begun) => Ok(begun.telling(standing)),
             Err(released) => Err(released.telling(standing)),
@@ -40,7 +43,9 @@ impl Kista {
         }
         let Used { session, last } = match identify(&open, &head).await {
             Ok(used) => used,
-            Err(error) => return Err(gate::refuse(&open.ground, None, &head, error)),
+            Err(error) => {
+                return Err(Box::pin(gate::refuse(&open.ground, None, &head, error)).await);
+            }
         };
         match self.find(&open, &session, &head) {
             Ok(mounted) => {
@@ -49,7 +54,9 @@ impl Kista {
                     Identified { open, session, is_last_use: last, mounted, head, slot };
                 Ok(Begun::identified(self.clone(), identified))
             }
-            Err(error) => Err(gate::refuse(&open.ground, Some(&session), &head, error)),
+            Err(error) => {
+                Err(Box::pin(gate::refuse(&open.ground, Some(&session), &head, error)).await)
+            }
         }
     }
 

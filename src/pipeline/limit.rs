@@ -22,11 +22,14 @@ impl Kista {
 
 /// Counts a request by the quotas of an open vault. Nothing of it has been looked up yet, so that a
 /// flood is shed at the price of reading its heads; the standing is told where answers show it.
-pub(super) fn count(open: &Unsealed, head: &Head) -> Result<Option<Standing>, Released> {
+pub(super) async fn count(open: &Unsealed, head: &Head) -> Result<Option<Standing>, Released> {
     if open.quotas.is_empty() {
         return Ok(None);
     }
-    by_quota(open, head).map_err(|over| gate::refuse_over_quota(&open.ground, head, &over))
+    match by_quota(open, head) {
+        Ok(standing) => Ok(standing),
+        Err(over) => Err(Box::pin(gate::refuse_over_quota(&open.ground, head, &over)).await),
+    }
 }
 
 fn by_quota(open: &Unsealed, head: &Head) -> Result<Option<Standing>, OverQuota> {
