@@ -50,6 +50,9 @@ static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 const PATH: &str = "/v1/secret/data/bench";
 /// Rounds of each measurement; the median counts.
 const ROUNDS: usize = 3;
+/// Rounds of reads, by turns: the machine's own speed changes within seconds, so that each round has
+/// its ratio, and the median of these counts.
+const READ_ROUNDS: usize = 9;
 
 fn main() -> Result<(), Box<dyn Error>> {
     if let Some(line) = load::as_load() {
@@ -88,7 +91,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let rounds =
         |work: &str| if only.as_deref().is_none_or(|only| only == work) { ROUNDS } else { 0 };
     let mut reads = Reads::default();
-    for _ in 0..rounds("reads") {
+    let read_rounds = if rounds("reads") > 0 { READ_ROUNDS } else { 0 };
+    for _ in 0..read_rounds {
         reads.bare.push(measure(Work::Read, bare, ca, "-", seconds)?);
         reads.quiet.push(measure(Work::Read, quiet.address, ca, &quiet.token, seconds)?);
         reads.unchecked.push(measure(
@@ -207,17 +211,39 @@ impl Reads {
         if self.bare.is_empty() {
             return;
         }
-        let bare = median(&mut self.bare);
-        let quiet = median(&mut self.quiet);
-        let audited = median(&mut self.audited);
-        print_line("bare route", &bare);
-        print_line("KV read", &quiet);
+        let ratios = [("ratio", &self.quiet), ("ratio, audited", &self.audited)]
+            .map(|(name, read)| (name, Ratio::of(read, &self.bare)));
+        print_line("bare route", &median(&mut self.bare));
+        print_line("KV read", &median(&mut self.quiet));
         print_line("KV read, freshness off", &median(&mut self.unchecked));
-        print_line("KV read, audited", &audited);
-        for (name, read) in [("ratio", &quiet), ("ratio, audited", &audited)] {
-            let by_rate = read.outcome.rate / bare.outcome.rate;
-            let by_cpu = bare.cpu_micros / read.cpu_micros;
-            println!("{name:<28} {by_rate:>9.2} by rate, {by_cpu:.2} by server CPU");
+        print_line("KV read, audited", &median(&mut self.audited));
+        for (name, Ratio { rate, cpu, p99 }) in ratios {
+            println!("{name:<28} {rate:>9.2} by rate, {cpu:.2} by server CPU, p99 {p99:.2} times");
+        }
+    }
+}
+
+/// Medians of what rounds say of one work beside another.
+struct Ratio {
+    rate: f64,
+    cpu: f64,
+    p99: f64,
+}
+
+impl Ratio {
+    fn of(these: &[Measured], others: &[Measured]) -> Self {
+        let median = |ratio: fn(&Measured, &Measured) -> f64| {
+            let pairs = these.iter().zip(others);
+            let mut ratios: Vec<_> = pairs.map(|(this, other)| ratio(this, other)).collect();
+            ratios.sort_by(f64::total_cmp);
+            ratios[ratios.len() / 2]
+        };
+        Self {
+            rate: median(|this, other| this.outcome.rate / other.outcome.rate),
+            cpu: median(|this, other| other.cpu_micros / this.cpu_micros),
+            p99: median(|this, other| {
+                this.outcome.p99.as_secs_f64() / other.outcome.p99.as_secs_f64()
+            }),
         }
     }
 }
@@ -300,5 +326,5 @@ fn print_line(name: &str, measured: &Measured) {
 /// The one whose rate is in the middle.
 fn median(measured: &mut Vec<Measured>) -> Measured {
     measured.sort_by(|one, other| one.outcome.rate.total_cmp(&other.outcome.rate));
-    measured.swap_remove(ROUNDS / 2)
+    measured.swap_remove(measured.len() / 2)
 }
