@@ -15,7 +15,10 @@ use std::{alloc::System, hint::black_box, sync::Arc, time::Duration};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use kista::{
-    audit::{AuthPart, Broker, DeviceConfig, Entry, Kind, MountPart, RequestPart, ResponsePart},
+    audit::{
+        Admitted, AuthPart, Broker, DeviceConfig, Entry, Kind, MountPart, PolicyResults,
+        RequestPart, ResponsePart,
+    },
     barrier::{AuditMark, Barrier, Batch, Keyring, MountView, Position, SpaceId},
     clock::{Clock, SystemClock, Timestamp},
     disk::Disk,
@@ -29,7 +32,7 @@ use kista::{
     vault::{Settings, Vault},
 };
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 use zeroizing_alloc::ZeroAlloc;
 
 /// The allocator of the binary, which wipes what is freed.
@@ -226,25 +229,25 @@ fn audit(criterion: &mut Criterion) {
     let token = SecretString::copy_of("s.0123456789abcdefghijklmnop");
     let answer = format!("{{\"data\":{{\"password\":\"{}\",\"user\":\"app\"}}}}", "p".repeat(270));
     let policies = ["default".to_owned(), "app".to_owned()];
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = Builder::new_current_thread().build().unwrap();
     criterion.bench_function("audit/both lines of a read", |bench| {
         bench.iter(|| {
             let time = SystemClock.now();
-            let request = line(Kind::Request, time, &token, &policies, None);
+            let policy_results = PolicyResults { allowed: true, granting_policies: &policies[1..] };
+            let request = Admitted { time, policy_results };
             let answer = ResponsePart { auth: None, data: Some(answer.as_bytes()), warnings: &[] };
-            let answer = line(Kind::Response, time, &token, &policies, Some(answer));
-            runtime.block_on(broker.lines(&request, Some(&answer))).unwrap();
+            let entry = line(time, &token, &policies, answer);
+            runtime.block_on(broker.lines(&entry, Some(request))).unwrap();
         });
     });
     broker.close();
 }
 
 fn line<'a>(
-    kind: Kind,
     time: Timestamp,
     token: &'a SecretString,
     policies: &'a [String],
-    response: Option<ResponsePart<'a>>,
+    response: ResponsePart<'a>,
 ) -> Entry<'a> {
     let auth = AuthPart {
         client_token: Some(token),
@@ -273,6 +276,7 @@ fn line<'a>(
         remote: Some(([127, 0, 0, 1], 40_000).into()),
         wrap_ttl: None,
     };
+    let (kind, response) = (Kind::Response, Some(response));
     Entry { time, kind, auth: Some(auth), request, response, error: None }
 }
 

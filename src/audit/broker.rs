@@ -16,7 +16,7 @@ use super::{
     chain::SignedCheckpoint,
     device::{Device, DeviceConfig, Surroundings},
     notice::Notice,
-    record::Entry,
+    record::{Admitted, Entry},
     tail::Finding,
 };
 
@@ -135,19 +135,19 @@ impl Broker {
         !self.devices.is_empty()
     }
 
-    /// Records a request, or an answer before it leaves, or both, together with what other requests
-    /// record now: all of it is one write(2). The lines have their place when this returns, and are
-    /// in the files when the future is done.
+    /// Records a request, or an answer before it leaves, and before that the line of its request if
+    /// it has waited, together with what other requests record now: all of it is one write(2). The
+    /// lines have their place when this returns, and are in the files when the future is done.
     ///
     /// # Errors
     /// [`AuditError`] when there are devices and none of them has the lines.
     pub fn lines<'a>(
         &'a self,
-        one: &Entry<'_>,
-        other: Option<&Entry<'_>>,
+        entry: &Entry<'_>,
+        before: Option<Admitted<'_>>,
     ) -> impl Future<Output = Result<(), AuditError>> + Send + use<'a> {
         let devices = self.devices.iter();
-        let queued: Vec<_> = devices.map(|device| (device, device.queue(one, other))).collect();
+        let queued: Vec<_> = devices.map(|device| (device, device.queue(entry, before))).collect();
         async move {
             let mut verdict = Verdict::new(&self.devices);
             for (device, ticket) in queued {

@@ -20,7 +20,7 @@ use super::{
     chain::{Checkpoint, Link, Reason, SignedCheckpoint, finish},
     digest::{Digester, Scratch},
     notice::Notice,
-    record::{Entry, Renderer},
+    record::{Admitted, Entry, ROOM_BYTES, Renderer},
     tail::{self, Finding, Tail},
     verify::Verifier,
     writer::{End, Ticket, Writer},
@@ -194,24 +194,25 @@ impl Device {
         Ok(())
     }
 
-    /// Puts the line of an entry, and behind it that of a second one, to those that wait. Built
-    /// outside the lock, in room that the thread uses again.
+    /// Puts the line of an entry to those that wait, before it that of a request which has waited
+    /// for its answer. They are built outside the lock, in room that the thread uses again.
     pub(super) fn queue(
         &self,
-        one: &Entry<'_>,
-        other: Option<&Entry<'_>>,
+        entry: &Entry<'_>,
+        before: Option<Admitted<'_>>,
     ) -> Result<Ticket, String> {
         let hash_paths = self.config.hash_paths;
         ROOM.with_borrow_mut(|Room { scratch, bodies }| {
-            scratch.forget();
             bodies.iter_mut().for_each(Vec::clear);
             let mut renderer = Renderer { digester: &self.digester, hash_paths, scratch };
-            let [first, second] = &mut *bodies;
-            renderer.body(one, first);
-            let queued = match other {
-                None => self.queue_bodies(slice::from_mut(first)),
-                Some(other) => {
-                    renderer.body(other, second);
+            let queued = match before {
+                None => {
+                    let [body, _] = &mut *bodies;
+                    renderer.body(entry, body);
+                    self.queue_bodies(slice::from_mut(body))
+                }
+                Some(admitted) => {
+                    renderer.bodies(admitted, entry, bodies);
                     self.queue_bodies(bodies)
                 }
             };
@@ -442,9 +443,6 @@ const CHECKPOINT_AGE: Duration = Duration::from_secs(60);
 
 /// About what a checkpoint's line takes.
 const CHECKPOINT_BYTES: usize = 1024;
-
-/// Bytes of a line's buffer that a thread keeps.
-const ROOM_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,10 @@ use zeroize::Zeroize;
 
 use crate::crypto::Mac;
 
-use super::json::push_hex;
+use super::{
+    json::{leading, push_hex},
+    record::Common,
+};
 
 /// Puts keyed digests in the place of values (FORMAT.md 9).
 ///
@@ -28,12 +31,14 @@ pub(super) enum Names {
 pub(super) struct Scratch {
     text: Vec<u8>,
     pointer: Vec<u8>,
-    /// Address, length and tag of the texts of one line that may stand in it again.
+    /// Address, length and tag of the texts of one request that may stand in its lines again.
     seen: Vec<(usize, usize, [u8; 32])>,
+    /// Nothing of it is a secret: it stands in the lines like that.
+    pub(super) common: Common,
 }
 
 impl Scratch {
-    /// Begins a line: the texts of another one may lie at the same addresses.
+    /// Begins a request: the texts of another one may lie at the same addresses.
     pub(super) fn forget(&mut self) {
         self.seen.clear();
     }
@@ -89,7 +94,7 @@ impl Digester {
         let leaves_left = LEAVES;
         let mut walk = Walk { rest: raw, digester: self, names, scratch, out, leaves_left };
         let whole = walk.value(0).is_some() && walk.peek().is_none();
-        scratch.pointer.zeroize();
+        wipe(&mut scratch.pointer);
         if !whole {
             out.truncate(start);
             self.push_text(out, raw);
@@ -215,7 +220,7 @@ impl<'a> Walk<'a> {
         if done.is_some() {
             self.digester.push_text(self.out, &self.scratch.text);
         }
-        self.scratch.text.zeroize();
+        wipe(&mut self.scratch.text);
         done
     }
 
@@ -223,39 +228,33 @@ impl<'a> Walk<'a> {
     fn enter_name(&mut self, name: Token<'a>) -> Option<usize> {
         let Scratch { text, pointer, .. } = &mut *self.scratch;
         let outer = pointer.len();
-        unescape(name.written, text)?;
         pointer.push(b'/');
-        for byte in text.iter() {
-            match byte {
-                b'~' => pointer.extend_from_slice(b"~0"),
-                b'/' => pointer.extend_from_slice(b"~1"),
-                _ => pointer.push(*byte),
-            }
+        if !name.escaped {
+            push_reference(pointer, name.written);
+            return Some(outer);
         }
-        text.zeroize();
+        unescape(name.written, text)?;
+        push_reference(pointer, text);
+        wipe(text);
         Some(outer)
     }
 
     /// Takes a string token, the quotes not included.
     fn string(&mut self) -> Option<Token<'a>> {
         let inner = self.rest.strip_prefix(b"\"")?;
-        let mut escaped = false;
-        let mut bytes = inner.iter().enumerate();
-        while let Some((at, byte)) = bytes.next() {
-            match byte {
-                b'"' => {
-                    let (written, rest) = inner.split_at_checked(at)?;
-                    self.rest = rest.strip_prefix(b"\"")?;
-                    return Some(Token { written, escaped });
-                }
-                b'\\' => {
-                    escaped = true;
-                    bytes.next()?;
-                }
-                _ => {}
+        let (mut at, mut escaped) = (0, false);
+        loop {
+            let rest = inner.get(at..)?;
+            at += leading(rest, |byte| matches!(byte, b'"' | b'\\'));
+            if *inner.get(at)? == b'"' {
+                break;
             }
+            escaped = true;
+            at += 2;
         }
-        None
+        let (written, rest) = inner.split_at_checked(at)?;
+        self.rest = rest.strip_prefix(b"\"")?;
+        Some(Token { written, escaped })
     }
 
     /// The next byte that is not white space, which is left behind.
@@ -279,6 +278,24 @@ impl<'a> Walk<'a> {
 struct Token<'a> {
     written: &'a [u8],
     escaped: bool,
+}
+
+/// Appends a name as a part of a JSON pointer (RFC 6901 section 3).
+fn push_reference(pointer: &mut Vec<u8>, mut name: &[u8]) {
+    loop {
+        let plain = leading(name, |byte| matches!(byte, b'~' | b'/'));
+        let (plain, rest) = name.split_at_checked(plain).unwrap_or((name, &[]));
+        pointer.extend_from_slice(plain);
+        let Some((byte, rest)) = rest.split_first() else { return };
+        pointer.extend_from_slice(if *byte == b'~' { b"~0" } else { b"~1" });
+        name = rest;
+    }
+}
+
+/// Wipes room and keeps it. What is spare is wiped at once, what is there would be byte by byte.
+fn wipe(room: &mut Vec<u8>) {
+    room.clear();
+    room.zeroize();
 }
 
 /// Replaces the escapes of a JSON string (RFC 8259 section 7). The room is reserved first: what is

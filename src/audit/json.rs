@@ -1,3 +1,5 @@
+use std::io::Write as _;
+
 /// Writes one JSON object's members in the order of the calls. The writer knows no nesting: an
 /// inner object is opened with [`object`](Self::object) and closed with [`close`](Self::close).
 pub(super) struct Object<'a> {
@@ -11,37 +13,64 @@ impl<'a> Object<'a> {
         Self { out, empty: true }
     }
 
-    /// Writes the name and lends the buffer for the value.
-    pub(super) fn value(&mut self, name: &str) -> &mut Vec<u8> {
+    /// Writes members alone; the braces are somebody else's.
+    pub(super) fn bare(out: &'a mut Vec<u8>) -> Self {
+        Self { out, empty: true }
+    }
+
+    /// Writes the name, one that needs no escapes, and lends the buffer for the value.
+    pub(super) fn value(&mut self, name: &'static str) -> &mut Vec<u8> {
+        self.separate();
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
+        self.out
+    }
+
+    /// Writes a text member whose name somebody else has chosen.
+    pub(super) fn foreign(&mut self, name: &str, value: &str) {
+        self.separate();
+        push_text(self.out, name);
+        self.out.push(b':');
+        push_text(self.out, value);
+    }
+
+    /// Writes members that were written before, without their braces.
+    pub(super) fn members(&mut self, members: &[u8]) {
+        if !members.is_empty() {
+            self.separate();
+            self.out.extend_from_slice(members);
+        }
+    }
+
+    fn separate(&mut self) {
         if !self.empty {
             self.out.push(b',');
         }
         self.empty = false;
-        push_text(self.out, name);
-        self.out.push(b':');
-        self.out
     }
 
-    pub(super) fn text(&mut self, name: &str, value: &str) {
+    pub(super) fn text(&mut self, name: &'static str, value: &str) {
         push_text(self.value(name), value);
     }
 
     /// Writes a text member, unless the text is empty.
-    pub(super) fn text_if_any(&mut self, name: &str, value: &str) {
+    pub(super) fn text_if_any(&mut self, name: &'static str, value: &str) {
         if !value.is_empty() {
             self.text(name, value);
         }
     }
 
-    pub(super) fn number(&mut self, name: &str, value: u64) {
-        self.value(name).extend_from_slice(value.to_string().as_bytes());
+    pub(super) fn number(&mut self, name: &'static str, value: u64) {
+        // Memory takes all that is written.
+        write!(self.value(name), "{value}").ok();
     }
 
-    pub(super) fn boolean(&mut self, name: &str, value: bool) {
+    pub(super) fn boolean(&mut self, name: &'static str, value: bool) {
         self.value(name).extend_from_slice(if value { b"true" } else { b"false" });
     }
 
-    pub(super) fn hex(&mut self, name: &str, bytes: &[u8]) {
+    pub(super) fn hex(&mut self, name: &'static str, bytes: &[u8]) {
         let out = self.value(name);
         out.push(b'"');
         push_hex(out, bytes);
@@ -51,7 +80,7 @@ impl<'a> Object<'a> {
     /// Writes an array, unless nothing is in it; `write` appends one element.
     pub(super) fn array<T>(
         &mut self,
-        name: &str,
+        name: &'static str,
         items: impl IntoIterator<Item = T>,
         mut write: impl FnMut(&mut Vec<u8>, T),
     ) {
@@ -69,7 +98,7 @@ impl<'a> Object<'a> {
         out.push(b']');
     }
 
-    pub(super) fn object(&mut self, name: &str) -> Object<'_> {
+    pub(super) fn object(&mut self, name: &'static str) -> Object<'_> {
         Object::open(self.value(name))
     }
 
@@ -82,18 +111,30 @@ impl<'a> Object<'a> {
 pub(super) fn push_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let mut rest = text.as_bytes();
-    // Nearly all text has nothing to escape, and is copied as a whole.
-    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
-        let (plain, after) = rest.split_at(at);
+    loop {
+        // Nearly all text has nothing to escape, and is copied as a whole.
+        let plain = leading(rest, |byte| matches!(byte, b'"' | b'\\' | 0..0x20));
+        let (plain, after) = rest.split_at_checked(plain).unwrap_or((rest, &[]));
         out.extend_from_slice(plain);
+        let Some((byte, after)) = after.split_first() else { break };
+        push_escape(out, *byte);
         rest = after;
-        if let Some((byte, after)) = rest.split_first() {
-            push_escape(out, *byte);
-            rest = after;
-        }
     }
-    out.extend_from_slice(rest);
     out.push(b'"');
+}
+
+/// How many bytes stand before the first special one. Asks for many at a time, which the compiler
+/// makes one comparison.
+pub(super) fn leading(bytes: &[u8], is_special: impl Fn(u8) -> bool) -> usize {
+    let mut passed = 0;
+    for chunk in bytes.chunks_exact(16) {
+        if chunk.iter().fold(false, |any, byte| any | is_special(*byte)) {
+            break;
+        }
+        passed += chunk.len();
+    }
+    let rest = bytes.get(passed..).unwrap_or_default();
+    passed + rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len())
 }
 
 fn push_escape(out: &mut Vec<u8>, byte: u8) {
@@ -112,7 +153,13 @@ fn push_escape(out: &mut Vec<u8>, byte: u8) {
 
 /// Appends lower-case hex.
 pub(super) fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xF)]));
+    for chunk in bytes.chunks(32) {
+        let mut text = [[0; 2]; 32];
+        for (pair, byte) in text.iter_mut().zip(chunk) {
+            *pair = [digit(byte >> 4), digit(byte & 0xF)];
+        }
+        out.extend_from_slice(text.as_flattened().get(..2 * chunk.len()).unwrap_or_default());
+    }
 }
 
 fn digit(nibble: u8) -> u8 {

@@ -5,7 +5,7 @@
 //! folder decides nothing about a request and keeps no plaintext; who has to write a line is the
 //! gate's matter.
 //!
-//! - `record.rs`: [`Entry`] and its parts, what a line says
+//! - `record.rs`: [`Entry`] and its parts, what a line says; [`Admitted`], a line that waited
 //! - `notice.rs`: [`Notice`], what the server itself has to tell
 //! - `digest.rs`: the digests of values
 //! - `json.rs`: writing members in order
@@ -33,6 +33,8 @@ pub use broker::{AuditError, Broker, DeviceFailure, DeviceHealth, OpenError};
 pub use chain::SignedCheckpoint;
 pub use device::DeviceConfig;
 pub use notice::Notice;
-pub use record::{AuthPart, Entry, Kind, MountPart, PolicyResults, RequestPart, ResponsePart};
+pub use record::{
+    Admitted, AuthPart, Entry, Kind, MountPart, PolicyResults, RequestPart, ResponsePart,
+};
 pub use tail::{Finding, named_position};
 pub use verify::{BadLine, LineFault, Verified, Verifier, VerifyError};

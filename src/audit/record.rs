@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, io::Write as _, mem, net::SocketAddr, time::Duration};
 
 use crate::{clock::Timestamp, secret::SecretString};
 
@@ -22,6 +22,15 @@ pub struct Entry<'a> {
     pub response: Option<ResponsePart<'a>>,
     /// Why it was refused or failed.
     pub error: Option<&'a str>,
+}
+
+/// A request that was let in, whose line waited for its answer's. The answer's line tells the rest.
+#[derive(Debug, Clone, Copy)]
+pub struct Admitted<'a> {
+    /// When.
+    pub time: Timestamp,
+    /// What the policies said.
+    pub policy_results: PolicyResults<'a>,
 }
 
 /// Which of a request's two lines this is.
@@ -63,7 +72,7 @@ pub struct AuthPart<'a> {
 }
 
 /// What the policies said about a request.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct PolicyResults<'a> {
     /// Whether it may be done.
     pub allowed: bool,
@@ -128,31 +137,53 @@ pub(super) struct Renderer<'a> {
 impl Renderer<'_> {
     /// Appends the body of a line: the object without its closing brace, so that the chain can add
     /// its two members.
-    ///
-    /// What the room remembers of texts lasts until it is told to forget: while the entries of one
-    /// request are there, no other text comes to lie where theirs do.
     pub(super) fn body(&mut self, entry: &Entry<'_>, out: &mut Vec<u8>) {
-        let mut line = Object::open(out);
-        line.text("time", &entry.time.rfc3339());
-        line.text(
-            "type",
-            match entry.kind {
-                Kind::Request => "request",
-                Kind::Response => "response",
-            },
-        );
-        let mut auth = line.object("auth");
+        self.scratch.forget();
+        let common = self.common(entry);
+        let results = entry.auth.as_ref().and_then(|auth| auth.policy_results);
+        let mut line = common.open(entry.time, entry.kind, results, out);
+        self.rest(entry, &common, &mut line);
+        self.scratch.common = common.trimmed();
+    }
+
+    /// Appends the bodies of both lines of a request: what they have in common is made once.
+    pub(super) fn bodies(
+        &mut self,
+        request: Admitted<'_>,
+        answer: &Entry<'_>,
+        [first, second]: &mut [Vec<u8>; 2],
+    ) {
+        self.scratch.forget();
+        let common = self.common(answer);
+        common.open(request.time, Kind::Request, Some(request.policy_results), first);
+        let mut line = common.open(answer.time, answer.kind, None, second);
+        self.rest(answer, &common, &mut line);
+        self.scratch.common = common.trimmed();
+    }
+
+    fn common(&mut self, entry: &Entry<'_>) -> Common {
+        let mut common = mem::take(&mut self.scratch.common);
+        let Common { auth, auth_end, mount, request } = &mut common;
+        [&mut *auth, auth_end, mount, request].into_iter().for_each(Vec::clear);
         match &entry.auth {
-            Some(part) => self.auth(part, &mut auth),
-            None => auth.text("token_type", "default"),
+            Some(part) => {
+                self.auth_before_results(part, &mut Object::bare(auth));
+                auth_behind_results(part, &mut Object::bare(auth_end));
+            }
+            None => Object::bare(auth).text("token_type", "default"),
         }
-        auth.close();
-        let mut request = line.object("request");
-        self.request(&entry.request, &mut request);
-        request.close();
+        if let Some(part) = &entry.request.mount {
+            self.mount(part, &mut Object::bare(mount));
+        }
+        self.request(&entry.request, mount, &mut Object::bare(request));
+        common
+    }
+
+    /// What stands behind what both lines of a request have.
+    fn rest(&mut self, entry: &Entry<'_>, common: &Common, line: &mut Object<'_>) {
         if let Some(part) = &entry.response {
             let mut response = line.object("response");
-            self.response(part, entry.request.mount.as_ref(), &mut response);
+            self.response(part, &common.mount, &mut response);
             response.close();
         }
         if let Some(error) = entry.error {
@@ -161,40 +192,25 @@ impl Renderer<'_> {
     }
 
     fn auth(&mut self, part: &AuthPart<'_>, auth: &mut Object<'_>) {
+        self.auth_before_results(part, auth);
+        if let Some(results) = &part.policy_results {
+            policy_results(results, auth);
+        }
+        auth_behind_results(part, auth);
+    }
+
+    fn auth_before_results(&mut self, part: &AuthPart<'_>, auth: &mut Object<'_>) {
         self.token("client_token", part.client_token, auth);
         self.digested("accessor", part.accessor, auth);
         auth.text_if_any("display_name", part.display_name);
         auth.array("policies", part.policies, |out, name| push_text(out, name));
         auth.array("token_policies", part.token_policies, |out, name| push_text(out, name));
-        if let Some(results) = &part.policy_results {
-            policy_results(results, auth);
-        }
-        if let Some(metadata) = part.metadata.filter(|metadata| !metadata.is_empty()) {
-            let mut object = auth.object("metadata");
-            for (name, value) in metadata {
-                object.text(name, value);
-            }
-            object.close();
-        }
-        auth.text_if_any("entity_id", part.entity_id);
-        auth.text_if_any("token_type", part.token_type);
-        if !part.token_ttl.is_zero() {
-            auth.number("token_ttl", part.token_ttl.as_secs());
-        }
-        if let Some(time) = part.token_issue_time {
-            auth.text("token_issue_time", &time.rfc3339());
-        }
-        if let Some(uses) = part.remaining_uses {
-            auth.number("remaining_uses", uses);
-        }
     }
 
-    fn request(&mut self, part: &RequestPart<'_>, request: &mut Object<'_>) {
+    fn request(&mut self, part: &RequestPart<'_>, mount: &[u8], request: &mut Object<'_>) {
         request.text("id", part.id);
         request.text("operation", part.operation);
-        if let Some(mount) = &part.mount {
-            self.mount(mount, request);
-        }
+        request.members(mount);
         self.token("client_token", part.client_token, request);
         self.digested("client_token_accessor", part.client_token_accessor, request);
         let mut namespace = request.object("namespace");
@@ -205,7 +221,8 @@ impl Renderer<'_> {
             self.data(data, request.value("data"));
         }
         if let Some(remote) = part.remote {
-            request.text("remote_address", &remote.ip().to_string());
+            // Nothing in an address is to be escaped, and memory takes all that is written.
+            write!(request.value("remote_address"), "\"{}\"", remote.ip()).ok();
             request.number("remote_port", u64::from(remote.port()));
         }
         if let Some(ttl) = part.wrap_ttl {
@@ -213,20 +230,13 @@ impl Renderer<'_> {
         }
     }
 
-    fn response(
-        &mut self,
-        part: &ResponsePart<'_>,
-        mount: Option<&MountPart<'_>>,
-        response: &mut Object<'_>,
-    ) {
+    fn response(&mut self, part: &ResponsePart<'_>, mount: &[u8], response: &mut Object<'_>) {
         if let Some(handed_out) = &part.auth {
             let mut auth = response.object("auth");
             self.auth(handed_out, &mut auth);
             auth.close();
         }
-        if let Some(mount) = mount {
-            self.mount(mount, response);
-        }
+        response.members(mount);
         if let Some(data) = part.data {
             self.data(data, response.value("data"));
         }
@@ -240,13 +250,13 @@ impl Renderer<'_> {
         object.text("mount_class", mount.class);
     }
 
-    fn token(&mut self, name: &str, token: Option<&SecretString>, object: &mut Object<'_>) {
+    fn token(&mut self, name: &'static str, token: Option<&SecretString>, object: &mut Object<'_>) {
         if let Some(token) = token {
             token.expose(|token| self.digested(name, Some(token), object));
         }
     }
 
-    fn digested(&mut self, name: &str, value: Option<&str>, object: &mut Object<'_>) {
+    fn digested(&mut self, name: &'static str, value: Option<&str>, object: &mut Object<'_>) {
         if let Some(value) = value {
             self.digester.push_again(object.value(name), value, self.scratch);
         }
@@ -284,6 +294,77 @@ impl Renderer<'_> {
     }
 }
 
+/// What both lines of a request have, as it stands in them: members, without the braces.
+#[derive(Debug, Default)]
+pub(super) struct Common {
+    /// Of the caller, up to what the policies said.
+    auth: Vec<u8>,
+    /// Of the caller, behind what the policies said.
+    auth_end: Vec<u8>,
+    mount: Vec<u8>,
+    request: Vec<u8>,
+}
+
+impl Common {
+    /// One huge body does not stay for the life of the thread.
+    fn trimmed(mut self) -> Self {
+        self.request.truncate(ROOM_BYTES);
+        self.request.shrink_to(ROOM_BYTES);
+        self
+    }
+
+    /// Begins a line.
+    fn open<'a>(
+        &self,
+        time: Timestamp,
+        kind: Kind,
+        results: Option<PolicyResults<'_>>,
+        out: &'a mut Vec<u8>,
+    ) -> Object<'a> {
+        let mut line = Object::open(out);
+        line.text("time", &time.rfc3339());
+        line.text(
+            "type",
+            match kind {
+                Kind::Request => "request",
+                Kind::Response => "response",
+            },
+        );
+        let mut auth = line.object("auth");
+        auth.members(&self.auth);
+        if let Some(results) = &results {
+            policy_results(results, &mut auth);
+        }
+        auth.members(&self.auth_end);
+        auth.close();
+        let mut request = line.object("request");
+        request.members(&self.request);
+        request.close();
+        line
+    }
+}
+
+fn auth_behind_results(part: &AuthPart<'_>, auth: &mut Object<'_>) {
+    if let Some(metadata) = part.metadata.filter(|metadata| !metadata.is_empty()) {
+        let mut object = auth.object("metadata");
+        for (name, value) in metadata {
+            object.foreign(name, value);
+        }
+        object.close();
+    }
+    auth.text_if_any("entity_id", part.entity_id);
+    auth.text_if_any("token_type", part.token_type);
+    if !part.token_ttl.is_zero() {
+        auth.number("token_ttl", part.token_ttl.as_secs());
+    }
+    if let Some(time) = part.token_issue_time {
+        auth.text("token_issue_time", &time.rfc3339());
+    }
+    if let Some(uses) = part.remaining_uses {
+        auth.number("remaining_uses", uses);
+    }
+}
+
 fn policy_results(results: &PolicyResults<'_>, auth: &mut Object<'_>) {
     let mut object = auth.object("policy_results");
     object.boolean("allowed", results.allowed);
@@ -296,3 +377,6 @@ fn policy_results(results: &PolicyResults<'_>, auth: &mut Object<'_>) {
     });
     object.close();
 }
+
+/// Bytes of a buffer that a thread keeps.
+pub(super) const ROOM_BYTES: usize = 64 * 1024;

@@ -9,7 +9,8 @@ use super::{
 };
 use crate::{
     audit::{
-        AuditError, AuthPart, Entry, Kind, MountPart, PolicyResults, RequestPart, ResponsePart,
+        Admitted, AuditError, AuthPart, Entry, Kind, MountPart, PolicyResults, RequestPart,
+        ResponsePart,
     },
     clock::Timestamp,
     policy::Decision,
@@ -282,14 +283,11 @@ impl Lines<'_> {
         });
         let entry = self.entry(Kind::Response, self.ground.clock.now(), None);
         let entry = Entry { response, error: error.as_deref(), ..entry };
-        match held {
-            None => self.ground.audit.lines(&entry, None),
-            Some(Held { time, granting }) => {
-                let results = PolicyResults { allowed: true, granting_policies: &granting };
-                let request = self.entry(Kind::Request, time, Some(results));
-                self.ground.audit.lines(&request, Some(&entry))
-            }
-        }
+        let before = held.as_ref().map(|Held { time, granting }| Admitted {
+            time: *time,
+            policy_results: PolicyResults { allowed: true, granting_policies: granting },
+        });
+        self.ground.audit.lines(&entry, before)
     }
 
     /// What both lines of a request have in common.
