@@ -330,15 +330,19 @@ impl Device {
     /// Writes what was queued, and all that waits with it, unless somebody has done so.
     fn write_with_others(&self, ticket: &Ticket) -> Result<(), String> {
         if ticket.get().is_none() {
-            self.write();
+            let turn = self.turn();
+            // Who had the turn before may have written it; what came since is others' to write, when
+            // they are back and more has come.
+            if ticket.get().is_none() {
+                self.write(&turn);
+            }
         }
         // Whoever takes lines tells what became of them before the turn is another's.
         ticket.get().cloned().unwrap_or_else(|| Err(CLOSED.to_owned()))
     }
 
-    /// Writes what waits, once nobody else writes.
-    fn write(&self) {
-        let _turn = self.turn();
+    /// Writes what waits.
+    fn write(&self, _turn: &MutexGuard<'_, ()>) {
         let taken = match &mut *self.state() {
             State::Open(writer) => writer.take(),
             State::Failed { .. } | State::Closed => None,
@@ -355,7 +359,7 @@ impl Device {
     /// Syncs outside the lock, so that requests go on writing meanwhile, and then tells the head of
     /// the last checkpoint that was written before.
     fn sync(&self) {
-        self.write();
+        self.write(&self.turn());
         let (file, checkpoint, signed, length) = match &mut *self.state() {
             State::Open(writer) if writer.dirty => {
                 writer.dirty = false;
@@ -599,6 +603,39 @@ mod tests {
             chain_key: Some(&device.chain_key),
         };
         assert_eq!(verifier.file(&path).unwrap().last, 5);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.lines().last().unwrap().contains("\"missed\":2"), "{text}");
+    }
+
+    #[test]
+    fn lines_that_were_chained_to_those_of_a_failed_write_fail_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.log");
+        let device = device(path.clone());
+        device.open().unwrap();
+        let good = swap_file(&device, Arc::new(Disk::real().open(&path).unwrap()));
+        let failing = queued(&device);
+        let mut batch = match &mut *device.state() {
+            State::Open(writer) => writer.take().unwrap(),
+            State::Failed { .. } | State::Closed => panic!("not open"),
+        };
+        let behind = queued(&device);
+        let written = batch.write();
+        if let State::Open(writer) = &mut *device.state() {
+            writer.settle(batch, &written);
+        }
+        swap_file(&device, good);
+        for ticket in [&failing, &behind] {
+            assert!(device.write_with_others(ticket).is_err());
+        }
+        device.write_with_others(&queued(&device)).unwrap();
+        device.close();
+        let verifier = Verifier {
+            device_id: [1; 16],
+            public_key: device.sign.public_key(),
+            chain_key: Some(&device.chain_key),
+        };
+        assert_eq!(verifier.file(&path).unwrap().last, 3);
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.lines().last().unwrap().contains("\"missed\":2"), "{text}");
     }
