@@ -85,7 +85,7 @@ impl Ground {
     }
 
     fn over(store: Store, keyring: Keyring) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = Builder::new_current_thread().build().unwrap();
         let clock = Arc::new(SystemClock);
         let (barrier, _) = Barrier::open(store, keyring, 1, NamedSeq(0), clock).unwrap();
         Self { runtime, view: barrier.view(SPACE) }
