@@ -6,7 +6,7 @@
 //! ONLY=writes cargo bench --bench http # or reads, rows, growth, transit, files, overload, hostile
 //! ```
 //! Read the ratios, not the rates: load and server share the machine. On two cores a read is to
-//! reach 0.50 of the bare route by rate now and 0.80 later; 64 writers are to reach four times the
+//! reach 0.80 of the bare route by rate, with the audit file on 0.60; 64 writers are to reach four times the
 //! disk's own rate of synced appends; encryption of 256 bytes is to reach 0.75 of the bare route
 //! that takes the same body, and batches of a thousand 300,000 plaintexts a second.
 
