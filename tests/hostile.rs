@@ -97,6 +97,15 @@ fn rest(stream: &mut impl Read) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// Asks for what everybody may know, on a connection that goes on.
+#[track_caller]
+fn ask(stream: &mut TcpStream) {
+    stream.write_all(b"GET /v1/sys/health HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let mut answer = [0; 4096];
+    let read = stream.read(&mut answer).unwrap();
+    assert!(answer[..read].starts_with(b"HTTP/1.1 200"));
+}
+
 /// The status of the first answer on a connection; 0 when it was closed without one.
 fn status(stream: &mut TcpStream) -> u16 {
     let mut first = [0; 12];
@@ -298,12 +307,6 @@ async fn one_source_cannot_take_all_connections() {
 fn want_of_open_files_stops_neither_the_store_nor_those_who_are_connected() {
     let victim = Victim::new("", Some(160));
     let mut honest = victim.connect();
-    let ask = |stream: &mut TcpStream| {
-        stream.write_all(b"GET /v1/sys/health HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-        let mut answer = [0; 4096];
-        let read = stream.read(&mut answer).unwrap();
-        assert!(answer[..read].starts_with(b"HTTP/1.1 200"));
-    };
     ask(&mut honest);
     let idle: Vec<TcpStream> = (0..400).map(|_| victim.connect()).collect();
     ask(&mut honest);
@@ -377,11 +380,20 @@ impl Shielded {
         stream
     }
 
-    /// A connection that speaks HTTP/2, its preface and first SETTINGS sent (RFC 9113 §3.4).
-    fn framed(&self, settings: &[u8]) -> Framed {
+    /// A connection over TLS on which nothing has been said.
+    fn secured(&self) -> Framed {
         let name = ServerName::try_from("localhost").unwrap();
         let session = ClientConnection::new(Arc::clone(&self.client), name).unwrap();
         let mut stream = StreamOwned::new(session, self.connect());
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock).unwrap();
+        }
+        stream
+    }
+
+    /// A connection that speaks HTTP/2, its preface and first SETTINGS sent (RFC 9113 §3.4).
+    fn framed(&self, settings: &[u8]) -> Framed {
+        let mut stream = self.secured();
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
         stream.write_all(&frame(SETTINGS, 0, 0, settings)).unwrap();
         stream
@@ -497,6 +509,21 @@ fn floods_of_frames_are_borne_or_cut_off() {
     flood(server.framed(&[]), 100, |_| frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0xff, 0xff]));
     server.is_well();
 }
+
+#[test]
+fn who_says_nothing_takes_little_memory() {
+    let server = Shielded::new();
+    let silent: Vec<Framed> = (0..SILENT).map(|_| server.secured()).collect();
+    server.is_served();
+    let grown = resident_kib(server.child.id()).saturating_sub(server.before);
+    // 5,000 of them stay within what an attack may take.
+    assert!(grown < SILENT * GROWTH / 5_000, "{grown} KiB");
+    drop(silent);
+    server.is_well();
+}
+
+/// Fewer than one source may have.
+const SILENT: u64 = 900;
 
 #[test]
 fn who_does_not_finish_a_handshake_is_cut_off() {

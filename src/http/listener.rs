@@ -21,7 +21,7 @@ use hyper_util::{
 };
 use rustix::process::{Resource, getrlimit};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, sleep, timeout},
@@ -32,7 +32,7 @@ use super::{
     body::Bodies,
     crowd::{Crowd, Visitor},
     places::Places,
-    pulse::{Expiry, Heads, Pulse, Pulsed},
+    pulse::{Expiry, Heads, IDLE_TIMEOUT, Pulse, Pulsed},
     service::{Origin, service},
     tls::{self, TlsError},
 };
@@ -243,10 +243,12 @@ where
             let connection = Connection { remote, client_certificate: None };
             return self.speak(socket, Heads::Plain, connection, stage, slot).await;
         };
-        let handshake = async {
+        // Boxed, so that what a handshake needs is given back with its end, and the stream since it
+        // is handed on and every future on the way would have room for it.
+        let handshake = Box::pin(async {
             let _turn = self.handshakes.acquire().await;
-            tls.accept(socket).await
-        };
+            tls.accept(socket).await.map(Box::new)
+        });
         let stream = tokio::select! {
             shaken = timeout(HANDSHAKE_TIMEOUT, handshake) => match shaken {
                 Ok(Ok(stream)) => stream,
@@ -271,17 +273,22 @@ where
         self.speak(stream, heads, connection, stage, slot).await;
     }
 
-    /// Speaks HTTP on an open stream.
+    /// Speaks HTTP on an open stream, once its client begins.
     async fn speak<I>(
         &self,
-        stream: I,
+        mut stream: I,
         heads: Heads,
         connection: Connection,
-        stage: watch::Receiver<Stage>,
+        mut stage: watch::Receiver<Stage>,
         slot: Slot,
     ) where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let first = tokio::select! {
+            first = first_byte(&mut stream) => first,
+            _ = stage.changed() => None,
+        };
+        let Some(first) = first else { return };
         let pulse = Pulse::new(heads);
         let service = (self.service)(connection);
         let service = service_fn({
@@ -296,22 +303,32 @@ where
                 }
             }
         });
-        let stream = TokioIo::new(Pulsed::new(stream, Arc::clone(&pulse)));
+        let stream = TokioIo::new(Pulsed::new(stream, first, Arc::clone(&pulse)));
+        // Boxed, so that a connection which says nothing takes no room for it.
         match heads {
             Heads::Plain => {
-                drive(pin!(self.http1.serve_connection(stream, service)), pulse, stage).await;
+                let connection = Box::pin(self.http1.serve_connection(stream, service));
+                drive(connection, pulse, stage).await;
             }
             Heads::Framed => {
-                drive(pin!(self.http2.serve_connection(stream, service)), pulse, stage).await;
+                let connection = Box::pin(self.http2.serve_connection(stream, service));
+                drive(connection, pulse, stage).await;
             }
         }
         drop(slot);
     }
 }
 
+/// The first byte that a client sends; `None` when none comes.
+///
+/// HTTP's own buffers, 16 KiB for each connection and more with HTTP/2, are made when it has come.
+async fn first_byte(stream: &mut (impl AsyncRead + Unpin)) -> Option<u8> {
+    timeout(IDLE_TIMEOUT, stream.read_u8()).await.ok()?.ok()
+}
+
 /// Drives a connection until it ends, waits too long, or is told to end.
 async fn drive<C: GracefulConnection>(
-    mut connection: Pin<&mut C>,
+    mut connection: Pin<Box<C>>,
     pulse: Arc<Pulse>,
     mut stage: watch::Receiver<Stage>,
 ) {

@@ -168,12 +168,15 @@ impl Future for Expiry {
 #[derive(Debug)]
 pub(super) struct Pulsed<S> {
     stream: S,
+    /// What was read of it before.
+    first: Option<u8>,
     pulse: Arc<Pulse>,
 }
 
 impl<S> Pulsed<S> {
-    pub(super) fn new(stream: S, pulse: Arc<Pulse>) -> Self {
-        Self { stream, pulse }
+    /// A stream of which the first byte has been read.
+    pub(super) fn new(stream: S, first: u8, pulse: Arc<Pulse>) -> Self {
+        Self { stream, first: Some(first), pulse }
     }
 }
 
@@ -184,9 +187,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Pulsed<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
         let before = buffer.filled().len();
+        if buffer.remaining() > 0
+            && let Some(first) = self.first.take()
+        {
+            buffer.put_slice(&[first]);
+        }
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
             self.pulse.read();
+            // What was read before is there though nothing more is.
+            return if read.is_pending() { Poll::Ready(Ok(())) } else { read };
         }
         read
     }
@@ -241,11 +251,14 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client must take something of what is written to it within this time.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// A connection on which nothing happens is closed after this time.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::advance;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        time::advance,
+    };
 
     use super::*;
 
@@ -334,5 +347,21 @@ mod tests {
         pulse.read();
         advance(HEAD_TIMEOUT * 2).await;
         assert!(!is_over(&mut expiry).await);
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_comes_first_and_does_not_wait_for_more() {
+        let (mut client, server) = duplex(16);
+        let mut stream = Pulsed::new(server, b'G', Pulse::new(Heads::Plain));
+        let mut buffer = [0; 16];
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), 1);
+        client.write_all(b"ET").await.unwrap();
+        assert_eq!(stream.read(&mut buffer[1..]).await.unwrap(), 2);
+        assert_eq!(&buffer[..3], b"GET");
+        let (mut client, server) = duplex(16);
+        client.write_all(b"ET").await.unwrap();
+        let mut stream = Pulsed::new(server, b'G', Pulse::new(Heads::Plain));
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), 3);
+        assert!(stream.pulse.is_receiving());
     }
 }
