@@ -252,6 +252,28 @@ fn many_strings_are_written_and_others_are_served() {
 }
 
 #[test]
+fn large_bodies_in_vain_are_refused_and_others_are_served() {
+    let victim = Victim::new("", None);
+    let mut honest = victim.connect();
+    let deep = "[".repeat(100_000);
+    let whole = format!("Content-Length: {}", deep.len());
+    let stranger = "POST /v1/secret/data/a HTTP/1.1\r\nHost: a\r\nX-Vault-Token: none\r\n";
+    let bodies = [
+        (victim.write_head(&whole) + &deep, 400),
+        (victim.write_head("Content-Length: 100001") + &deep, 408),
+        (format!("{stranger}{whole}\r\n\r\n{deep}"), 403),
+    ];
+    // Each has its source wait longer, up to a second before the next one is taken in.
+    for (request, wanted) in bodies.iter().cycle().take(9) {
+        let mut stream = victim.sent(request);
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(status(&mut stream), *wanted);
+        ask(&mut honest);
+    }
+    victim.is_well();
+}
+
+#[test]
 fn half_sent_bodies_take_no_more_than_their_budget() {
     let victim = Victim::new("[limits]\nbody_memory_mib = 2\n", None);
     let half = victim.write_head("Content-Length: 1000000") + &"x".repeat(500_000);

@@ -16,6 +16,7 @@ pub struct Released {
     status: u16,
     notes: Notes,
     body: WipedBytes,
+    is_of_unreadable_body: bool,
 }
 
 /// What an answer's headers tell of rates.
@@ -47,9 +48,25 @@ impl Released {
         self
     }
 
+    /// The same answer, to a body that was not what a body has to be.
+    #[must_use]
+    pub fn of_unreadable_body(mut self) -> Self {
+        self.is_of_unreadable_body = true;
+        self
+    }
+
+    /// Whether it answers a body that was not what a body has to be, whatever it asked for.
+    pub fn is_of_unreadable_body(&self) -> bool {
+        self.is_of_unreadable_body
+    }
+
     /// HTTP status.
     pub fn status(&self) -> u16 {
         self.status
+    }
+
+    fn new(status: u16, body: WipedBytes) -> Self {
+        Self { status, notes: Notes::default(), body, is_of_unreadable_body: false }
     }
 
     pub(super) fn of_error(error: &ApiError) -> Self {
@@ -59,14 +76,14 @@ impl Released {
         body.extend_from_slice(b"}\n");
         let retry_after = matches!(error.status, 429 | 503).then_some(1);
         let notes = Notes { retry_after, standing: None };
-        Self { status: error.status, notes, body: body.into_wiped() }
+        Self { notes, ..Self::new(error.status, body.into_wiped()) }
     }
 
     pub(super) fn of_reply(request_id: &str, reply: &RawReply, auth: Option<&AuthReply>) -> Self {
         if reply.data.is_none() && auth.is_none() && reply.warnings.is_empty() {
             let status = reply.status.unwrap_or(204);
             let body = WipedBytes::default();
-            return Self { status, notes: Notes::default(), body };
+            return Self::new(status, body);
         }
         let status = reply.status.unwrap_or(200);
         let data = reply.data.as_ref().map_or(b"null".as_slice(), JsonText::as_bytes);
@@ -78,7 +95,7 @@ impl Released {
             write_envelope(&mut body, request_id, reply, data, auth);
         }
         body.extend_from_slice(b"\n");
-        Self { status, notes: Notes::default(), body: body.into_wiped() }
+        Self::new(status, body.into_wiped())
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
+use super::offences::Conduct;
 use crate::{config::Limits, gate::Rejection, secret::SecretBytes};
 
 /// One budget for the bodies of all requests in memory, whoever sends them.
@@ -26,7 +27,8 @@ impl Bodies {
         Self(Arc::new(Semaphore::new(mib.saturating_mul(UNITS_IN_MIB).min(Semaphore::MAX_PERMITS))))
     }
 
-    /// Reads a body of at most `limit` bytes within 30 seconds.
+    /// Reads a body of at most `limit` bytes within 30 seconds. A sender that broke the rules waits
+    /// before more than [`LARGE_BODY`] is read.
     ///
     /// The budget is charged for what has come, not for what was announced: an announcement costs
     /// its sender nothing.
@@ -37,13 +39,24 @@ impl Bodies {
         &self,
         body: &mut B,
         limit: usize,
+        conduct: &Conduct,
     ) -> Result<(SecretBytes, Share), Rejection> {
         if body.is_end_stream() {
             return Ok(Self::none());
         }
-        timeout(READ_TIMEOUT, self.collect(body, limit))
-            .await
-            .unwrap_or(Err(Rejection::BodyIncomplete))
+        let mut bytes = Zeroizing::new(Vec::new());
+        let collected = timeout(READ_TIMEOUT, self.collect(body, limit, conduct, &mut bytes));
+        let share = match collected.await.unwrap_or(Err(Rejection::BodyIncomplete)) {
+            Ok(share) => share,
+            Err(refused) => {
+                // What has come was received for nothing.
+                if bytes.len() > LARGE_BODY && !matches!(refused, Rejection::TooBusy) {
+                    conduct.offend();
+                }
+                return Err(refused);
+            }
+        };
+        Ok((SecretBytes::from_vec(std::mem::take(&mut *bytes)), share))
     }
 
     /// No body, which takes nothing of the budget.
@@ -55,16 +68,18 @@ impl Bodies {
         &self,
         body: &mut B,
         limit: usize,
-    ) -> Result<(SecretBytes, Share), Rejection> {
+        conduct: &Conduct,
+        bytes: &mut Zeroizing<Vec<u8>>,
+    ) -> Result<Share, Rejection> {
         let announced = body.size_hint();
         let at_least = usize::try_from(announced.lower()).unwrap_or(usize::MAX);
         if at_least > limit {
             return Err(Rejection::BodyTooLarge);
         }
         let room = if announced.exact().is_some() { at_least } else { limit.min(FIRST_ROOM) };
-        let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+        **bytes = Vec::with_capacity(room);
         let mut share = Share(None);
-        let mut charged = 0;
+        let (mut charged, mut has_waited) = (0, false);
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| Rejection::BodyIncomplete)?;
             let Some(data) = frame.data_ref() else { continue };
@@ -72,18 +87,21 @@ impl Bodies {
             if length > limit {
                 return Err(Rejection::BodyTooLarge);
             }
+            if length > LARGE_BODY && !has_waited {
+                conduct.wait().await;
+                has_waited = true;
+            }
             while charged < length {
                 let step = STEP.min(limit - charged);
                 share.charge(&self.0, step)?;
                 charged += step;
             }
             if length > bytes.capacity() {
-                grow(&mut bytes, length.saturating_mul(2).min(limit));
+                grow(bytes, length.saturating_mul(2).min(limit));
             }
             bytes.extend_from_slice(data);
         }
-        let bytes = SecretBytes::from_vec(std::mem::take(&mut *bytes));
-        Ok((bytes, share))
+        Ok(share)
     }
 }
 
@@ -103,7 +121,12 @@ impl Share {
 
 /// Takes in what little of an unwanted body is on its way, so that its sender reads the answer
 /// instead of an error of its own: a server that closes a connection with unread bytes resets it.
-pub(super) async fn discard<B: Body<Data = Bytes> + Unpin>(parts: &Parts, body: &mut B) {
+/// To send a large one is an offence.
+pub(super) async fn discard<B: Body<Data = Bytes> + Unpin>(
+    parts: &Parts,
+    body: &mut B,
+    conduct: impl FnOnce() -> Conduct,
+) {
     // HTTP/2 resets one stream, not the connection. Who expects a word before sending sends nothing
     // without it.
     let is_awaited = parts.version < Version::HTTP_2 && !parts.headers.contains_key(header::EXPECT);
@@ -111,14 +134,19 @@ pub(super) async fn discard<B: Body<Data = Bytes> + Unpin>(parts: &Parts, body: 
         return;
     }
     // What has not come by then is cut off with the connection.
-    drop(Box::pin(timeout(DISCARD_TIMEOUT, take_in(body))).await);
+    drop(Box::pin(timeout(DISCARD_TIMEOUT, take_in(body, conduct()))).await);
 }
 
-async fn take_in<B: Body<Data = Bytes> + Unpin>(body: &mut B) {
-    let mut left = DISCARDED;
-    while left > 0 {
+async fn take_in<B: Body<Data = Bytes> + Unpin>(body: &mut B, conduct: Conduct) {
+    let (mut taken, mut is_large) = (0, false);
+    while taken < DISCARDED {
         let Some(Ok(frame)) = body.frame().await else { return };
-        left = left.saturating_sub(frame.data_ref().map_or(1, Bytes::len));
+        taken += frame.data_ref().map_or(1, Bytes::len);
+        if taken > LARGE_BODY && !is_large {
+            is_large = true;
+            conduct.offend();
+            conduct.wait().await;
+        }
     }
 }
 
@@ -129,6 +157,8 @@ fn grow(bytes: &mut Zeroizing<Vec<u8>>, room: usize) {
     *bytes = larger;
 }
 
+/// What takes more than this to receive and read is worth an attacker's while.
+pub(super) const LARGE_BODY: usize = 16 * 1024;
 /// A body must end within this time.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// The budget is charged in steps of this many bytes.
@@ -153,11 +183,21 @@ mod tests {
     use axum::body::Body;
     use http_body_util::Full;
     use hyper::body::Frame;
+    use tokio::time::Instant;
 
     use super::*;
+    use crate::{
+        http::offences::{Offences, Offender},
+        quota::Source,
+    };
 
     fn budget(mib: u32) -> Bodies {
         Bodies::new(Limits { body_memory_mib: mib.try_into().unwrap(), ..Limits::default() })
+    }
+
+    /// Somebody who has done nothing.
+    fn nobody() -> Conduct {
+        Offences::default().of(Offender::Stranger(Source::Everyone))
     }
 
     /// A body that does not announce its length.
@@ -188,11 +228,12 @@ mod tests {
     #[tokio::test]
     async fn a_body_comes_back_whole() {
         let bodies = budget(1);
-        let (read, share) = bodies.read(&mut Body::from("{}"), 10).await.unwrap();
+        let (read, share) = bodies.read(&mut Body::from("{}"), 10, &nobody()).await.unwrap();
         assert!(read.expose(|bytes| bytes == b"{}"));
         drop(share);
         let parts: Vec<Vec<u8>> = (0..100u8).map(|byte| vec![byte; 1000]).collect();
-        let (read, _share) = bodies.read(&mut chunks(parts.clone()), 100_000).await.unwrap();
+        let (read, _share) =
+            bodies.read(&mut chunks(parts.clone()), 100_000, &nobody()).await.unwrap();
         assert!(read.expose(|bytes| bytes == parts.concat()));
     }
 
@@ -200,9 +241,10 @@ mod tests {
     async fn a_larger_body_is_refused_announced_or_not() {
         let bodies = budget(1);
         let mut announced = Body::new(Full::new(Bytes::from(vec![0; 11])));
-        let refused = bodies.read(&mut announced, 10).await.unwrap_err();
+        let refused = bodies.read(&mut announced, 10, &nobody()).await.unwrap_err();
         assert!(matches!(refused, Rejection::BodyTooLarge));
-        let refused = bodies.read(&mut chunks(vec![vec![0; 6]; 2]), 10).await.unwrap_err();
+        let refused =
+            bodies.read(&mut chunks(vec![vec![0; 6]; 2]), 10, &nobody()).await.unwrap_err();
         assert!(matches!(refused, Rejection::BodyTooLarge));
     }
 
@@ -211,18 +253,32 @@ mod tests {
         let bodies = budget(1);
         let half = || chunks(vec![vec![0; 512 * 1024]]);
         let limit = 1024 * 1024;
-        let (_, first) = bodies.read(&mut half(), limit).await.unwrap();
-        let (_, _second) = bodies.read(&mut half(), limit).await.unwrap();
-        let refused = bodies.read(&mut Body::from("x"), limit).await.unwrap_err();
+        let (_, first) = bodies.read(&mut half(), limit, &nobody()).await.unwrap();
+        let (_, _second) = bodies.read(&mut half(), limit, &nobody()).await.unwrap();
+        let refused = bodies.read(&mut Body::from("x"), limit, &nobody()).await.unwrap_err();
         assert!(matches!(refused, Rejection::TooBusy));
         drop(first);
-        assert!(bodies.read(&mut half(), limit).await.is_ok());
+        assert!(bodies.read(&mut half(), limit, &nobody()).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_large_body_waits() {
+        let bodies = budget(1);
+        let limit = 1024 * 1024;
+        let parts = |count| chunks(vec![vec![0; LARGE_BODY / 2]; count]);
+        let begin = Instant::now();
+        let waiting = nobody();
+        waiting.offend();
+        bodies.read(&mut parts(2), limit, &waiting).await.unwrap();
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+        bodies.read(&mut parts(4), limit, &waiting).await.unwrap();
+        assert!(begin.elapsed() > Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_does_not_end_is_given_up() {
         let mut stalled = Body::new(Chunks { chunks: vec![vec![0; 3]].into_iter(), ends: false });
-        let refused = budget(1).read(&mut stalled, 10).await.unwrap_err();
+        let refused = budget(1).read(&mut stalled, 10, &nobody()).await.unwrap_err();
         assert!(matches!(refused, Rejection::BodyIncomplete));
     }
 }

@@ -1,5 +1,6 @@
 use std::{
     convert::Infallible,
+    error::Error,
     io,
     net::SocketAddr,
     num::NonZeroU32,
@@ -31,6 +32,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     body::Bodies,
     crowd::{Crowd, Visitor},
+    offences::{Offences, Offender},
     places::Places,
     pulse::{Expiry, Heads, IDLE_TIMEOUT, Pulse, Pulsed},
     service::{Origin, service},
@@ -40,6 +42,7 @@ use crate::{
     config::{Limits, Listener, Transport},
     gate::Connection,
     pipeline::Kista,
+    quota::Source,
 };
 
 /// The server cannot listen.
@@ -82,6 +85,7 @@ pub struct Server {
     address: SocketAddr,
     tls: Option<Arc<rustls::ServerConfig>>,
     limits: Limits,
+    offences: Offences,
 }
 
 impl Server {
@@ -106,7 +110,7 @@ impl Server {
         };
         let listener = listen(address).map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        Ok(Self { listener, address, tls, limits })
+        Ok(Self { listener, address, tls, limits, offences: Offences::default() })
     }
 
     /// The address bound: the port is the system's choice when 0 was asked for.
@@ -119,10 +123,11 @@ impl Server {
     pub async fn run(self, kista: Kista, shutdown: impl Future<Output = ()>) {
         let bodies = Bodies::new(self.limits);
         let places = Places::new(self.limits);
-        let is_tls = self.tls.is_some();
+        let (is_tls, offences) = (self.tls.is_some(), self.offences.clone());
         let connected = move |connection| {
             let (kista, bodies, places) = (kista.clone(), bodies.clone(), places.clone());
-            service(Origin { kista, bodies, places, connection, is_tls })
+            let offences = offences.clone();
+            service(Origin { kista, bodies, places, offences, connection, is_tls })
         };
         self.serve(connected, shutdown).await;
     }
@@ -133,7 +138,7 @@ impl Server {
         F: Fn(Connection) -> S + Send + Sync + 'static,
         S: Answers,
     {
-        let Self { listener, address: _, tls, limits } = self;
+        let Self { listener, address: _, tls, limits, offences } = self;
         let (stage, watched) = watch::channel(Stage::Serving);
         let connections = bearable(limits.connections);
         let all_slots = connections.get();
@@ -146,6 +151,7 @@ impl Server {
             handshakes: Semaphore::new(permits(limits.handshakes)),
             http1: http1(),
             http2: http2(),
+            offences,
         });
         let mut shutdown = pin!(shutdown);
         loop {
@@ -218,6 +224,7 @@ struct Edge<F> {
     handshakes: Semaphore,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
+    offences: Offences,
 }
 
 impl<F, S> Edge<F>
@@ -238,6 +245,11 @@ where
         // Answers are written whole, so waiting for more to send only delays them.
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%remote, %error, "cannot set TCP_NODELAY");
+        }
+        let conduct = self.offences.of(Offender::Peer(Source::of(remote.ip())));
+        tokio::select! {
+            () = conduct.wait() => {}
+            _ = stage.changed() => return,
         }
         let Some(tls) = &self.tls else {
             let connection = Connection { remote, client_certificate: None };
@@ -284,6 +296,7 @@ where
     ) where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let conduct = self.offences.of(Offender::Peer(Source::of(connection.remote.ip())));
         let first = tokio::select! {
             first = first_byte(&mut stream) => first,
             _ = stage.changed() => None,
@@ -305,15 +318,21 @@ where
         });
         let stream = TokioIo::new(Pulsed::new(stream, first, Arc::clone(&pulse)));
         // Boxed, so that a connection which says nothing takes no room for it.
-        match heads {
+        let ended = match heads {
             Heads::Plain => {
                 let connection = Box::pin(self.http1.serve_connection(stream, service));
-                drive(connection, pulse, stage).await;
+                drive(connection, pulse, stage).await
             }
             Heads::Framed => {
                 let connection = Box::pin(self.http2.serve_connection(stream, service));
-                drive(connection, pulse, stage).await;
+                drive(connection, pulse, stage).await
             }
+        };
+        if let Err(error) = ended
+            && is_offence(&error, heads)
+        {
+            tracing::debug!(%error, "connection closed: its client broke the protocol");
+            conduct.offend();
         }
         drop(slot);
     }
@@ -326,33 +345,46 @@ async fn first_byte(stream: &mut (impl AsyncRead + Unpin)) -> Option<u8> {
     timeout(IDLE_TIMEOUT, stream.read_u8()).await.ok()?.ok()
 }
 
+/// Whether a connection ended since its client broke the protocol: not that it left or was slow.
+fn is_offence(error: &hyper::Error, heads: Heads) -> bool {
+    match heads {
+        Heads::Plain => error.is_parse(),
+        Heads::Framed => {
+            error.source().is_some_and(|cause| !cause.is::<io::Error>()) && !error.is_timeout()
+        }
+    }
+}
+
 /// Drives a connection until it ends, waits too long, or is told to end.
-async fn drive<C: GracefulConnection>(
+///
+/// # Errors
+/// What HTTP ended it for.
+async fn drive<C: GracefulConnection<Error = hyper::Error>>(
     mut connection: Pin<Box<C>>,
     pulse: Arc<Pulse>,
     mut stage: watch::Receiver<Stage>,
-) {
+) -> hyper::Result<()> {
     let mut expiry = Expiry::new(Arc::clone(&pulse));
     loop {
         tokio::select! {
             biased;
-            _ = connection.as_mut() => return,
+            ended = connection.as_mut() => return ended,
             () = &mut expiry => {
                 if pulse.is_receiving() {
                     tracing::debug!("connection closed: a request's head took too long");
-                    return;
+                    return Ok(());
                 }
                 if pulse.is_stalled() {
                     tracing::debug!("connection closed: its answers are not read");
-                    return;
+                    return Ok(());
                 }
                 connection.as_mut().graceful_shutdown();
                 // What cannot be sent by then goes unsent.
-                return drop(timeout(CLOSE_TIMEOUT, connection).await);
+                return timeout(CLOSE_TIMEOUT, connection).await.unwrap_or(Ok(()));
             }
             changed = stage.changed() => {
                 if changed.is_err() || *stage.borrow() == Stage::Closing {
-                    return;
+                    return Ok(());
                 }
                 connection.as_mut().graceful_shutdown();
             }

@@ -6,7 +6,7 @@
 //! - `certificates/`: [`Certificates`], what `kista up` makes
 //! - `tls.rs`: versions, suites, and proof that a client holds its certificate's key
 //! - `listener.rs`: [`Server`], connections and their limits
-//! - `crowd.rs`: so many connections of each source
+//! - `crowd.rs`: so many connections of each source; `offences.rs`: sources that broke the rules wait
 //! - `pulse.rs`: when a connection has been silent for too long
 //! - `service.rs`: one connection's requests
 //! - `request.rs`, `response.rs`: between HTTP and the gate
@@ -16,6 +16,7 @@ mod body;
 mod certificates;
 mod crowd;
 mod listener;
+mod offences;
 mod places;
 mod pulse;
 mod request;

@@ -10,7 +10,8 @@ use hyper::{
 use tokio::time::sleep;
 
 use super::{
-    body::{Bodies, discard},
+    body::{Bodies, LARGE_BODY, discard},
+    offences::{Offences, Offender},
     places::Places,
     request,
     response::{Insistence, respond},
@@ -18,6 +19,7 @@ use super::{
 use crate::{
     gate::{Connection, Rejection, Released, reject},
     pipeline::Kista,
+    quota::Source,
 };
 
 /// What the requests of one connection share.
@@ -26,8 +28,15 @@ pub(super) struct Origin {
     pub(super) kista: Kista,
     pub(super) bodies: Bodies,
     pub(super) places: Places,
+    pub(super) offences: Offences,
     pub(super) connection: Connection,
     pub(super) is_tls: bool,
+}
+
+impl Origin {
+    fn stranger(&self) -> Offender {
+        Offender::Stranger(Source::of(self.connection.remote.ip()))
+    }
 }
 
 /// Makes what answers one connection's requests.
@@ -86,7 +95,7 @@ async fn carry<B: Body<Data = Bytes> + Unpin>(
     match carry_parts(origin, parts, body).await {
         Ok(released) => released,
         Err(refusal) => {
-            discard(parts, body).await;
+            discard(parts, body, || origin.offences.of(origin.stranger())).await;
             refusal
         }
     }
@@ -102,20 +111,36 @@ async fn carry_parts<B: Body<Data = Bytes> + Unpin>(
     let takes_body = request::takes_body(head.operation);
     let place = origin.places.take(&head).map_err(|refused| reject(&refused))?;
     let begun = origin.kista.begin(head).await?;
+    let mut conduct = None;
     let ((bytes, share), place) = if takes_body {
         // Whoever sends slowly keeps nobody out meanwhile.
         place.leave();
-        let read = Box::pin(origin.bodies.read(body, begun.body_limit())).await;
+        let offender = begun.digest().map_or_else(|| origin.stranger(), Offender::Holder);
+        let conduct = conduct.insert(origin.offences.of(offender));
+        let read = Box::pin(origin.bodies.read(body, begun.body_limit(), conduct)).await;
         (read.map_err(|refused| reject(&refused))?, origin.places.take_again().await)
     } else {
-        discard(parts, body).await;
+        discard(parts, body, || origin.offences.of(origin.stranger())).await;
         (Bodies::none(), place)
     };
+    let conduct = conduct.filter(|_| bytes.len() > LARGE_BODY);
     let released = begun.call(bytes).await;
+    if let Some(conduct) = conduct
+        && is_in_vain(&released)
+    {
+        conduct.offend();
+    }
     drop((share, place));
     Ok(released)
 }
 
+/// Whether a large body was received and read in vain, as a mistake does now and then and an
+/// attacker all the time. Not all that is refused is: a batch fails for one of its items.
+fn is_in_vain(released: &Released) -> bool {
+    released.is_of_unreadable_body() || released.status() == FORBIDDEN
+}
+
+const FORBIDDEN: u16 = 403;
 /// A request may take this long, its body included. What it has begun goes on to its end.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -153,6 +178,7 @@ mod tests {
                 kista: Kista::new(vault),
                 bodies: Bodies::new(Limits::default()),
                 places: Places::new(Limits { requests: NonZeroU32::MIN, ..Limits::default() }),
+                offences: Offences::default(),
                 connection: Connection {
                     remote: "192.0.2.1:5".parse().unwrap(),
                     client_certificate: None,

@@ -12,7 +12,7 @@ use crate::{
     quota::Standing,
     secret::SecretBytes,
     system::public,
-    token::{CreateError, Created, Session},
+    token::{CreateError, Created, Session, TokenDigest},
     vault::Unsealed,
 };
 
@@ -73,6 +73,14 @@ impl Begun {
         }
     }
 
+    /// The digest of the token that it came with; `None` where none is needed.
+    pub fn digest(&self) -> Option<TokenDigest> {
+        match &self.way {
+            Way::Public(..) => None,
+            Way::Identified(identified) => Some(identified.session.digest),
+        }
+    }
+
     /// Goes the rest of the way, to its end even if nobody waits for it.
     pub async fn call(self, body: SecretBytes) -> Released {
         let Self { kista, way, standing } = self;
@@ -106,7 +114,8 @@ impl Identified {
         let body = match Body::check(head.operation, &head.media, body) {
             Ok(body) => body,
             Err(error) => {
-                return Box::pin(gate::refuse(ground, Some(session), head, error)).await;
+                let refused = Box::pin(gate::refuse(ground, Some(session), head, error)).await;
+                return refused.of_unreadable_body();
             }
         };
         let permit = match gate::admit(ground, session, mounted.as_ref(), head, &body, slot).await {

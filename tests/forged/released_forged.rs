@@ -3,5 +3,10 @@
 use kista::gate::Released;
 
 fn main() {
-    let _answer = Released { status: 200, notes: Default::default(), body: Default::default() };
+    let _answer = Released {
+        status: 200,
+        notes: Default::default(),
+        body: Default::default(),
+        is_of_unreadable_body: false,
+    };
 }
