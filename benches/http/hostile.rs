@@ -25,13 +25,16 @@ use crate::{
 };
 
 /// What attackers do, and on how many connections.
-const ATTACKS: [(&str, &str, usize); 6] = [
-    ("idle", "connections that say nothing", 4_000),
+const ATTACKS: [(&str, &str, usize); 9] = [
+    ("idle", "connections that say nothing", 5_000),
     ("heads", "heads a byte at a time", 500),
     ("bodies", "bodies a byte at a time", 500),
     ("json", "a body of 0.9 MB that is too deep", 4),
+    ("cut", "a body of 0.9 MB that is broken off", 4),
+    ("strings", "a body of 0.9 MB that holds no value", 4),
     ("resets", "HTTP/2 streams begun and reset", 4),
     ("pings", "HTTP/2 pings", 4),
+    ("settings", "HTTP/2 settings", 4),
 ];
 /// Connections of the honest client.
 const HONEST: usize = 8;
@@ -44,26 +47,31 @@ pub(crate) fn run(subject: &Subject, ca: &Path, seconds: u64) -> io::Result<()> 
     let honest = || measure_on(HONEST, Work::Read, subject.address, ca, &subject.token, seconds);
     let (alone, before) = (honest()?, resident()?);
     let mut p99 = alone.outcome.p99;
-    print("alone", &alone, p99, 0);
-    for (word, name, connections) in ATTACKS {
+    print("alone", &alone, p99, "");
+    let only = env::var("ATTACK").ok();
+    let wanted = |word: &str| only.as_deref().is_none_or(|only| only == word);
+    for (word, name, connections) in ATTACKS.into_iter().filter(|(word, ..)| wanted(word)) {
         let attack = Attack::begin(word, connections, subject, ca)?;
         thread::sleep(WARM_UP);
         let measured = honest()?;
         let grown = resident()?.saturating_sub(before);
         drop(attack);
-        print(&format!("{connections} × {name}"), &measured, p99, grown);
         // Alone once more: what it is held against is as old as what follows.
         thread::sleep(Duration::from_secs(1));
-        p99 = honest()?.outcome.p99;
+        let again = honest()?.outcome.p99;
+        let kept = resident()?.saturating_sub(before);
+        let memory = format!("{grown:+} MiB, then {kept:+} MiB");
+        print(&format!("{connections} × {name}"), &measured, p99, &memory);
+        p99 = again;
     }
     Ok(())
 }
 
-fn print(name: &str, measured: &crate::Measured, alone: Duration, grown: u64) {
+fn print(name: &str, measured: &crate::Measured, alone: Duration, memory: &str) {
     let outcome = measured.outcome;
     let ratio = outcome.p99.as_secs_f64() / alone.as_secs_f64();
     println!(
-        "{name:<46} {:>7.0}/s  p50 {:.1?}  p99 {:.1?}  {ratio:.2} times alone  {grown:+} MiB",
+        "{name:<46} {:>7.0}/s  p50 {:.1?}  p99 {:.1?}  {ratio:.2} times alone  {memory}",
         outcome.rate, outcome.p50, outcome.p99
     );
 }
@@ -118,7 +126,8 @@ fn attack(word: &str, connections: usize, address: &str, ca: &Path) -> io::Resul
     runtime.block_on(async {
         for _ in 0..connections {
             let (word, token) = (word.to_owned(), token.clone());
-            let connector = if matches!(&*word, "resets" | "pings") { &framed } else { &plain };
+            let connector =
+                if matches!(&*word, "resets" | "pings" | "settings") { &framed } else { &plain };
             let connector = connector.clone();
             tokio::spawn(async move {
                 loop {
@@ -160,7 +169,22 @@ async fn one(
             stream.write_all(body.as_bytes()).await?;
             stream.read_u8().await.map(drop)
         }
+        "cut" => {
+            let body = vec![b' '; 900_000];
+            stream.write_all(write(body.len() + 1).as_bytes()).await?;
+            stream.write_all(&body).await?;
+            // What is still on its way would be lost with the connection.
+            stream.shutdown().await?;
+            stream.read_u8().await.map(drop)
+        }
+        "strings" => {
+            let body = format!("{{\"none\":[{}\"\"]}}", "\"\",".repeat(300_000));
+            stream.write_all(write(body.len()).as_bytes()).await?;
+            stream.write_all(body.as_bytes()).await?;
+            stream.read_u8().await.map(drop)
+        }
         "resets" => flood(&mut stream, resets).await,
+        "settings" => flood(&mut stream, |_| frame(4, 0, 0, &[])).await,
         _ => flood(&mut stream, |_| frame(6, 0, 0, &[0; 8])).await,
     }
 }

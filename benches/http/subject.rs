@@ -4,6 +4,7 @@ use std::{
     error::Error,
     io,
     net::SocketAddr,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -70,8 +71,9 @@ impl Subject {
                 open.mounts.enable("transit/", mount).await?;
                 drop(open);
                 // The whole load comes from one address.
-                let all = Limits::default();
-                let limits = Limits { connections_per_source: all.connections, ..all };
+                let most = NonZeroU32::new(8_192).ok_or("no connections")?;
+                let limits =
+                    Limits { connections: most, connections_per_source: most, ..Limits::default() };
                 let server = Server::bind(&listener, limits)?;
                 let address = server.local_addr();
                 let kista = Kista::new(vault);
