@@ -296,7 +296,7 @@ where
     ) where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let conduct = self.offences.of(Offender::Peer(Source::of(connection.remote.ip())));
+        let peer = Offender::Peer(Source::of(connection.remote.ip()));
         let first = tokio::select! {
             first = first_byte(&mut stream) => first,
             _ = stage.changed() => None,
@@ -332,7 +332,7 @@ where
             && is_offence(&error, heads)
         {
             tracing::debug!(%error, "connection closed: its client broke the protocol");
-            conduct.offend();
+            self.offences.of(peer).offend();
         }
         drop(slot);
     }
