@@ -11,8 +11,7 @@
 //! - `json.rs`: writing members in order
 //! - `chain.rs`: the link between lines, and checkpoints; [`SignedCheckpoint`], one kept elsewhere
 //! - `tail.rs`: what a file ends with, when it is opened again
-//! - `device.rs`: [`DeviceConfig`], one file
-//! - `writer.rs`: the lines that wait, and the file that they go to
+//! - `device/`: [`DeviceConfig`], one file, and the lines that wait for it
 //! - `broker.rs`: [`Broker`], all devices
 //! - `verify.rs`: [`Verifier`], the check of a file
 
@@ -27,7 +26,6 @@ mod tail;
 #[cfg(test)]
 mod tests;
 mod verify;
-mod writer;
 
 pub use broker::{AuditError, Broker, DeviceFailure, DeviceHealth, OpenError};
 pub use chain::SignedCheckpoint;

@@ -3,8 +3,11 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use super::chain::{Link, SignedCheckpoint};
-use crate::{clock::Timestamp, disk::DiskFile};
+use crate::{
+    audit::chain::{Link, SignedCheckpoint},
+    clock::Timestamp,
+    disk::DiskFile,
+};
 
 /// An open file, and the lines that wait to be written to it.
 ///
