@@ -63,10 +63,14 @@ pub async fn refuse(
     error: ApiError,
 ) -> Released {
     let lines = Lines { ground, head, place: None, session };
-    if let Err(unwritten) = lines.write_request(None, None, Some(&error)).await {
-        return Released::of_error(&unwritten);
+    // Both have their places before anything is waited for, so that a client which leaves meanwhile
+    // takes neither along.
+    let request = lines.write_request(None, None, Some(&error));
+    let released = lines.release(Err(error), None);
+    match request.await {
+        Ok(()) => released.await,
+        Err(unwritten) => Released::of_error(&unwritten),
     }
-    lines.release(Err(error), None).await
 }
 
 /// Lets the refusal of a request go that is over its quota. It carries nothing of the store, and a
@@ -252,21 +256,29 @@ impl Lines<'_> {
         async move { written.await.map_err(ApiError::internal) }
     }
 
-    /// The line of the answer, behind that of a request that waited, and then the answer.
-    async fn release(&self, answer: Result<Granted, ApiError>, held: Option<Held>) -> Released {
+    /// The line of the answer, behind that of a request that waited, and then the answer. The lines
+    /// have their place when this returns; the future is done when they are written.
+    fn release<'b>(
+        &'b self,
+        answer: Result<Granted, ApiError>,
+        held: Option<Held>,
+    ) -> impl Future<Output = Released> + Send + use<'b> {
         if let Err(error) = &answer {
             log(error, &self.head.id);
         }
-        if self.ground.audit.is_enabled()
-            && let Err(unwritten) = self.response(&answer, held).await
-        {
-            let unwritten = ApiError::internal(unwritten);
-            log(&unwritten, &self.head.id);
-            return Released::of_error(&unwritten);
-        }
-        match answer {
-            Ok((reply, auth)) => Released::of_reply(&self.head.id, &reply, auth.as_deref()),
-            Err(error) => Released::of_error(&error),
+        let written = self.ground.audit.is_enabled().then(|| self.response(&answer, held));
+        async move {
+            if let Some(written) = written
+                && let Err(unwritten) = written.await
+            {
+                let unwritten = ApiError::internal(unwritten);
+                log(&unwritten, &self.head.id);
+                return Released::of_error(&unwritten);
+            }
+            match answer {
+                Ok((reply, auth)) => Released::of_reply(&self.head.id, &reply, auth.as_deref()),
+                Err(error) => Released::of_error(&error),
+            }
         }
     }
 

@@ -1,6 +1,10 @@
 //! The two lines of a request whose first waits for the second.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::Arc,
+    task::{Context, Waker},
+};
 
 use serde_json::Value;
 
@@ -61,6 +65,20 @@ fn lines(life: &Life, id: &str) -> Vec<Value> {
     parsed.filter(|line| line["request"]["id"] == id).collect()
 }
 
+fn asks(token: SecretString, path: &str) -> Box<Head> {
+    Box::new(Head {
+        id: ID.to_owned(),
+        operation: Operation::Read,
+        path: RequestPath::parse(path).unwrap(),
+        query: Query::default(),
+        token: Some(token),
+        namespace: None,
+        wrap_ttl: None,
+        media: Media::Absent,
+        connection: Connection { remote: "192.0.2.1:5".parse().unwrap(), client_certificate: None },
+    })
+}
+
 #[tokio::test]
 async fn a_read_that_panics_has_both_its_lines() {
     let life = opened().await;
@@ -75,18 +93,7 @@ async fn a_read_that_panics_has_both_its_lines() {
         class: "secret",
         space: SpaceId([7; 16]),
     };
-    let head = Head {
-        id: ID.to_owned(),
-        operation: Operation::Read,
-        path: RequestPath::parse("panics/a").unwrap(),
-        query: Query::default(),
-        token: Some(token),
-        namespace: None,
-        wrap_ttl: None,
-        media: Media::Absent,
-        connection: Connection { remote: "192.0.2.1:5".parse().unwrap(), client_certificate: None },
-    };
-    let (mounted, head) = (Arc::new(Panics(place)), Box::new(head));
+    let (mounted, head) = (Arc::new(Panics(place)), asks(token, "panics/a"));
     let identified =
         Identified { open, session, is_last_use: false, mounted, head, slot: Slot::default() };
     let answer = Begun::identified(kista.clone(), identified).call(SecretBytes::copy_of(b"")).await;
@@ -115,6 +122,21 @@ async fn a_read_is_one_write_of_two_lines_and_a_write_is_two() {
         life.running().call(root, operation, path, body).await;
         assert_eq!(writes(&life) - before, expected, "{operation:?} {path}");
     }
+}
+
+#[tokio::test]
+async fn who_is_refused_and_leaves_meanwhile_has_both_lines() {
+    let life = opened().await;
+    let kista = &life.running().kista;
+    let mut begun = Box::pin(kista.begin(asks(SecretString::copy_of("hvs.wrong"), "cubbyhole/a")));
+    let polled = begun.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(polled.is_pending(), "it waits for its lines");
+    drop(begun);
+    kista.vault().unsealed().unwrap().ground.audit.tick_now();
+    let lines = lines(&life, ID);
+    assert_eq!(lines.len(), 2);
+    assert_eq!((&lines[0]["type"], &lines[1]["type"]), (&"request".into(), &"response".into()));
+    assert!(lines.iter().all(|line| line["error"] == "permission denied"));
 }
 
 const ID: &str = "7d1b5b6e-0000-4000-8000-000000000001";
