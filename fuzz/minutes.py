@@ -4,7 +4,7 @@
 
 Minutes are those of the fuzzing process itself, so that other work on the machine does not count.
 A finding ends its target; the input lies in fuzz/artifacts/TARGET then. What is measured goes to
-fuzz/target/minutes.json and adds up over runs of one binary.
+fuzz/target/minutes/TARGET.json and adds up over runs of one binary; other targets may run beside it.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import subprocess
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
-RECORD = HERE / "target" / "minutes.json"
+RECORDS = HERE / "target" / "minutes"
 # How long a process runs before it is asked what it has used.
 SLICE = 120
 # Folders of targets lie in memory, so that no run waits for a disk.
@@ -53,18 +53,16 @@ def built(target):
 def entry_of(target, binary):
     """What is on record of this binary; nothing of another one."""
     digest = hashlib.sha256(binary.read_bytes()).hexdigest()
-    entry = records().get(target, {})
+    record = RECORDS / f"{target}.json"
+    entry = json.loads(record.read_text()) if record.exists() else {}
     if entry.get("binary") != digest:
         entry = {"binary": digest, "runs": 0, "seconds": 0.0, "findings": []}
     return entry
 
 
-def records():
-    return json.loads(RECORD.read_text()) if RECORD.exists() else {}
-
-
 def keep(target, entry):
-    RECORD.write_text(json.dumps(records() | {target: entry}, indent=1))
+    RECORDS.mkdir(exist_ok=True)
+    (RECORDS / f"{target}.json").write_text(json.dumps(entry, indent=1))
 
 
 def fuzz(target, binary, seconds, entry):
