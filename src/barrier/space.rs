@@ -266,7 +266,8 @@ impl FolderCache {
 
     fn make_room(&mut self) {
         if self.young.len() >= CACHED_FOLDERS {
-            self.old = std::mem::take(&mut self.young);
+            std::mem::swap(&mut self.young, &mut self.old);
+            self.young.clear();
         }
     }
 }
