@@ -16,6 +16,7 @@
 mod bare;
 mod disk;
 mod files;
+mod growth;
 mod hostile;
 mod load;
 mod overload;
@@ -128,7 +129,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     // Minutes, most of them for filling: only where it is asked for.
     if only.as_deref() == Some("growth") {
-        rows::growth(&start, ca, seconds)?;
+        growth::run(&start, ca, seconds)?;
     }
 
     let mut transit = Transit::default();
@@ -217,7 +218,7 @@ impl Reads {
         print_line("KV read", &median(&mut self.quiet));
         print_line("KV read, freshness off", &median(&mut self.unchecked));
         print_line("KV read, audited", &median(&mut self.audited));
-        for (name, Ratio { rate, cpu, p99 }) in ratios {
+        for (name, Ratio { rate, cpu, p99, .. }) in ratios {
             println!("{name:<28} {rate:>9.2} by rate, {cpu:.2} by server CPU, p99 {p99:.2} times");
         }
     }
@@ -227,6 +228,7 @@ impl Reads {
 struct Ratio {
     rate: f64,
     cpu: f64,
+    p50: f64,
     p99: f64,
 }
 
@@ -241,9 +243,8 @@ impl Ratio {
         Self {
             rate: median(|this, other| this.outcome.rate / other.outcome.rate),
             cpu: median(|this, other| other.cpu_micros / this.cpu_micros),
-            p99: median(|this, other| {
-                this.outcome.p99.as_secs_f64() / other.outcome.p99.as_secs_f64()
-            }),
+            p50: median(|this, other| this.outcome.p50.div_duration_f64(other.outcome.p50)),
+            p99: median(|this, other| this.outcome.p99.div_duration_f64(other.outcome.p99)),
         }
     }
 }

@@ -1,17 +1,13 @@
-//! What else a service does: listing, asking who it is, a mix of work, fewer connections, and reads
-//! in a store that has grown.
+//! What else a service does: listing, asking who it is, a mix of work, and fewer connections.
 
 use std::{
-    error::Error,
     io,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use tokio::io::AsyncWriteExt;
-
-use kista::config::Freshness;
 
 use crate::{
     Measured,
@@ -69,32 +65,8 @@ fn print_ratio(measured: &Measured, bare: &Measured) {
     );
 }
 
-/// Starts a vault under a name, with or without an audit file.
-type Start<'a> = dyn Fn(&str, Option<PathBuf>, Freshness) -> Result<Subject, Box<dyn Error>> + 'a;
-
-/// Prints how reads of secrets from all over a store do while it grows a thousandfold.
-pub(crate) fn growth(start: &Start<'_>, ca: &Path, seconds: u64) -> Result<(), Box<dyn Error>> {
-    let subject = start("growing", None, Freshness::Background)?;
-    let (mut there, mut first) = (0, None);
-    for many in [1_000, 10_000, 100_000, 1_000_000_u64] {
-        let paths = (there..many).map(load::many_path);
-        put_all(&subject, ca, paths)?;
-        there = many;
-        let read = || {
-            let work = Work::Any(many);
-            measure_on(CONNECTIONS, work, subject.address, ca, &subject.token, seconds)
-        };
-        let rounds = (0..crate::ROUNDS).map(|_| read());
-        let read = median(&mut rounds.collect::<io::Result<Vec<_>>>()?);
-        print_line(&format!("KV read, any of {many}"), &read);
-        let p50 = read.outcome.p50.as_secs_f64();
-        println!("  times that of a thousand   {:>9.2}", p50 / *first.get_or_insert(p50));
-    }
-    Ok(())
-}
-
 /// Puts a secret of 300 bytes at each of these paths, from here.
-fn put_all(
+pub(crate) fn put_all(
     subject: &Subject,
     ca: &Path,
     paths: impl Iterator<Item = String> + Send + 'static,

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
     path::PathBuf,
     time::Duration,
 };
@@ -37,6 +38,8 @@ pub(super) struct File {
     #[serde(default)]
     background: BackgroundTable,
     #[serde(default)]
+    storage: StorageTable,
+    #[serde(default)]
     anchor: Vec<AnchorTable>,
     #[serde(default)]
     anchor_policy: AnchorPolicy,
@@ -47,6 +50,12 @@ pub(super) struct File {
 struct BackgroundTable {
     rewrap_per_second: Option<u32>,
     erase_within: Option<Span>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StorageTable {
+    cache_mib: Option<NonZeroU32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -164,6 +173,7 @@ impl File {
             anchors: self.anchor.into_iter().map(|anchor| anchor.path).collect(),
             anchor_policy: self.anchor_policy,
             background: self.background.check()?,
+            cache_mib: self.storage.cache_mib,
         })
     }
 }

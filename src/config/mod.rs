@@ -45,6 +45,12 @@
 //! [background]
 //! rewrap_per_second = 4000            # records that a rotation seals again in a second; 0: no limit
 //! erase_within = "15m"                # from a destroy until no file holds the value any more
+//!
+//! [storage]
+//! cache_mib = 256                     # MiB for the records used last, as they are on the disk; as
+//!                                     # much again while a compaction runs. If not given, a
+//!                                     # sixteenth of the memory that the machine and the control
+//!                                     # groups give, 64 at least and 1024 at most
 //! ```
 //!
 //! Durations are seconds (`3600`) or text (`"1h30m"`).
@@ -94,6 +100,8 @@ pub struct Config {
     pub limits: Limits,
     /// How the work in the background goes.
     pub background: Background,
+    /// MiB for the records used last; what fits the memory when none are given.
+    pub cache_mib: Option<NonZeroU32>,
     /// Files outside the data folder that keep where the store stood.
     pub anchors: Vec<PathBuf>,
     /// What an anchor that says nothing means.

@@ -77,6 +77,7 @@ fn an_unknown_key_is_named() {
     assert!(message("datta = '/d'").contains("datta"));
     assert!(message("[listener]\nadress = ''").contains("adress"));
     assert!(message("[limits]\nconnections = 0").contains("connections"));
+    assert!(message("[storage]\ncache_mib = 0").contains("cache_mib"));
 }
 
 #[test]
@@ -93,6 +94,13 @@ fn a_missing_or_unusable_key_is_named() {
     assert!(message(&format!("log_level = 'loud'\n{TLS}")).contains("trace"));
     assert!(message(&format!("memory_lock = 'please'\n{TLS}")).contains("required"));
     assert!(message(&format!("{TLS}address = 'here'")).contains("listener.address"));
+}
+
+#[test]
+fn memory_for_records_is_given_or_left_open() {
+    let given = load(&format!("{TLS}[storage]\ncache_mib = 96"), Overrides::default()).unwrap();
+    assert_eq!(given.cache_mib.map(NonZeroU32::get), Some(96));
+    assert_eq!(load(TLS, Overrides::default()).unwrap().cache_mib, None);
 }
 
 #[test]

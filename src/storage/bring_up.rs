@@ -50,14 +50,14 @@ impl Candidate {
         }
         for path in folder.indexes() {
             if path.exists() {
-                candidate.consider(path);
+                candidate.consider(path, folder.options.cache_bytes);
             }
         }
         candidate
     }
 
-    fn consider(&mut self, path: PathBuf) {
-        let index = match Index::open(&path) {
+    fn consider(&mut self, path: PathBuf, cache_bytes: u64) {
+        let index = match Index::open(&path, cache_bytes) {
             Ok(index) => index,
             Err(error) => {
                 tracing::warn!(%error, "an index does not open and is made again");
@@ -149,7 +149,8 @@ impl Candidate {
                 }
             }
         }
-        let index = Backend::Sled(Index::open(&path).map_err(OpenError::Index)?);
+        let index = Index::open(&path, folder.options.cache_bytes);
+        let index = Backend::Sled(index.map_err(OpenError::Index)?);
         match target.load(&index) {
             Ok(()) => Ok((index, target.end.seq > 0)),
             Err(failed) => {

@@ -22,7 +22,8 @@
 //! - `committer.rs`: one thread, many requests, one record, one sync
 //! - `record.rs`, `segment.rs`: the journal's bytes; `cursor.rs` reads them
 //! - `journal.rs`: appends; `replay.rs`: reads, and judges the journal's end
-//! - `sled.rs`: the index, rebuildable at any time; `session.rs`: whether it may be believed
+//! - `sled.rs`: the index, rebuildable at any time; `session.rs`: whether it may be believed;
+//!   `recent.rs`: the records used last, in memory; `cache.rs`: how much of it
 //! - `examine.rs`: names every damage of a stopped store, without a key
 //! - `memory.rs`: the backend of tests, which fails on command
 //! - `conformance.rs`: the one suite that every backend passes
@@ -31,6 +32,7 @@ mod attach;
 mod backend;
 mod batch;
 mod bring_up;
+mod cache;
 mod committer;
 mod compact;
 #[cfg(test)]
@@ -48,6 +50,7 @@ mod journal;
 mod lock;
 pub mod memory;
 mod opening;
+mod recent;
 mod record;
 mod renew;
 mod replay;

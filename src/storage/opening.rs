@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::compact;
+use super::{cache, compact};
 use crate::disk::Disk;
 
 /// The random name of a store, given at its creation and never changed.
@@ -35,6 +35,9 @@ pub struct Options {
     /// Memory that a compaction takes for keys; and the store is compacted earlier rather than
     /// have the keys of the journal outgrow it.
     pub table_bytes: usize,
+    /// Memory for the records used last, besides what the index itself takes; twice that while a
+    /// compaction makes another index.
+    pub cache_bytes: u64,
 }
 
 impl Default for Options {
@@ -45,6 +48,7 @@ impl Default for Options {
             reserve_bytes: 64 * 1024 * 1024,
             compact_above_bytes: 64 * 1024 * 1024,
             table_bytes: compact::TABLE_BYTES,
+            cache_bytes: cache::bytes(),
         }
     }
 }

@@ -11,6 +11,7 @@ use std::{
 
 use super::{
     Headed, IndexError, RecordHeader, batch,
+    recent::Recent,
     record::WriteRef,
     session::{self, Ending},
 };
@@ -43,6 +44,8 @@ pub(super) struct Index {
     /// Not sled's own batches: each has sled write out and sync what it has of its log, twice, on
     /// threads that are all woken for it. That was a fifth of what a write took.
     coming_in: RwLock<()>,
+    /// Changed and filled under that lock only: what is in it is what the tree has.
+    recent: Recent,
     /// Last, so that it comes when the engine is gone.
     ending: Ending,
 }
@@ -57,7 +60,7 @@ pub(super) struct Claim {
 impl Index {
     /// Opens the index in this folder, or makes an empty one. Opening rewrites a damaged folder:
     /// one that failed is [set aside](set_aside), not opened again.
-    pub(super) fn open(folder: &Path) -> Result<Self, IndexError> {
+    pub(super) fn open(folder: &Path, recent_bytes: u64) -> Result<Self, IndexError> {
         guarded(folder, || {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
             if folder.join("db").exists() && !session::is_sound(folder) {
@@ -67,8 +70,9 @@ impl Index {
             let config = ::sled::Config::new().path(folder).cache_capacity(CACHE_BYTES);
             let db = config.segment_size(SEGMENT_BYTES).open()?;
             let tree = db.open_tree(TREE)?;
-            let coming_in = RwLock::default();
-            Ok(Self { folder: folder.into(), tree, db, coming_in, ending: Ending::of(folder) })
+            let (coming_in, recent) = (RwLock::default(), Recent::new(recent_bytes));
+            let (folder, ending) = (folder.into(), Ending::of(folder));
+            Ok(Self { folder, tree, db, coming_in, recent, ending })
         })
     }
 
@@ -89,12 +93,19 @@ impl Index {
         key: &[u8],
         read: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>, IndexError> {
-        self.guarded(|| Ok(self.get(key)?.map(|record| read(&record))))
-    }
-
-    fn get(&self, key: &[u8]) -> ::sled::Result<Option<::sled::IVec>> {
-        let _whole = self.coming_in.read().unwrap_or_else(PoisonError::into_inner);
-        self.tree.get(key)
+        self.guarded(|| {
+            let whole = self.coming_in.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(entry) = self.recent.get(key) {
+                drop(whole);
+                return Ok(Some(read(entry.record())));
+            }
+            let record = self.tree.get(key)?;
+            if let Some(record) = &record {
+                self.recent.put(key, Some(record));
+            }
+            drop(whole);
+            Ok(record.map(|record| read(&record)))
+        })
     }
 
     pub(super) fn list(
@@ -153,6 +164,7 @@ impl Index {
                     Some(record) => self.tree.insert(key, record)?,
                     None => self.tree.remove(key)?,
                 };
+                self.recent.put(key, record);
             }
             if let Some((seq, sealed)) = head {
                 self.tree.insert(HEAD_KEY, [&seq.to_be_bytes(), sealed].concat())?;
@@ -163,6 +175,7 @@ impl Index {
 
     #[cfg(test)]
     pub(super) fn tamper(&self, key: &[u8], record: Option<&[u8]>) {
+        self.recent.put(key, None);
         match record {
             Some(record) => drop(self.tree.insert(key, record).unwrap()),
             None => drop(self.tree.remove(key).unwrap()),

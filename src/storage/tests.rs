@@ -4,6 +4,8 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 use proptest::prelude::*;
@@ -527,13 +529,44 @@ async fn index_of_another_store_is_rebuilt() {
 }
 
 #[test]
+fn a_read_beside_commits_brings_no_old_record_back() {
+    const KEYS: u64 = 60;
+    let folder = tempfile::tempdir().unwrap();
+    // Room for some of the records, so that reads put others there.
+    let index = sled::Index::open(folder.path(), 8 << 10).unwrap();
+    let commit = |round: u64, n: u64| {
+        let record = [round.to_be_bytes(); 12].concat();
+        index.apply([(&n.to_be_bytes()[..], Some(record.as_slice()))].into_iter(), None).unwrap();
+    };
+    let round_of = |record: &[u8]| u64::from_be_bytes(*record.first_chunk().unwrap());
+    let read = |n: u64| index.read(&n.to_be_bytes(), round_of).unwrap();
+    (0..KEYS).for_each(|n| commit(0, n));
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for from in 0..2 {
+            let (read, over) = (&read, &over);
+            scope.spawn(move || {
+                let turns = (from..).step_by(7).take_while(|_| !over.load(Ordering::Relaxed));
+                turns.for_each(|n| assert!(read(n % KEYS).is_some()));
+            });
+        }
+        let stale = (1..300).find_map(|round| {
+            (0..KEYS).for_each(|n| commit(round, n));
+            (0..KEYS).find(|&n| read(n) != Some(round))
+        });
+        over.store(true, Ordering::Relaxed);
+        assert_eq!(stale, None);
+    });
+}
+
+#[test]
 fn index_full_of_the_largest_records_keeps_no_blob_files() {
     // Keys that differ everywhere, in their second half, and in their last bytes only: sled keeps
     // what the keys of a page share once, and cuts the keys that lead to it.
     let differs_from = [1, MAX_KEY_BYTES / 2, MAX_KEY_BYTES - 64];
     for shared in differs_from {
         let folder = tempfile::tempdir().unwrap();
-        let index = sled::Index::open(folder.path()).unwrap();
+        let index = sled::Index::open(folder.path(), 64 << 20).unwrap();
         for round in 0..3 {
             for n in 0..300 {
                 let mut key = vec![0x10];

@@ -29,9 +29,12 @@ pub(super) async fn start(config: &Config) -> Result<(Server, Kista), Failure> {
 /// The same, with files laid out otherwise.
 pub(super) async fn start_with(
     config: &Config,
-    storage: Options,
+    mut storage: Options,
 ) -> Result<(Server, Kista), Failure> {
     hygiene::guard(config)?;
+    if let Some(mib) = config.cache_mib {
+        storage.cache_bytes = u64::from(mib.get()) << 20;
+    }
     let server = Server::bind(&config.listener, config.limits).map_err(|e| Failure::of(&e))?;
     let ttl = TtlLimits { default: config.default_lease_ttl, max: config.max_lease_ttl };
     let settings = Settings {
