@@ -274,6 +274,20 @@ fn large_bodies_in_vain_are_refused_and_others_are_served() {
 }
 
 #[test]
+fn the_holder_of_a_token_waits_who_sends_large_bodies_of_no_use() {
+    let victim = Victim::new("", None);
+    let useless = format!("{{\"none\":[{}\"\"]}}", "\"\",".repeat(10_000));
+    let request = victim.write_head(&format!("Content-Length: {}", useless.len())) + &useless;
+    let begun = Instant::now();
+    for _ in 0..4 {
+        assert_eq!(status(&mut victim.sent(&request)), 400);
+    }
+    // Before the second, third and fourth.
+    assert!(begun.elapsed() >= Duration::from_millis(50 + 100 + 200), "{:?}", begun.elapsed());
+    victim.is_well();
+}
+
+#[test]
 fn half_sent_bodies_take_no_more_than_their_budget() {
     let victim = Victim::new("[limits]\nbody_memory_mib = 2\n", None);
     let half = victim.write_head("Content-Length: 1000000") + &"x".repeat(500_000);

@@ -25,13 +25,14 @@ use crate::{
 };
 
 /// What attackers do, and on how many connections.
-const ATTACKS: [(&str, &str, usize); 9] = [
+const ATTACKS: [(&str, &str, usize); 10] = [
     ("idle", "connections that say nothing", 5_000),
     ("heads", "heads a byte at a time", 500),
     ("bodies", "bodies a byte at a time", 500),
     ("json", "a body of 0.9 MB that is too deep", 4),
     ("cut", "a body of 0.9 MB that is broken off", 4),
     ("strings", "a body of 0.9 MB that holds no value", 4),
+    ("written", "0.9 MB of 300,000 strings, written", 4),
     ("resets", "HTTP/2 streams begun and reset", 4),
     ("pings", "HTTP/2 pings", 4),
     ("settings", "HTTP/2 settings", 4),
@@ -177,8 +178,9 @@ async fn one(
             stream.shutdown().await?;
             stream.read_u8().await.map(drop)
         }
-        "strings" => {
-            let body = format!("{{\"none\":[{}\"\"]}}", "\"\",".repeat(300_000));
+        "strings" | "written" => {
+            let member = if word == "strings" { "none" } else { "data" };
+            let body = format!("{{\"{member}\":{{\"a\":[{}\"\"]}}}}", "\"\",".repeat(300_000));
             stream.write_all(write(body.len()).as_bytes()).await?;
             stream.write_all(body.as_bytes()).await?;
             stream.read_u8().await.map(drop)

@@ -14,17 +14,19 @@ pub struct ApiError {
     pub public: Vec<String>,
     /// What the log reads.
     pub cause: Option<Box<dyn Error + Send + Sync>>,
+    /// The body is nothing that could have been asked for: not JSON, or without what is needed.
+    pub is_of_body: bool,
 }
 
 impl ApiError {
     /// An error with one text for the caller.
     pub fn new(status: u16, public: impl Into<String>) -> Self {
-        Self { status, public: vec![public.into()], cause: None }
+        Self { status, public: vec![public.into()], cause: None, is_of_body: false }
     }
 
     /// An error without a text: Vault's `{"errors":[]}`.
     pub fn bare(status: u16) -> Self {
-        Self { status, public: Vec::new(), cause: None }
+        Self { status, public: Vec::new(), cause: None, is_of_body: false }
     }
 
     /// 400: the caller's mistake.
@@ -68,7 +70,15 @@ impl ApiError {
             status: 500,
             public: vec!["internal error".to_owned()],
             cause: Some(Box::new(cause)),
+            is_of_body: false,
         }
+    }
+
+    /// The same error, of a body that is nothing that could have been asked for.
+    #[must_use]
+    pub fn of_body(mut self) -> Self {
+        self.is_of_body = true;
+        self
     }
 }
 

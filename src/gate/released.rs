@@ -16,7 +16,7 @@ pub struct Released {
     status: u16,
     notes: Notes,
     body: WipedBytes,
-    is_of_unreadable_body: bool,
+    is_of_useless_body: bool,
 }
 
 /// What an answer's headers tell of rates.
@@ -48,16 +48,9 @@ impl Released {
         self
     }
 
-    /// The same answer, to a body that was not what a body has to be.
-    #[must_use]
-    pub fn of_unreadable_body(mut self) -> Self {
-        self.is_of_unreadable_body = true;
-        self
-    }
-
-    /// Whether it answers a body that was not what a body has to be, whatever it asked for.
-    pub fn is_of_unreadable_body(&self) -> bool {
-        self.is_of_unreadable_body
+    /// Whether it answers a body that was nothing that could have been asked for.
+    pub fn is_of_useless_body(&self) -> bool {
+        self.is_of_useless_body
     }
 
     /// HTTP status.
@@ -66,7 +59,7 @@ impl Released {
     }
 
     fn new(status: u16, body: WipedBytes) -> Self {
-        Self { status, notes: Notes::default(), body, is_of_unreadable_body: false }
+        Self { status, notes: Notes::default(), body, is_of_useless_body: false }
     }
 
     pub(super) fn of_error(error: &ApiError) -> Self {
@@ -76,7 +69,8 @@ impl Released {
         body.extend_from_slice(b"}\n");
         let retry_after = matches!(error.status, 429 | 503).then_some(1);
         let notes = Notes { retry_after, standing: None };
-        Self { notes, ..Self::new(error.status, body.into_wiped()) }
+        let is_of_useless_body = error.is_of_body;
+        Self { notes, is_of_useless_body, ..Self::new(error.status, body.into_wiped()) }
     }
 
     pub(super) fn of_reply(request_id: &str, reply: &RawReply, auth: Option<&AuthReply>) -> Self {

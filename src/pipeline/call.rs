@@ -114,8 +114,7 @@ impl Identified {
         let body = match Body::check(head.operation, &head.media, body) {
             Ok(body) => body,
             Err(error) => {
-                let refused = Box::pin(gate::refuse(ground, Some(session), head, error)).await;
-                return refused.of_unreadable_body();
+                return Box::pin(gate::refuse(ground, Some(session), head, error.of_body())).await;
             }
         };
         let permit = match gate::admit(ground, session, mounted.as_ref(), head, &body, slot).await {
