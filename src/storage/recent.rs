@@ -41,7 +41,14 @@ impl Recent {
         self.records.get(key)
     }
 
-    /// Takes what the index has under a key now; `None` is nothing.
+    /// Takes what the index turned out to have under a key.
+    pub(super) fn fill(&self, key: &[u8], record: &[u8]) {
+        if let Some(entry) = Entry::new(key, record) {
+            self.records.insert(entry.clone(), entry);
+        }
+    }
+
+    /// Takes what the index has under a key from now on; `None` is nothing.
     pub(super) fn put(&self, key: &[u8], record: Option<&[u8]>) {
         match record.and_then(|record| Entry::new(key, record)) {
             Some(entry) => self.records.insert(entry.clone(), entry),

@@ -101,7 +101,7 @@ impl Index {
             }
             let record = self.tree.get(key)?;
             if let Some(record) = &record {
-                self.recent.put(key, Some(record));
+                self.recent.fill(key, record);
             }
             drop(whole);
             Ok(record.map(|record| read(&record)))
