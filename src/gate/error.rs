@@ -14,19 +14,19 @@ pub struct ApiError {
     pub public: Vec<String>,
     /// What the log reads.
     pub cause: Option<Box<dyn Error + Send + Sync>>,
-    /// The body is nothing that could have been asked for: not JSON, or without what is needed.
-    pub is_of_body: bool,
+    /// What was sent is nothing that could have been asked for: no JSON, or not what its route needs.
+    pub is_of_input: bool,
 }
 
 impl ApiError {
     /// An error with one text for the caller.
     pub fn new(status: u16, public: impl Into<String>) -> Self {
-        Self { status, public: vec![public.into()], cause: None, is_of_body: false }
+        Self { status, public: vec![public.into()], cause: None, is_of_input: false }
     }
 
     /// An error without a text: Vault's `{"errors":[]}`.
     pub fn bare(status: u16) -> Self {
-        Self { status, public: Vec::new(), cause: None, is_of_body: false }
+        Self { status, public: Vec::new(), cause: None, is_of_input: false }
     }
 
     /// 400: the caller's mistake.
@@ -70,14 +70,14 @@ impl ApiError {
             status: 500,
             public: vec!["internal error".to_owned()],
             cause: Some(Box::new(cause)),
-            is_of_body: false,
+            is_of_input: false,
         }
     }
 
-    /// The same error, of a body that is nothing that could have been asked for.
+    /// The same error, of what was sent: nothing that could have been asked for.
     #[must_use]
-    pub fn of_body(mut self) -> Self {
-        self.is_of_body = true;
+    pub fn of_input(mut self) -> Self {
+        self.is_of_input = true;
         self
     }
 }

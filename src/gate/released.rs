@@ -16,7 +16,7 @@ pub struct Released {
     status: u16,
     notes: Notes,
     body: WipedBytes,
-    is_of_useless_body: bool,
+    is_of_useless_input: bool,
 }
 
 /// What an answer's headers tell of rates.
@@ -48,9 +48,9 @@ impl Released {
         self
     }
 
-    /// Whether it answers a body that was nothing that could have been asked for.
-    pub fn is_of_useless_body(&self) -> bool {
-        self.is_of_useless_body
+    /// Whether it answers what was nothing that could have been asked for.
+    pub fn is_of_useless_input(&self) -> bool {
+        self.is_of_useless_input
     }
 
     /// HTTP status.
@@ -59,7 +59,7 @@ impl Released {
     }
 
     fn new(status: u16, body: WipedBytes) -> Self {
-        Self { status, notes: Notes::default(), body, is_of_useless_body: false }
+        Self { status, notes: Notes::default(), body, is_of_useless_input: false }
     }
 
     pub(super) fn of_error(error: &ApiError) -> Self {
@@ -69,8 +69,8 @@ impl Released {
         body.extend_from_slice(b"}\n");
         let retry_after = matches!(error.status, 429 | 503).then_some(1);
         let notes = Notes { retry_after, standing: None };
-        let is_of_useless_body = error.is_of_body;
-        Self { notes, is_of_useless_body, ..Self::new(error.status, body.into_wiped()) }
+        let is_of_useless_input = error.is_of_input;
+        Self { notes, is_of_useless_input, ..Self::new(error.status, body.into_wiped()) }
     }
 
     pub(super) fn of_reply(request_id: &str, reply: &RawReply, auth: Option<&AuthReply>) -> Self {

@@ -137,7 +137,7 @@ async fn carry_parts<B: Body<Data = Bytes> + Unpin>(
 /// Whether a large body was received and read in vain, as a mistake does now and then and an
 /// attacker all the time. Not all that is refused is: a batch fails for one of its items.
 fn is_in_vain(released: &Released) -> bool {
-    released.is_of_useless_body() || released.status() == FORBIDDEN
+    released.is_of_useless_input() || released.status() == FORBIDDEN
 }
 
 const FORBIDDEN: u16 = 403;

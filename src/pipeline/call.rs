@@ -114,7 +114,7 @@ impl Identified {
         let body = match Body::check(head.operation, &head.media, body) {
             Ok(body) => body,
             Err(error) => {
-                return Box::pin(gate::refuse(ground, Some(session), head, error.of_body())).await;
+                return Box::pin(gate::refuse(ground, Some(session), head, error.of_input())).await;
             }
         };
         let permit = match gate::admit(ground, session, mounted.as_ref(), head, &body, slot).await {

@@ -266,7 +266,7 @@ where
     H: for<'a> Handler<'a, E, Input, Output> + Clone + 'static,
 {
     Box::new(move |engine, permit, fields| {
-        let input = Input::from_fields(fields).map_err(ApiError::of_body);
+        let input = Input::from_fields(fields).map_err(ApiError::of_input);
         let unknown = unknown_warning(fields);
         let handler = handler.clone();
         Box::pin(async move {

@@ -7,6 +7,7 @@ use super::{
     Attached, Backend, CommitSeal, Damage, Generation, HeadAt, OpenError, Options, Point, Standing,
     StoreId,
     bring_up::{self, Candidate},
+    cache,
     committer::Log,
     journal::Writer,
     memory::Platter,
@@ -27,6 +28,11 @@ pub(super) struct Folder {
 impl Folder {
     pub(super) fn disk(&self) -> &Disk {
         &self.options.disk
+    }
+
+    /// Memory for the records that the index keeps at hand, in bytes.
+    pub(super) fn cache_bytes(&self) -> u64 {
+        self.options.cache_bytes.unwrap_or_else(cache::fitting_bytes)
     }
 
     pub(super) fn journal(&self) -> PathBuf {

@@ -50,7 +50,7 @@ impl Candidate {
         }
         for path in folder.indexes() {
             if path.exists() {
-                candidate.consider(path, folder.options.cache_bytes);
+                candidate.consider(path, folder.cache_bytes());
             }
         }
         candidate
@@ -149,7 +149,7 @@ impl Candidate {
                 }
             }
         }
-        let index = Index::open(&path, folder.options.cache_bytes);
+        let index = Index::open(&path, folder.cache_bytes());
         let index = Backend::Sled(index.map_err(OpenError::Index)?);
         match target.load(&index) {
             Ok(()) => Ok((index, target.end.seq > 0)),

@@ -14,7 +14,7 @@ const PART: u64 = 16;
 
 /// Memory for the records that an index keeps at hand, in bytes, by what this process may use at
 /// all.
-pub(super) fn bytes() -> u64 {
+pub(super) fn fitting_bytes() -> u64 {
     let allowed = limit(Path::new("/sys/fs/cgroup"), &groups());
     let memory = allowed.into_iter().chain(installed()).min();
     (memory.unwrap_or_default() / PART).clamp(LEAST, MOST)
@@ -93,6 +93,6 @@ mod tests {
 
     #[test]
     fn the_cache_keeps_its_bounds() {
-        assert!((LEAST..=MOST).contains(&bytes()));
+        assert!((LEAST..=MOST).contains(&fitting_bytes()));
     }
 }

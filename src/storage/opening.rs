@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::{cache, compact};
+use super::compact;
 use crate::disk::Disk;
 
 /// The random name of a store, given at its creation and never changed.
@@ -36,8 +36,8 @@ pub struct Options {
     /// have the keys of the journal outgrow it.
     pub table_bytes: usize,
     /// Memory for the records used last, besides what the index itself takes; twice that while a
-    /// compaction makes another index.
-    pub cache_bytes: u64,
+    /// compaction makes another index. What fits the memory of the machine when none is given.
+    pub cache_bytes: Option<u64>,
 }
 
 impl Default for Options {
@@ -48,7 +48,7 @@ impl Default for Options {
             reserve_bytes: 64 * 1024 * 1024,
             compact_above_bytes: 64 * 1024 * 1024,
             table_bytes: compact::TABLE_BYTES,
-            cache_bytes: cache::bytes(),
+            cache_bytes: None,
         }
     }
 }

@@ -43,8 +43,9 @@ impl Recent {
 
     /// Takes what the index turned out to have under a key.
     pub(super) fn fill(&self, key: &[u8], record: &[u8]) {
-        if let Some(entry) = Entry::new(key, record) {
-            self.records.insert(entry.clone(), entry);
+        // What cannot be here is not, and need not be taken out.
+        if record.len() <= LONGEST {
+            self.put(key, Some(record));
         }
     }
 

@@ -29,7 +29,7 @@ impl Ground {
         let path = if serving.as_ref() == Some(&first) { second } else { first };
         let cannot = |file: &Path, source| CompactError::Io { file: file.into(), source };
         if_there(std::fs::remove_dir_all(&path)).map_err(|source| cannot(&path, source))?;
-        let index = Index::open(&path, self.folder.options.cache_bytes);
+        let index = Index::open(&path, self.folder.cache_bytes());
         let index = Backend::Sled(index.map_err(CompactError::Index)?);
         let filled = self.fill(&index, snapshot, hear);
         let end = match filled {

@@ -7,6 +7,6 @@ fn main() {
         status: 200,
         notes: Default::default(),
         body: Default::default(),
-        is_of_useless_body: false,
+        is_of_useless_input: false,
     };
 }

@@ -29,17 +29,17 @@ pub(super) async fn start(config: &Config) -> Result<(Server, Kista), Failure> {
 /// The same, with files laid out otherwise.
 pub(super) async fn start_with(
     config: &Config,
-    mut storage: Options,
+    storage: Options,
 ) -> Result<(Server, Kista), Failure> {
     hygiene::guard(config)?;
-    if let Some(mib) = config.cache_mib {
-        storage.cache_bytes = u64::from(mib.get()) << 20;
-    }
     let server = Server::bind(&config.listener, config.limits).map_err(|e| Failure::of(&e))?;
     let ttl = TtlLimits { default: config.default_lease_ttl, max: config.max_lease_ttl };
     let settings = Settings {
         audit_file: config.audit_file.clone(),
-        storage,
+        storage: Options {
+            cache_bytes: config.cache_mib.map(|mib| u64::from(mib.get()) << 20),
+            ..storage
+        },
         verify: config.verify,
         background: config.background,
         keyfile: config.seal_keyfile.clone(),
